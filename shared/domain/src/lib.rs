@@ -1,0 +1,6 @@
+//! Decisions. This crate knows what a poll, a change, an event and a delivery *are*
+//! and what follows from what; it refuses to know how anything is fetched, stored or sent.
+//! No async, clock, randomness, environment, HTTP client or cloud type: `now` and `jitter` are parameters.
+
+pub mod id;
+pub mod secret;

@@ -1,0 +1,35 @@
+//! What travels on the queues. Written and read here alone; tagged with a version so that messages in flight
+//! during an upgrade still parse.
+
+use domain::id::{DeliveryId, InstanceId, OrganizationId};
+use serde::{Deserialize, Serialize};
+
+/// Poll one resource of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename = "poll.v1")]
+pub struct PollJob {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which account.
+    pub instance: InstanceId,
+    /// Key in `event.poller.configuration`.
+    pub resource: String,
+    /// The wheel minute it was due in; a poll already covered by a later minute is skipped.
+    pub minute: i64,
+}
+
+/// Try one delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename = "delivery.v1")]
+pub struct DeliveryJob {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which account.
+    pub instance: InstanceId,
+    /// Sort key of the delivery row under the instance, `DLV#…`.
+    pub row: String,
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// The `RETRY#` minute under which the delivery is filed, so that it can be taken off.
+    pub retry_minute: i64,
+}

@@ -1,0 +1,337 @@
+//! The whole outside world as this system sees it: a Store, a Queue, an Http client and a Vault for secrets.
+//!
+//! Each trait says the least that an implementation must guarantee and what success does *not* promise.
+//! Two implementations of each ship: the adapters of `aws`, and the in-memory ones of [`crate::testing`],
+//! held to one contract suite.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::secret::Secret;
+
+/// Everything a step may touch. Cheap to clone.
+#[derive(Clone)]
+pub struct Ports {
+    /// The one table.
+    pub store: Arc<dyn Store>,
+    /// The two queues.
+    pub queue: Arc<dyn Queue>,
+    /// Vendors and callbacks.
+    pub http: Arc<dyn Http>,
+    /// Seals and opens credentials.
+    pub vault: Arc<dyn Vault>,
+    /// What time it is and 64 random bits: the real ones in a function, chosen ones in a test.
+    pub ambient: Arc<dyn Ambient>,
+}
+
+impl Ports {
+    /// The present instant.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.ambient.now()
+    }
+}
+
+/// Time and chance, drawn in the shell and handed to decisions as values.
+pub trait Ambient: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> DateTime<Utc>;
+    /// Fills the buffer with randomness fit for secrets.
+    fn fill_random(&self, buffer: &mut [u8]);
+    /// 64 random bits.
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill_random(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+// ---------------------------------------------------------------- Store
+
+/// Where an item is: partition key and sort key, both non-empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Partition key: what is read together lives under one.
+    pub pk: String,
+    /// Sort key: order within the partition, by bytes.
+    pub sk: String,
+}
+
+impl Key {
+    /// A key of its two parts.
+    pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
+        Self { pk: pk.into(), sk: sk.into() }
+    }
+}
+
+/// A stored item. Its meaning is in `body` (see [`crate::table`]); the store knows only version and expiry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Where it is.
+    pub key: Key,
+    /// Counts the writes of this item; conditions compare it.
+    pub version: u64,
+    /// What it says: JSON text, or bytes of a packed form.
+    pub body: Bytes,
+    /// When it may be forgotten. It can outlive this instant by days: readers compare the time themselves.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// What must hold of the stored item for a write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing: last writer wins. For items that only one writer can have a reason to write.
+    Unconditional,
+    /// No item under the key.
+    Absent,
+    /// An item under the key, of exactly this version.
+    Version(u64),
+    /// An item under the key, of whatever version.
+    Present,
+}
+
+/// One write. The new version of a put is chosen by the caller (usually the read one plus one).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Replaces the whole item.
+    Put {
+        /// The item as it will be.
+        item: Item,
+        /// What must hold before.
+        condition: Condition,
+    },
+    /// Removes the item; removing what is absent succeeds unless the condition says otherwise.
+    Delete {
+        /// Which item.
+        key: Key,
+        /// What must hold before.
+        condition: Condition,
+    },
+    /// Writes nothing, but the transaction fails unless the condition holds.
+    Check {
+        /// Which item.
+        key: Key,
+        /// What must hold.
+        condition: Condition,
+    },
+}
+
+impl Write {
+    /// The key it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Write::Put { item, .. } => &item.key,
+            Write::Delete { key, .. } | Write::Check { key, .. } => key,
+        }
+    }
+}
+
+/// Which sort keys of a partition to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// First sort key, inclusive.
+    pub from: String,
+    /// Last sort key, inclusive.
+    pub to: String,
+    /// Largest first.
+    pub descending: bool,
+    /// At most this many items in the answer; fewer may come though more exist.
+    pub limit: Option<usize>,
+    /// Reads what every earlier successful write left. Costs twice as much on the cloud's table.
+    pub consistent: bool,
+}
+
+impl Range {
+    /// Every sort key that starts with `prefix`, ascending, strongly consistent.
+    pub fn prefix(prefix: &str) -> Self {
+        Self {
+            from: prefix.to_owned(),
+            to: format!("{prefix}\u{10ffff}"),
+            descending: false,
+            limit: None,
+            consistent: true,
+        }
+    }
+
+    /// From one sort key to another, both inclusive, ascending, strongly consistent.
+    pub fn between(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into(), descending: false, limit: None, consistent: true }
+    }
+
+    /// The same, largest first.
+    pub fn descending(self) -> Self {
+        Self { descending: true, ..self }
+    }
+
+    /// The same, with at most `limit` items an answer.
+    pub fn limit(self, limit: usize) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+}
+
+/// One answer of a query.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueryPage {
+    /// In the order asked for.
+    pub items: Vec<Item>,
+    /// Where to go on: the sort key after which the next answer starts. None: there is no more.
+    /// May be set though nothing follows.
+    pub next: Option<String>,
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A condition did not hold; nothing was written. `index` is the first failing write's place in the list.
+    #[error("a condition on write {index} did not hold")]
+    Conflict {
+        /// Place in the list of writes.
+        index: usize,
+    },
+    /// Throttled, raced or out of reach: nothing is known to be written, though it may have been. Try again.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// It will not work by trying again: an item too large, a table missing, a permission lacking.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}
+
+/// The one table: items by key, atomic writes, ordered reads within a partition.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// One item, strongly consistent.
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError>;
+
+    /// Many items by key, in no particular order, absent ones left out; any number of keys, strongly consistent.
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError>;
+
+    /// A stretch of one partition. `after` continues from [`QueryPage::next`].
+    async fn query(&self, pk: &str, range: &Range, after: Option<&str>) -> Result<QueryPage, StoreError>;
+
+    /// All of the writes or none. At most 100, 4 MB together, no key twice. A single write costs half of
+    /// what it costs in company, and implementations use that.
+    async fn transact(&self, writes: &[Write]) -> Result<(), StoreError>;
+
+    /// Unconditional writes in no order and without atomicity, any number. The answer has one entry for each
+    /// write; implementations retry throttled entries for a while before they report them.
+    async fn write_each(&self, writes: &[Write]) -> Vec<Result<(), StoreError>>;
+}
+
+// ---------------------------------------------------------------- Queue
+
+/// Polls and deliveries do not wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QueueName {
+    /// [`crate::job::PollJob`]s.
+    Polls,
+    /// [`crate::job::DeliveryJob`]s.
+    Deliveries,
+}
+
+/// SQS holds a message back for at most this long.
+pub const LONGEST_QUEUE_DELAY: Duration = Duration::from_secs(15 * 60);
+
+/// A message to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// JSON of a job.
+    pub body: String,
+    /// How long nobody sees it; whole seconds, clamped to [`LONGEST_QUEUE_DELAY`].
+    pub delay: Duration,
+    /// The fair-queueing group: the organization.
+    pub group: String,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the queue did not take the message: {0}")]
+pub struct QueueError(pub String);
+
+/// At least once, in no order. A taken message may arrive twice or late. A message that was not taken is not
+/// lost work: the next slot or the retry entry of its delivery repairs it.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Sends any number; the answer has one entry for each message, in order.
+    async fn send(&self, queue: QueueName, messages: Vec<Message>) -> Vec<Result<(), QueueError>>;
+}
+
+// ---------------------------------------------------------------- Http
+
+/// Whom a request goes to decides which addresses are allowed and what happens to redirects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// A vendor's API or token endpoint.
+    Vendor,
+    /// A customer's callback.
+    Callback,
+}
+
+/// Bounds on one exchange. Redirects are never followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Whom it goes to.
+    pub audience: Audience,
+    /// One deadline over connect, headers and body.
+    pub deadline: Duration,
+    /// The body is read up to this many bytes; see [`Exchange::truncated`].
+    pub largest_body: usize,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Status, headers and the body, or the head of it.
+    pub response: http::Response<Bytes>,
+    /// The body went on past `largest_body` and the rest was not read.
+    pub truncated: bool,
+    /// From the first byte sent to the last one read.
+    pub elapsed: Duration,
+}
+
+/// Why there is no response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The address guard refused: private, loopback, link-local, metadata and the like, or not http(s).
+    #[error("the address is not allowed: {0}")]
+    Forbidden(String),
+    /// No connection: unknown host, refused, TLS failed.
+    #[error("could not connect: {0}")]
+    Connect(String),
+    /// The deadline passed.
+    #[error("no complete answer within {} ms", .0.as_millis())]
+    Deadline(Duration),
+    /// The connection broke or the answer was not HTTP.
+    #[error("the exchange broke off: {0}")]
+    Broken(String),
+}
+
+/// Sends one request and reads one answer. Bodies are whole in memory on both sides, bounded by [`Bounds`].
+#[async_trait]
+pub trait Http: Send + Sync {
+    /// One exchange, never retried here.
+    async fn send(&self, request: http::Request<Bytes>, bounds: Bounds) -> Result<Exchange, HttpError>;
+}
+
+// ---------------------------------------------------------------- Vault
+
+/// Why a seal did not open or close.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// Key service out of reach: try again.
+    #[error("the vault is busy: {0}")]
+    Busy(String),
+    /// Not sealed for this owner, damaged, or sealed with a key that is gone.
+    #[error("the seal does not open: {0}")]
+    Broken(String),
+}
+
+/// Envelope encryption. What was sealed for one owner does not open for another.
+#[async_trait]
+pub trait Vault: Send + Sync {
+    /// Text form of the sealed `plain`, bound to `owner` as associated data.
+    async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError>;
+    /// The plain text again.
+    async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError>;
+}
