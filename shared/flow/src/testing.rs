@@ -1,0 +1,507 @@
+//! The ports in memory: for tests and benchmarks that want to own the world, and see what was asked of it.
+//! The store and the queue pass the same contract suite as the real adapters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use domain::secret::Secret;
+
+use crate::ports::{
+    Ambient, Bounds, Condition, Exchange, Http, HttpError, Item, Key, LONGEST_QUEUE_DELAY, Message, Ports, QueryPage,
+    Queue, QueueError, QueueName, Range, Store, StoreError, Vault, VaultError, Write,
+};
+
+/// DynamoDB takes an item up to 400 KB, key and attribute names included.
+/// Here the body counts as it is; the real table may take a larger one that compresses well.
+pub const LARGEST_ITEM: usize = 400 * 1024;
+
+/// DynamoDB ends a page of a query after 1 MB.
+pub const LARGEST_PAGE: usize = 1024 * 1024;
+
+/// DynamoDB takes at most so many writes in one transaction.
+pub const LARGEST_TRANSACTION: usize = 100;
+
+/// A test that panicked while it held a lock has failed already; the others may go on reading.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// ---------------------------------------------------------------- Everything together
+
+/// The in-memory ports under their own types, so that a test can look inside.
+#[derive(Clone)]
+pub struct TestPorts {
+    /// The table.
+    pub store: Arc<MemoryStore>,
+    /// The queues; delays follow `ambient`.
+    pub queue: Arc<MemoryQueue>,
+    /// The outside world, answered by a closure.
+    pub http: Arc<AnsweringHttp>,
+    /// The clock and the dice.
+    pub ambient: Arc<FixedAmbient>,
+}
+
+impl TestPorts {
+    /// An empty world at an instant such as `2026-01-05T09:00:00Z`, whose every request `answer` answers.
+    pub fn new(
+        at: &str,
+        answer: impl Fn(http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> + Send + Sync + 'static,
+    ) -> Self {
+        let ambient = Arc::new(FixedAmbient::at(at));
+        Self {
+            store: Arc::default(),
+            queue: Arc::new(MemoryQueue::new(ambient.clone())),
+            http: Arc::new(AnsweringHttp::new(answer)),
+            ambient,
+        }
+    }
+
+    /// What the steps take.
+    pub fn ports(&self) -> Ports {
+        Ports {
+            store: self.store.clone(),
+            queue: self.queue.clone(),
+            http: self.http.clone(),
+            vault: Arc::new(TransparentVault),
+            ambient: self.ambient.clone(),
+        }
+    }
+}
+
+// ---------------------------------------------------------------- Time and chance
+
+/// A clock that stands until it is moved, and randomness that repeats.
+pub struct FixedAmbient {
+    state: Mutex<(DateTime<Utc>, u64)>,
+}
+
+impl FixedAmbient {
+    /// At an instant in RFC 3339. Panics when it is not one: it is a literal of the test.
+    pub fn at(instant: &str) -> Self {
+        Self { state: Mutex::new((parse(instant), 0)) }
+    }
+
+    /// The same clock with another series of random bits.
+    pub fn seeded(self, seed: u64) -> Self {
+        lock(&self.state).1 = seed;
+        self
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, by: Duration) {
+        let mut state = lock(&self.state);
+        state.0 += by;
+    }
+
+    /// Puts the clock to an instant, forwards or backwards.
+    pub fn set(&self, instant: &str) {
+        lock(&self.state).0 = parse(instant);
+    }
+}
+
+fn parse(instant: &str) -> DateTime<Utc> {
+    instant.parse().unwrap_or_else(|error| panic!("{instant:?} is not an instant: {error}"))
+}
+
+impl Ambient for FixedAmbient {
+    fn now(&self) -> DateTime<Utc> {
+        lock(&self.state).0
+    }
+
+    /// SplitMix64: well spread, and the same for the same seed.
+    fn fill_random(&self, buffer: &mut [u8]) {
+        let mut state = lock(&self.state);
+        for chunk in buffer.chunks_mut(8) {
+            state.1 = state.1.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state.1;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- Store
+
+/// What was asked of a store so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Operations {
+    /// Calls of `get`.
+    pub gets: u64,
+    /// Calls of `get_many`.
+    pub batch_gets: u64,
+    /// Calls of `query`.
+    pub queries: u64,
+    /// Items that all of the reads returned.
+    pub items_read: u64,
+    /// Calls of `transact` that were carried out, a single write included.
+    pub transactions: u64,
+    /// Calls of `transact` that were not, for a conflict or a fault.
+    pub failed_transactions: u64,
+    /// Calls of `write_each`.
+    pub batch_writes: u64,
+    /// Puts and deletes carried out; a check is none.
+    pub items_written: u64,
+}
+
+/// What goes wrong with a transaction, for tests of crashes and retries. The caller sees `Busy` either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing was written.
+    NotWritten,
+    /// All was written and the answer was lost.
+    AnswerLost,
+}
+
+/// Decides over the transaction of this number, counted from 0 since the plan was made.
+type FaultPlan = Box<dyn FnMut(u64) -> Option<Fault> + Send>;
+
+/// A table in memory: conditions, transactions, paging and limits as DynamoDB has them.
+#[derive(Default)]
+pub struct MemoryStore {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    items: BTreeMap<Key, Item>,
+    operations: Operations,
+    faults: Option<(u64, FaultPlan)>,
+}
+
+impl MemoryStore {
+    /// What was asked of it since it was made, or since [`Self::forget_operations`].
+    pub fn operations(&self) -> Operations {
+        lock(&self.table).operations
+    }
+
+    /// Counts from zero again.
+    pub fn forget_operations(&self) {
+        lock(&self.table).operations = Operations::default();
+    }
+
+    /// Everything stored, in the order of the keys.
+    pub fn items(&self) -> Vec<Item> {
+        lock(&self.table).items.values().cloned().collect()
+    }
+
+    /// Lets transactions fail: `plan` is asked for each, by its number from 0.
+    pub fn plan_faults(&self, plan: impl FnMut(u64) -> Option<Fault> + Send + 'static) {
+        lock(&self.table).faults = Some((0, Box::new(plan)));
+    }
+}
+
+fn size(item: &Item) -> usize {
+    item.key.pk.len() + item.key.sk.len() + item.body.len() + 40
+}
+
+fn check_write(write: &Write) -> Result<(), StoreError> {
+    let key = write.key();
+    if key.pk.is_empty() || key.sk.is_empty() || key.pk.len() > 2048 || key.sk.len() > 1024 {
+        return Err(StoreError::Refused(format!("the key {key:?} is empty or too long")));
+    }
+    match write {
+        Write::Put { item, .. } if size(item) > LARGEST_ITEM => {
+            Err(StoreError::Refused(format!("the item {key:?} has {} bytes", size(item))))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Table {
+    fn holds(&self, key: &Key, condition: Condition) -> bool {
+        let stored = self.items.get(key);
+        match condition {
+            Condition::Unconditional => true,
+            Condition::Absent => stored.is_none(),
+            Condition::Present => stored.is_some(),
+            Condition::Version(version) => stored.is_some_and(|item| item.version == version),
+        }
+    }
+
+    fn carry_out(&mut self, write: &Write) {
+        match write {
+            Write::Put { item, .. } => {
+                // The expiry is kept in whole seconds, as in the table's own attribute.
+                let expires_at = item.expires_at.map(|at| at.duration_trunc(TimeDelta::seconds(1)).unwrap_or(at));
+                self.items.insert(item.key.clone(), Item { expires_at, ..item.clone() });
+            }
+            Write::Delete { key, .. } => {
+                self.items.remove(key);
+            }
+            Write::Check { .. } => return,
+        }
+        self.operations.items_written += 1;
+    }
+
+    fn transact(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        if writes.len() > LARGEST_TRANSACTION {
+            return Err(StoreError::Refused(format!("{} writes in one transaction", writes.len())));
+        }
+        let mut keys = BTreeSet::new();
+        for write in writes {
+            check_write(write)?;
+            if !keys.insert(write.key()) {
+                return Err(StoreError::Refused(format!("{:?} twice in one transaction", write.key())));
+            }
+        }
+        let fault = self.faults.as_mut().and_then(|(count, plan)| {
+            *count += 1;
+            plan(*count - 1)
+        });
+        if fault == Some(Fault::NotWritten) {
+            return Err(StoreError::Busy("planned: not written".into()));
+        }
+        for (index, write) in writes.iter().enumerate() {
+            let (Write::Put { condition, .. } | Write::Delete { condition, .. } | Write::Check { condition, .. }) =
+                write;
+            if !self.holds(write.key(), *condition) {
+                return Err(StoreError::Conflict { index });
+            }
+        }
+        writes.iter().for_each(|write| self.carry_out(write));
+        match fault {
+            Some(_) => Err(StoreError::Busy("planned: written, answer lost".into())),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        let mut table = lock(&self.table);
+        let item = table.items.get(key).cloned();
+        table.operations.gets += 1;
+        table.operations.items_read += u64::from(item.is_some());
+        Ok(item)
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+        let mut table = lock(&self.table);
+        let keys: BTreeSet<&Key> = keys.iter().collect();
+        let items: Vec<Item> = keys.into_iter().filter_map(|key| table.items.get(key).cloned()).collect();
+        table.operations.batch_gets += 1;
+        table.operations.items_read += items.len() as u64;
+        Ok(items)
+    }
+
+    async fn query(&self, pk: &str, range: &Range, after: Option<&str>) -> Result<QueryPage, StoreError> {
+        let mut table = lock(&self.table);
+        table.operations.queries += 1;
+        if range.limit == Some(0) {
+            return Err(StoreError::Refused("a limit of 0".into()));
+        }
+        let key = |sk: &str| Key::new(pk, sk);
+        let (mut from, mut to) = (Bound::Included(key(&range.from)), Bound::Included(key(&range.to)));
+        match after {
+            Some(sk) if range.descending => to = Bound::Excluded(key(sk)),
+            Some(sk) => from = Bound::Excluded(key(sk)),
+            None => {}
+        }
+        let (Bound::Included(first) | Bound::Excluded(first), Bound::Included(last) | Bound::Excluded(last)) =
+            (&from, &to)
+        else {
+            return Ok(QueryPage::default());
+        };
+        // A map's range panics on bounds that no key can lie between.
+        if first > last || (first == last && after.is_some()) {
+            return Ok(QueryPage::default());
+        }
+        let stretch = table.items.range((from, to)).map(|(_, item)| item);
+        let stretch: Box<dyn Iterator<Item = &Item>> =
+            if range.descending { Box::new(stretch.rev()) } else { Box::new(stretch) };
+        let mut page = QueryPage::default();
+        let mut bytes = 0;
+        for item in stretch {
+            bytes += size(item);
+            page.items.push(item.clone());
+            if bytes > LARGEST_PAGE || Some(page.items.len()) == range.limit {
+                page.next = Some(item.key.sk.clone());
+                break;
+            }
+        }
+        table.operations.items_read += page.items.len() as u64;
+        Ok(page)
+    }
+
+    async fn transact(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let mut table = lock(&self.table);
+        let outcome = table.transact(writes);
+        match outcome {
+            Ok(()) => table.operations.transactions += 1,
+            Err(_) => table.operations.failed_transactions += 1,
+        }
+        outcome
+    }
+
+    async fn write_each(&self, writes: &[Write]) -> Vec<Result<(), StoreError>> {
+        let mut table = lock(&self.table);
+        table.operations.batch_writes += 1;
+        let write_one = |write: &Write| {
+            check_write(write)?;
+            match write {
+                Write::Put { condition: Condition::Unconditional, .. }
+                | Write::Delete { condition: Condition::Unconditional, .. } => {
+                    table.carry_out(write);
+                    Ok(())
+                }
+                _ => Err(StoreError::Refused("a condition outside a transaction".into())),
+            }
+        };
+        writes.iter().map(write_one).collect()
+    }
+}
+
+// ---------------------------------------------------------------- Queue
+
+/// Both queues, seen from the side. A message is there from its due time until it is taken; nobody redelivers.
+pub struct MemoryQueue {
+    ambient: Arc<dyn Ambient>,
+    state: Mutex<QueueState>,
+}
+
+#[derive(Default)]
+struct QueueState {
+    waiting: BTreeMap<QueueName, Vec<(DateTime<Utc>, Message)>>,
+    refuse: usize,
+}
+
+impl MemoryQueue {
+    /// Empty queues whose delays follow the clock of `ambient`.
+    pub fn new(ambient: Arc<dyn Ambient>) -> Self {
+        Self { ambient, state: Mutex::default() }
+    }
+
+    /// Takes up to `max` messages that are due, the longest due first.
+    pub fn take(&self, queue: QueueName, max: usize) -> Vec<Message> {
+        let now = self.ambient.now();
+        let mut state = lock(&self.state);
+        let waiting = state.waiting.entry(queue).or_default();
+        waiting.sort_by_key(|(due, _)| *due);
+        let due = waiting.iter().take_while(|(due, _)| *due <= now).count();
+        waiting.drain(..due.min(max)).map(|(_, message)| message).collect()
+    }
+
+    /// Everything that waits, due or not, with the instant it is or was due, in the order it was sent.
+    pub fn waiting(&self, queue: QueueName) -> Vec<(DateTime<Utc>, Message)> {
+        lock(&self.state).waiting.get(&queue).cloned().unwrap_or_default()
+    }
+
+    /// How many wait, due or not.
+    pub fn len(&self, queue: QueueName) -> usize {
+        lock(&self.state).waiting.get(&queue).map_or(0, Vec::len)
+    }
+
+    /// Whether nothing waits in either queue.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.state).waiting.values().all(Vec::is_empty)
+    }
+
+    /// When the next message of either queue is due.
+    pub fn next_due(&self) -> Option<DateTime<Utc>> {
+        lock(&self.state).waiting.values().flatten().map(|(due, _)| *due).min()
+    }
+
+    /// The next `count` messages sent are not taken.
+    pub fn refuse_next(&self, count: usize) {
+        lock(&self.state).refuse = count;
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    async fn send(&self, queue: QueueName, messages: Vec<Message>) -> Vec<Result<(), QueueError>> {
+        let now = self.ambient.now();
+        let mut state = lock(&self.state);
+        let mut send_one = |message: Message| {
+            if state.refuse > 0 {
+                state.refuse -= 1;
+                return Err(QueueError("planned".into()));
+            }
+            let delay = Duration::from_secs(message.delay.min(LONGEST_QUEUE_DELAY).as_secs());
+            state.waiting.entry(queue).or_default().push((now + delay, message));
+            Ok(())
+        };
+        messages.into_iter().map(&mut send_one).collect()
+    }
+}
+
+// ---------------------------------------------------------------- Http
+
+type Answer = dyn Fn(http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> + Send + Sync;
+
+/// Vendors and callbacks played by a closure; remembers what it was asked.
+pub struct AnsweringHttp {
+    answer: Box<Answer>,
+    requests: Mutex<Vec<(http::Request<Bytes>, Bounds)>>,
+}
+
+impl AnsweringHttp {
+    /// Every request is answered by `answer`, in no time.
+    pub fn new(
+        answer: impl Fn(http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { answer: Box::new(answer), requests: Mutex::default() }
+    }
+
+    /// Every request so far, in order.
+    pub fn requests(&self) -> Vec<(http::Request<Bytes>, Bounds)> {
+        lock(&self.requests).clone()
+    }
+}
+
+#[async_trait]
+impl Http for AnsweringHttp {
+    async fn send(&self, request: http::Request<Bytes>, bounds: Bounds) -> Result<Exchange, HttpError> {
+        lock(&self.requests).push((request.clone(), bounds));
+        let mut response = (self.answer)(request)?;
+        let truncated = response.body().len() > bounds.largest_body;
+        response.body_mut().truncate(bounds.largest_body);
+        Ok(Exchange { response, truncated, elapsed: Duration::ZERO })
+    }
+}
+
+// ---------------------------------------------------------------- Vault
+
+/// Hides nothing from anybody who knows hexadecimal, but keeps a seal to its owner.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TransparentVault;
+
+#[async_trait]
+impl Vault for TransparentVault {
+    async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError> {
+        let hex: String = plain.expose().bytes().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("transparent:{owner}:{hex}"))
+    }
+
+    async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError> {
+        let broken = || VaultError::Broken("not sealed for this owner".into());
+        let hex = sealed.strip_prefix(&format!("transparent:{owner}:")).ok_or_else(broken)?;
+        let bytes: Option<Vec<u8>> =
+            hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
+        let plain = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(broken)?;
+        Ok(Secret::new(plain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_moves_when_told_and_the_dice_repeat() {
+        let ambient = FixedAmbient::at("2026-01-05T09:00:00Z");
+        ambient.advance(Duration::from_secs(90));
+        assert_eq!(ambient.now(), parse("2026-01-05T09:01:30Z"));
+        let draw = |seed| FixedAmbient::at("2026-01-05T09:00:00Z").seeded(seed).random();
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        assert_ne!(ambient.random(), ambient.random());
+    }
+}
