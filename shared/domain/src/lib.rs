@@ -4,3 +4,7 @@
 
 pub mod id;
 pub mod secret;
+
+pub mod wheel;
+
+pub mod record;

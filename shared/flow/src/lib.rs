@@ -3,4 +3,5 @@
 
 pub mod job;
 pub mod ports;
+pub mod table;
 pub mod testing;

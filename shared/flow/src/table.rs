@@ -1,0 +1,254 @@
+//! The one table: which items there are, under which keys, and what their bodies say.
+//!
+//! | Item | pk / sk | Body |
+//! | --- | --- | --- |
+//! | principal | `SECRET#<sha256>` / `-` | [`Principal`] |
+//! | instance | `INST#<id>` / `META` | [`InstanceRecord`] |
+//! | tokens | `INST#<id>` / `META#TOKENS` | [`TokensRecord`] |
+//! | resource state | `INST#<id>` / `RES#<name>` | [`crate::poll::state::ResourceRecord`] |
+//! | record index | `INST#<id>` / `IDX#<name>#<bucket>` | packed bucket |
+//! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`crate::delivery`]'s row: events, body, attempts |
+//! | retry | `RETRY#<minute>` / `<instance>#<delivery>` | a [`crate::job::DeliveryJob`] |
+//! | of an organization | `ORG#<id>` / `INST#<id>` | [`ListingRecord`] |
+//! | slot | `SLOT#<interval>#<minute>` / `<instance>#<resource>` | a [`crate::job::PollJob`] |
+//! | wheel | `WHEEL` / `HAND`, `INTERVAL#<interval>` | last minute dispatched; intervals in use |
+//!
+//! Instance, tokens and one resource's state are neighbours, so that a poll reads them in one query.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::id::{InstanceId, OrganizationId, UserId};
+use domain::wheel::Slot;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::ports::{Condition, Item, Key, Write};
+
+/// Sort key of an instance's own item.
+pub const META: &str = "META";
+/// Sort key of an instance's tokens.
+pub const TOKENS: &str = "META#TOKENS";
+
+/// Partition of everything that belongs to one instance.
+pub fn instance_partition(id: InstanceId) -> String {
+    format!("INST#{id}")
+}
+
+/// Key of the instance's own item.
+pub fn instance_key(id: InstanceId) -> Key {
+    Key::new(instance_partition(id), META)
+}
+
+/// Key of the instance's tokens.
+pub fn tokens_key(id: InstanceId) -> Key {
+    Key::new(instance_partition(id), TOKENS)
+}
+
+/// Key of a resource's state.
+pub fn resource_key(id: InstanceId, resource: &str) -> Key {
+    Key::new(instance_partition(id), format!("RES#{resource}"))
+}
+
+/// Key of the listing item that an organization's page of instances is read from. Zero-padded: ordered by id.
+pub fn listing_key(organization: OrganizationId, id: InstanceId) -> Key {
+    Key::new(organization_partition(organization), format!("INST#{:016}", id.0))
+}
+
+/// Partition of an organization's listing.
+pub fn organization_partition(organization: OrganizationId) -> String {
+    format!("ORG#{organization}")
+}
+
+/// Key of the principal that a secret belongs to; `hash` is lower-case hex of SHA-256 of the secret.
+pub fn principal_key(hash: &str) -> Key {
+    Key::new(format!("SECRET#{hash}"), "-")
+}
+
+/// Partition of one slot of the wheel.
+pub fn slot_partition(slot: Slot) -> String {
+    format!("SLOT#{}#{}", slot.interval, slot.minute)
+}
+
+/// Key of a resource's membership in its slot.
+pub fn slot_key(slot: Slot, instance: InstanceId, resource: &str) -> Key {
+    Key::new(slot_partition(slot), format!("{instance}#{resource}"))
+}
+
+/// Partition of the deliveries that are due in a minute.
+pub fn retry_partition(minute: i64) -> String {
+    format!("RETRY#{minute}")
+}
+
+/// Key of one delivery's entry among those due in a minute.
+pub fn retry_key(minute: i64, instance: InstanceId, delivery: &str) -> Key {
+    Key::new(retry_partition(minute), format!("{instance}#{delivery}"))
+}
+
+/// Key of the wheel's hand: the last minute that was dispatched.
+pub fn hand_key() -> Key {
+    Key::new("WHEEL", "HAND")
+}
+
+/// Key of the mark that an interval is in use.
+pub fn interval_key(interval: u16) -> Key {
+    Key::new("WHEEL", format!("INTERVAL#{interval:04}"))
+}
+
+/// Whom a secret belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Principal {
+    /// A user's secret, the `User` part of the authorization header.
+    User {
+        /// Whose.
+        user: UserId,
+        /// Of which organization.
+        organization: OrganizationId,
+    },
+    /// An organization's secret, the `Organization` part.
+    Organization {
+        /// Which.
+        organization: OrganizationId,
+    },
+    /// An instance's token, the `Element` part.
+    Instance {
+        /// Which.
+        instance: InstanceId,
+        /// Of which organization.
+        organization: OrganizationId,
+    },
+}
+
+/// An element instance: an authenticated account at a vendor and what is polled of it. No secret stands here in
+/// the clear.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// Its id.
+    pub id: InstanceId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// Who made it.
+    pub user: UserId,
+    /// As given, HTML stripped.
+    pub name: String,
+    /// As given.
+    pub tags: Vec<String>,
+    /// Key of the element.
+    pub element: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When its configuration last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Switched off: no polls, and calls answer 403.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Set when the vendor no longer accepts the credentials: polling stops until someone logs in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconnect: Option<Reconnect>,
+    /// The configuration as the API shows it: flat, event settings included, secrets masked.
+    pub configuration: BTreeMap<String, Value>,
+    /// Sealed JSON object: the configuration keys whose values are masked above, with their real values.
+    pub secrets: String,
+    /// Sealed instance token, so that `GET` can show it again as the original does.
+    pub token: String,
+    /// SHA-256 of the token in hex: the principal item to remove with the instance.
+    pub token_hash: String,
+    /// Whether events are switched on.
+    pub events_enabled: bool,
+    /// Where notifications go; none: events are only kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackRecord>,
+    /// Polling interval in minutes, for resources that set none.
+    pub interval_minutes: u16,
+    /// By resource name: [`domain::configuration::ResourceConfiguration`], parsed only when that resource is polled.
+    pub resources: BTreeMap<String, Box<RawValue>>,
+    /// What was read differently from how it was written.
+    #[serde(default)]
+    pub warnings: Vec<Value>,
+    /// Drop null fields from hub answers.
+    #[serde(default)]
+    pub filter_response_nulls: bool,
+}
+
+/// The part of a callback's settings that is no secret. Signature key, header values and password are among the
+/// instance's sealed secrets under their configuration keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackRecord {
+    /// Where to post.
+    pub url: String,
+    /// `event.notification.format`: `elements` or `cloudevents` or `cloudevents-batch`.
+    pub format: String,
+    /// What happens when the ladder ends: `retry` or `queue`.
+    pub failure_policy: String,
+    /// Send only the newest state per record of what piled up while the callback was down.
+    #[serde(default)]
+    pub coalesce: bool,
+}
+
+/// Why an instance needs a new login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconnect {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// What the vendor said, for people.
+    pub reason: String,
+}
+
+/// An instance's tokens, apart from the instance so that a refresh and an edit never race.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokensRecord {
+    /// Sealed JSON of `elements::auth::Tokens`.
+    pub sealed: String,
+    /// When the access token ends, as the vendor said, so that nothing need be opened to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// What a listing shows without reading the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListingRecord {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its name.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Key of its element.
+    pub element: String,
+}
+
+/// A stored item does not say what its key promises.
+#[derive(Debug, thiserror::Error)]
+#[error("the item under {}/{} cannot be read", key.pk, key.sk)]
+pub struct Unreadable {
+    /// Which item.
+    pub key: Key,
+    /// Why.
+    #[source]
+    pub source: serde_json::Error,
+}
+
+/// Reads a JSON body.
+pub fn read<T: DeserializeOwned>(item: &Item) -> Result<T, Unreadable> {
+    serde_json::from_slice(&item.body).map_err(|source| Unreadable { key: item.key.clone(), source })
+}
+
+/// A put of a JSON body.
+pub fn put<T: Serialize>(key: Key, version: u64, body: &T, condition: Condition) -> Write {
+    let body = serde_json::to_vec(body).expect("table bodies have text keys and serialize");
+    Write::Put { item: Item { key, version, body: Bytes::from(body), expires_at: None }, condition }
+}
+
+/// A put of an item that must not exist yet.
+pub fn insert<T: Serialize>(key: Key, body: &T) -> Write {
+    put(key, 1, body, Condition::Absent)
+}
+
+/// A put over the version that was read.
+pub fn replace<T: Serialize>(key: Key, read_version: u64, body: &T) -> Write {
+    put(key, read_version + 1, body, Condition::Version(read_version))
+}
