@@ -3,7 +3,16 @@
 //! No async, clock, randomness, environment, HTTP client or cloud type: `now` and `jitter` are parameters.
 
 pub mod id;
+pub mod problem;
 pub mod secret;
+
+pub mod zone;
+
+pub mod date;
+
+pub mod poll_url;
+
+pub mod configuration;
 
 pub mod wheel;
 

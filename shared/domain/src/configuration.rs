@@ -1,0 +1,197 @@
+//! What an instance's `configuration` says about events: the `event.*` keys as typed settings.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::date::DatePattern;
+use crate::poll_url::PollUrl;
+use crate::secret::Secret;
+use crate::zone::Zone;
+
+/// Minutes between polls where `event.poller.refresh_interval` is absent.
+pub const DEFAULT_INTERVAL_MINUTES: u16 = 15;
+/// Longest interval, a day. A larger number is read as this one: clients "park" a poller with 999999999.
+pub const LONGEST_INTERVAL_MINUTES: u16 = 1440;
+
+/// What the `event.*` keys of an instance say. Holds secrets: it is stored sealed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EventSettings {
+    /// `event.notification.enabled`: nothing is polled unless it is true.
+    pub enabled: bool,
+    /// Where notifications go. None: events are only kept for reading.
+    pub callback: Option<Callback>,
+    /// `event.poller.refresh_interval`, minutes between polls, 1 to 1440.
+    pub interval_minutes: u16,
+    /// What is polled, by name.
+    pub resources: BTreeMap<String, ResourceConfiguration>,
+    /// `filter.response.nulls`: leave null fields out of answers of the hub API.
+    pub filter_response_nulls: bool,
+    /// `event.vendor.type`.
+    pub vendor_type: VendorType,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            callback: None,
+            interval_minutes: DEFAULT_INTERVAL_MINUTES,
+            resources: BTreeMap::new(),
+            filter_response_nulls: true,
+            vendor_type: VendorType::Polling,
+        }
+    }
+}
+
+/// How events come from the vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VendorType {
+    /// We ask.
+    #[default]
+    Polling,
+    /// The vendor calls. Accepted for compatibility; polling goes on all the same.
+    Webhook,
+}
+
+/// Where and how notifications are delivered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Callback {
+    /// `event.notification.callback.url`: http or https with a host.
+    pub url: String,
+    /// `event.notification.signature.key`: key of the original's HMAC signature, used as it is.
+    #[serde(default)]
+    pub signature_key: Option<Secret>,
+    /// `event.notification.callback.headers`: sent with every notification, in this order.
+    #[serde(default)]
+    pub headers: Vec<(String, Secret)>,
+    /// `event.notification.basic.username` and `.password`.
+    #[serde(default)]
+    pub basic: Option<(String, Secret)>,
+    /// `event.notification.format`.
+    #[serde(default)]
+    pub format: NotificationFormat,
+    /// `notification.webhook.failure.policy`.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
+    /// `event.notification.coalesce`: send only the newest waiting event of a record.
+    #[serde(default)]
+    pub coalesce: bool,
+}
+
+/// The shape of a notification's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NotificationFormat {
+    /// `elements`: the original envelope.
+    #[default]
+    Elements,
+    /// `cloudevents`: one CloudEvents 1.0 event in structured mode.
+    CloudEvents,
+    /// `cloudevents-batch`: a JSON array of CloudEvents.
+    CloudEventsBatch,
+}
+
+/// What follows on a failed delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailurePolicy {
+    /// `retry`: tried again on the ladder, then queued.
+    #[default]
+    Retry,
+    /// `queue`: queued at once, sent again when asked for.
+    Queue,
+}
+
+/// How one resource is polled: an entry of `event.poller.configuration`. What is None is the element's to say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResourceConfiguration {
+    /// Platform path with macros. None for `{}`.
+    pub url: Option<PollUrl>,
+    /// Path of the id in a record, dotted; `@.@id` for XML-like records. None for `""`.
+    pub id_field: Option<String>,
+    /// When the record changed last.
+    pub updated: Option<DateField>,
+    /// When the record came to be.
+    pub created: Option<DateField>,
+    /// Drop records that were not updated since the last poll.
+    pub filter_by_updated_date: bool,
+    /// Drop records updated after the poll began.
+    pub filter_by_current_date: bool,
+    /// `createdCheckTolerance`: seconds between created and updated that still mean CREATED.
+    pub created_check_tolerance_s: Option<u32>,
+    /// Records on a page, 1 to 10000.
+    pub page_size: Option<u32>,
+    /// `pollDelay`: seconds taken off the last poll time, for vendors whose search lags.
+    pub poll_delay_s: u32,
+    /// What tells CREATED from UPDATED.
+    pub created_rule: CreatedRule,
+    /// What the first poll does.
+    pub initial_poll: InitialPoll,
+    /// `sweepInterval`: minutes between complete listings that look for deletions.
+    pub sweep_minutes: Option<u32>,
+    /// `maxDeleteShare`: a listing that would delete more than this share (0 to 1) is held for approval.
+    pub max_delete_share: Option<f64>,
+    /// `refreshInterval`: minutes between polls of this resource, 1 to 1440. None: the instance's.
+    pub interval_minutes: Option<u16>,
+}
+
+impl Default for ResourceConfiguration {
+    fn default() -> Self {
+        Self {
+            url: None,
+            id_field: None,
+            updated: None,
+            created: None,
+            filter_by_updated_date: true,
+            filter_by_current_date: false,
+            created_check_tolerance_s: None,
+            page_size: None,
+            poll_delay_s: 0,
+            created_rule: CreatedRule::Observed,
+            initial_poll: InitialPoll::Silent,
+            sweep_minutes: None,
+            max_delete_share: None,
+            interval_minutes: None,
+        }
+    }
+}
+
+/// A date in a record: where it is and how it is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DateField {
+    /// Path in the record, dotted.
+    pub field: String,
+    /// How it is written.
+    pub pattern: DatePattern,
+    /// The zone of a text without an offset. None: the element's, or GMT.
+    #[serde(default)]
+    pub zone: Option<Zone>,
+}
+
+/// What tells CREATED from UPDATED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CreatedRule {
+    /// `observed`: never seen before, and created in the stretch that was just polled.
+    #[default]
+    Observed,
+    /// `tolerance`: created and updated lie within the tolerance of each other, as the original had it.
+    Tolerance,
+}
+
+/// What the first poll of a resource does with what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InitialPoll {
+    /// `silent`: remembers it.
+    #[default]
+    Silent,
+    /// `emit`: sends it as CREATED.
+    Emit,
+}
