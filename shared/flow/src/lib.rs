@@ -3,5 +3,6 @@
 
 pub mod job;
 pub mod ports;
+pub mod principal;
 pub mod table;
 pub mod testing;

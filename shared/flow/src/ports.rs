@@ -219,6 +219,19 @@ pub trait Store: Send + Sync {
     async fn write_each(&self, writes: &[Write]) -> Vec<Result<(), StoreError>>;
 }
 
+/// Every item of a partition whose sort key starts with `prefix`, page after page. For partitions that are small
+/// or that have to be walked whole.
+pub async fn query_all(store: &dyn Store, pk: &str, prefix: &str) -> Result<Vec<Item>, StoreError> {
+    let range = Range::prefix(prefix);
+    let mut page = store.query(pk, &range, None).await?;
+    let mut items = page.items;
+    while let Some(after) = page.next.take() {
+        page = store.query(pk, &range, Some(&after)).await?;
+        items.append(&mut page.items);
+    }
+    Ok(items)
+}
+
 // ---------------------------------------------------------------- Queue
 
 /// Polls and deliveries do not wait for each other.
