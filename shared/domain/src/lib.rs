@@ -17,3 +17,8 @@ pub mod configuration;
 pub mod wheel;
 
 pub mod record;
+
+pub mod envelope;
+pub mod event;
+pub mod ladder;
+pub mod signature;

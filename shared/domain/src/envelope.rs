@@ -1,0 +1,604 @@
+//! Changes become the bytes that are signed, stored and posted: the original's notification, or CloudEvents 1.0.
+//!
+//! The records' own bytes are spliced in as they came. Key order and forms are those of two captured callbacks
+//! of the original (`createdDate` in the manner of Java's `Date.toString`, the instance id twice); two keys of our
+//! own stand at the end of each event: `id`, the event's id, and `sequence`, the record's revision.
+//! `schemas/notification.v1.json` describes the result.
+
+use std::ops::Range;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::value::RawValue;
+
+use crate::event::notification_ids;
+use crate::id::{DeliveryId, InstanceId, OrganizationId, UserId};
+use crate::record::Change;
+
+/// At most so many events in one notification, as in the original.
+pub const MOST_EVENTS: usize = 10;
+
+/// Bodies stay below this many bytes by holding fewer events. A record that is larger by itself travels alone.
+pub const LARGEST_SHARED_BODY: usize = 1_000_000;
+
+/// A record above this many bytes does not travel: a stub stands in its place. The original's bound, too.
+pub const LARGEST_RECORD: usize = 8 * 1024 * 1024;
+
+/// Which form the callback wants: `event.notification.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// The original's notification.
+    #[default]
+    Elements,
+    /// CloudEvents 1.0, structured: one event a body.
+    CloudEvents,
+    /// CloudEvents 1.0, batched: an array of events.
+    CloudEventsBatch,
+}
+
+impl Format {
+    /// From its word: `elements`, `cloudevents` or `cloudevents-batch`.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "elements" => Some(Format::Elements),
+            "cloudevents" => Some(Format::CloudEvents),
+            "cloudevents-batch" => Some(Format::CloudEventsBatch),
+            _ => None,
+        }
+    }
+
+    /// The body's `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Elements => "application/json",
+            Format::CloudEvents => "application/cloudevents+json",
+            Format::CloudEventsBatch => "application/cloudevents-batch+json",
+        }
+    }
+
+    fn most_events(self) -> usize {
+        match self {
+            Format::CloudEvents => 1,
+            Format::Elements | Format::CloudEventsBatch => MOST_EVENTS,
+        }
+    }
+}
+
+/// What a notification says about the instance it comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// `instanceId` and `instance_id`.
+    pub instance: InstanceId,
+    /// `accountId` and `companyId`: the two levels of the original are one here.
+    pub organization: OrganizationId,
+    /// `userId`.
+    pub user: UserId,
+    /// `instanceName`.
+    pub name: &'a str,
+    /// `instanceTags`.
+    pub tags: &'a [String],
+    /// `elementKey`.
+    pub element: &'a str,
+    /// `hubKey`.
+    pub hub: &'a str,
+}
+
+/// A notification, ready to be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Its name on every attempt.
+    pub delivery: DeliveryId,
+    /// `id` of the envelope, decimal digits.
+    pub number: String,
+    /// Which of the changes are inside.
+    pub changes: Range<usize>,
+    /// The bytes, which are JSON and so text.
+    pub body: String,
+    /// Records that a stub stands for.
+    pub omitted: Vec<Omitted>,
+}
+
+/// A record that did not travel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Omitted {
+    /// Place among the changes.
+    pub change: usize,
+    /// How large it was, in bytes.
+    pub bytes: usize,
+    /// Why, for people.
+    pub reason: &'static str,
+}
+
+/// Packs changes of one resource into notifications, in their order. `poll_date` is when the poll began, `now` when
+/// the notification is made; an event without a date of its own gets the poll's. Records above `largest_record`
+/// bytes (usually [`LARGEST_RECORD`]) are replaced by `{"objectId": …, "omitted": {"bytes": …, "reason": …}}`.
+pub fn notifications(
+    sender: &Sender<'_>,
+    format: Format,
+    object_type: &str,
+    changes: &[Change],
+    poll_date: DateTime<Utc>,
+    now: DateTime<Utc>,
+    largest_record: usize,
+) -> Vec<Notification> {
+    let writer = Writer { sender, format, object_type, poll_date, now };
+    let mut omitted = Vec::new();
+    let records: Vec<Box<RawValue>> = changes
+        .iter()
+        .enumerate()
+        .map(|(index, change)| {
+            record(change, largest_record).unwrap_or_else(|reason| {
+                omitted.push(Omitted { change: index, bytes: change.raw.len(), reason });
+                stub(change, reason)
+            })
+        })
+        .collect();
+    let sizes: Vec<usize> = changes.iter().zip(&records).map(|(change, raw)| writer.size_of(change, raw)).collect();
+    let empty = writer.body(&[], &[], &DeliveryId(String::new()), "").len() + 64;
+    split(&sizes, format.most_events(), LARGEST_SHARED_BODY.saturating_sub(empty))
+        .into_iter()
+        .map(|range| {
+            let inside = &changes[range.clone()];
+            let ids = notification_ids(inside.iter().map(|change| &change.event));
+            Notification {
+                body: writer.body(inside, &records[range.clone()], &ids.delivery, &ids.number),
+                delivery: ids.delivery,
+                number: ids.number,
+                omitted: omitted.iter().filter(|omitted| range.contains(&omitted.change)).cloned().collect(),
+                changes: range,
+            }
+        })
+        .collect()
+}
+
+/// Consecutive groups of at most `most` entries whose sizes add up to at most `room`, or of one.
+fn split(sizes: &[usize], most: usize, room: usize) -> Vec<Range<usize>> {
+    let mut groups = Vec::new();
+    let (mut start, mut filled) = (0, 0);
+    for (index, size) in sizes.iter().enumerate() {
+        if index > start && (index - start == most || filled + size > room) {
+            groups.push(start..index);
+            (start, filled) = (index, 0);
+        }
+        filled += size;
+    }
+    if start < sizes.len() {
+        groups.push(start..sizes.len());
+    }
+    groups
+}
+
+fn record(change: &Change, largest: usize) -> Result<Box<RawValue>, &'static str> {
+    if change.raw.len() > largest {
+        return Err("the record is too large to be sent");
+    }
+    let text = std::str::from_utf8(&change.raw).map_err(|_| "the record is not UTF-8")?;
+    RawValue::from_string(text.to_owned()).map_err(|_| "the record is not JSON")
+}
+
+fn stub(change: &Change, reason: &'static str) -> Box<RawValue> {
+    let stub = serde_json::json!({
+        "objectId": change.id,
+        "omitted": { "bytes": change.raw.len(), "reason": reason },
+    });
+    serde_json::value::to_raw_value(&stub).expect("a JSON value serializes")
+}
+
+struct Writer<'a> {
+    sender: &'a Sender<'a>,
+    format: Format,
+    object_type: &'a str,
+    poll_date: DateTime<Utc>,
+    now: DateTime<Utc>,
+}
+
+/// `yyyy-MM-dd'T'HH:mm:ss'Z'`, in UTC.
+fn seconds(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// `Date.toString()` of a Java machine in UTC: `Mon Aug 20 15:30:07 UTC 2018`.
+fn java_date(instant: DateTime<Utc>) -> String {
+    instant.format("%a %b %d %H:%M:%S UTC %Y").to_string()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    severity: &'a str,
+    created_date: String,
+    topic: String,
+    action: &'a str,
+    id: &'a str,
+    message: Message<'a>,
+    user: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message<'a> {
+    element_key: &'a str,
+    account_id: OrganizationId,
+    event_id: &'a DeliveryId,
+    company_id: OrganizationId,
+    instance_id: InstanceId,
+    #[serde(rename = "instance_id")]
+    instance_id_again: InstanceId,
+    instance_name: &'a str,
+    instance_tags: &'a [String],
+    raw: Raw<'a>,
+    user_id: UserId,
+    events: Vec<Event<'a>>,
+}
+
+struct Raw<'a> {
+    object_type: &'a str,
+    records: &'a [Box<RawValue>],
+    poll_date: i64,
+}
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry(self.object_type, self.records)?;
+        map.serialize_entry("pollDate", &self.poll_date)?;
+        map.serialize_entry("objectType", self.object_type)?;
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    date: String,
+    element_key: &'a str,
+    poll_date: String,
+    event_type: &'a str,
+    hub_key: &'a str,
+    object_id: &'a str,
+    object_type: &'a str,
+    id: &'a str,
+    sequence: u32,
+}
+
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'a str,
+    id: &'a str,
+    source: String,
+    r#type: String,
+    subject: &'a str,
+    time: String,
+    datacontenttype: &'a str,
+    /// The `sequence` extension is a string that sorts by its characters.
+    sequence: String,
+    data: &'a RawValue,
+}
+
+impl Writer<'_> {
+    fn event<'a>(&'a self, change: &'a Change) -> Event<'a> {
+        Event {
+            date: seconds(change.date.unwrap_or(self.poll_date)),
+            element_key: self.sender.element,
+            poll_date: seconds(self.poll_date),
+            event_type: change.kind.word(),
+            hub_key: self.sender.hub,
+            object_id: &change.id,
+            object_type: self.object_type,
+            id: &change.event.0,
+            sequence: change.revision,
+        }
+    }
+
+    fn cloud_event<'a>(&self, change: &'a Change, raw: &'a RawValue) -> CloudEvent<'a> {
+        CloudEvent {
+            specversion: "1.0",
+            id: &change.event.0,
+            source: format!("/elements/{}/instances/{}", self.sender.element, self.sender.instance),
+            r#type: format!("pollux.{}.{}", self.object_type, change.kind.word().to_lowercase()),
+            subject: &change.id,
+            time: change.date.unwrap_or(self.poll_date).to_rfc3339_opts(SecondsFormat::AutoSi, true),
+            datacontenttype: "application/json",
+            sequence: format!("{:010}", change.revision),
+            data: raw,
+        }
+    }
+
+    /// What this change adds to a body, commas included.
+    fn size_of(&self, change: &Change, raw: &RawValue) -> usize {
+        match self.format {
+            Format::Elements => json(&self.event(change)).len() + raw.get().len() + 2,
+            Format::CloudEvents | Format::CloudEventsBatch => json(&self.cloud_event(change, raw)).len() + 1,
+        }
+    }
+
+    fn body(&self, changes: &[Change], records: &[Box<RawValue>], delivery: &DeliveryId, number: &str) -> String {
+        let cloud_events = || changes.iter().zip(records).map(|(change, raw)| self.cloud_event(change, raw));
+        match self.format {
+            Format::Elements => json(&self.envelope(changes, records, delivery, number)),
+            Format::CloudEventsBatch => json(&cloud_events().collect::<Vec<_>>()),
+            Format::CloudEvents => cloud_events().next().map_or_else(String::new, |event| json(&event)),
+        }
+    }
+
+    fn envelope<'a>(
+        &'a self,
+        changes: &'a [Change],
+        records: &'a [Box<RawValue>],
+        delivery: &'a DeliveryId,
+        number: &'a str,
+    ) -> Envelope<'a> {
+        let sender = self.sender;
+        Envelope {
+            severity: "medium",
+            created_date: java_date(self.now),
+            topic: format!("instance-{}-{}-events", sender.instance, sender.element),
+            action: "create",
+            id: number,
+            message: Message {
+                element_key: sender.element,
+                account_id: sender.organization,
+                event_id: delivery,
+                company_id: sender.organization,
+                instance_id: sender.instance,
+                instance_id_again: sender.instance,
+                instance_name: sender.name,
+                instance_tags: sender.tags,
+                raw: Raw { object_type: self.object_type, records, poll_date: self.poll_date.timestamp_millis() },
+                user_id: sender.user,
+                events: changes.iter().map(|change| self.event(change)).collect(),
+            },
+            // A constant of the original, kept because receivers may have come to rely on it.
+            user: "notifications@cloud-elements.com",
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("text keys and checked JSON serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use chrono::TimeDelta;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::event::event_id;
+    use crate::record::ChangeKind;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn change(id: &str, raw: &str) -> Change {
+        Change {
+            event: event_id(InstanceId(7_950_647), "invoices", "", id, 3),
+            kind: ChangeKind::Created,
+            id: id.into(),
+            partition: String::new(),
+            revision: 3,
+            date: Some(at("2018-08-20T15:29:06.900Z")),
+            raw: Bytes::copy_from_slice(raw.as_bytes()),
+        }
+    }
+
+    fn pack(format: Format, changes: &[Change], largest: usize) -> Vec<Notification> {
+        let tags = ["Local netsuite".to_owned()];
+        let sender = Sender {
+            instance: InstanceId(7_950_647),
+            organization: OrganizationId(874),
+            user: UserId(2749),
+            name: "Local \"netsuite\"",
+            tags: &tags,
+            element: "netsuiteerpv2",
+            hub: "erp",
+        };
+        let poll_date = at("2018-08-20T15:29:34.827Z");
+        notifications(&sender, format, "invoices", changes, poll_date, at("2018-08-20T15:30:07Z"), largest)
+    }
+
+    #[test]
+    fn the_envelope_is_the_captured_one_byte_for_byte() {
+        let raw = r#"{ "internalId":"14682", "total": 2000.00,"total":1E2 }"#;
+        let [notification] = &pack(Format::Elements, &[change("14682", raw)], LARGEST_RECORD)[..] else {
+            panic!("one notification");
+        };
+        let expected = [
+            r#"{"severity":"medium","createdDate":"Mon Aug 20 15:30:07 UTC 2018","#,
+            r#""topic":"instance-7950647-netsuiteerpv2-events","action":"create","id":"NUMBER","#,
+            r#""message":{"elementKey":"netsuiteerpv2","accountId":874,"eventId":"DELIVERY","companyId":874,"#,
+            r#""instanceId":7950647,"instance_id":7950647,"instanceName":"Local \"netsuite\"","#,
+            r#""instanceTags":["Local netsuite"],"#,
+            r#""raw":{"invoices":[{ "internalId":"14682", "total": 2000.00,"total":1E2 }],"#,
+            r#""pollDate":1534778974827,"objectType":"invoices"},"userId":2749,"#,
+            r#""events":[{"date":"2018-08-20T15:29:06Z","elementKey":"netsuiteerpv2","#,
+            r#""pollDate":"2018-08-20T15:29:34Z","eventType":"CREATED","hubKey":"erp","objectId":"14682","#,
+            r#""objectType":"invoices","id":"EVENT","sequence":3}]},"user":"notifications@cloud-elements.com"}"#,
+        ]
+        .concat()
+        .replace("NUMBER", &notification.number)
+        .replace("DELIVERY", &notification.delivery.0)
+        .replace("EVENT", &change("14682", raw).event.0);
+        assert_eq!(notification.body, expected);
+        assert!(notification.omitted.is_empty());
+    }
+
+    #[test]
+    fn an_event_without_a_date_has_the_polls() {
+        let dateless = Change { date: None, kind: ChangeKind::Deleted, ..change("1", r#"{"id":"1"}"#) };
+        let body: Value = serde_json::from_str(&pack(Format::Elements, &[dateless], LARGEST_RECORD)[0].body).unwrap();
+        assert_eq!(body["message"]["events"][0]["date"], "2018-08-20T15:29:34Z");
+        assert_eq!(body["message"]["events"][0]["eventType"], "DELETED");
+    }
+
+    #[test]
+    fn ten_events_at_most_and_a_megabyte_where_possible() {
+        let small: Vec<Change> = (0..25).map(|n| change(&n.to_string(), "{}")).collect();
+        let ranges: Vec<_> =
+            pack(Format::Elements, &small, LARGEST_RECORD).into_iter().map(|one| one.changes).collect();
+        assert_eq!(ranges, [0..10, 10..20, 20..25]);
+        assert!(pack(Format::Elements, &[], LARGEST_RECORD).is_empty());
+
+        let record = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
+        let sizes = [400_000, 400_000, 400_000, 3_000_000, 10];
+        let mixed: Vec<Change> =
+            sizes.iter().enumerate().map(|(n, size)| change(&n.to_string(), &record(*size))).collect();
+        let packed = pack(Format::Elements, &mixed, LARGEST_RECORD);
+        let ranges: Vec<_> = packed.iter().map(|one| one.changes.clone()).collect();
+        assert_eq!(ranges, [0..2, 2..3, 3..4, 4..5]);
+        assert!(packed[0].body.len() < LARGEST_SHARED_BODY);
+    }
+
+    #[test]
+    fn the_bound_on_a_shared_body_is_exact_enough_to_fill_it() {
+        for format in [Format::Elements, Format::CloudEventsBatch] {
+            let changes: Vec<Change> =
+                (0..10).map(|n| change(&n.to_string(), &format!("\"{}\"", "x".repeat(99_600)))).collect();
+            for one in pack(format, &changes, LARGEST_RECORD) {
+                assert!(one.body.len() < LARGEST_SHARED_BODY, "{}", one.body.len());
+            }
+            let changes: Vec<Change> =
+                (0..10).map(|n| change(&n.to_string(), &format!("\"{}\"", "x".repeat(99_000)))).collect();
+            assert_eq!(pack(format, &changes, LARGEST_RECORD).len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_cannot_travel_leaves_a_stub_and_a_note() {
+        let changes = [change("big", "\"0123456789\""), change("odd", "{broken"), change("fine", "{}")];
+        let [notification] = &pack(Format::Elements, &changes, 11)[..] else { panic!("one notification") };
+        let body: Value = serde_json::from_str(&notification.body).unwrap();
+        let records = body["message"]["raw"]["invoices"].as_array().unwrap();
+        assert_eq!(records[0]["omitted"]["bytes"], 12);
+        assert_eq!((&records[0]["objectId"], &records[1]["objectId"]), (&"big".into(), &"odd".into()));
+        assert_eq!(records[2], serde_json::json!({}));
+        let omitted: Vec<usize> = notification.omitted.iter().map(|omitted| omitted.change).collect();
+        assert_eq!(omitted, [0, 1]);
+    }
+
+    #[test]
+    fn cloud_events_carry_the_record_as_data() {
+        let changes = [change("1", r#"{"a":1.0}"#), change("2", "{}")];
+        let packed = pack(Format::CloudEvents, &changes, LARGEST_RECORD);
+        assert_eq!(packed.len(), 2);
+        let expected = [
+            r#"{"specversion":"1.0","id":"EVENT","source":"/elements/netsuiteerpv2/instances/7950647","#,
+            r#""type":"pollux.invoices.created","subject":"1","time":"2018-08-20T15:29:06.900Z","#,
+            r#""datacontenttype":"application/json","sequence":"0000000003","data":{"a":1.0}}"#,
+        ]
+        .concat()
+        .replace("EVENT", &changes[0].event.0);
+        assert_eq!(packed[0].body, expected);
+        let batched = pack(Format::CloudEventsBatch, &changes, LARGEST_RECORD);
+        assert_eq!(batched.len(), 1);
+        assert_eq!(batched[0].body, format!("[{expected},{}]", packed[1].body));
+        assert_eq!(
+            Format::named("cloudevents-batch").map(Format::content_type),
+            Some("application/cloudevents-batch+json")
+        );
+    }
+
+    #[test]
+    fn java_pads_the_day_of_the_month() {
+        let start = at("2026-01-01T00:00:00Z");
+        assert_eq!(java_date(start), "Thu Jan 01 00:00:00 UTC 2026");
+        assert_eq!(java_date(start + TimeDelta::days(180)), "Tue Jun 30 00:00:00 UTC 2026");
+    }
+
+    #[test]
+    fn the_committed_schema_accepts_what_is_sent_and_nothing_mangled() {
+        let schema: Value = serde_json::from_str(include_str!("../schemas/notification.v1.json")).unwrap();
+        let changes: Vec<Change> = (0..10).map(|n| change(&n.to_string(), r#"{"n":1}"#)).collect();
+        let body: Value = serde_json::from_str(&pack(Format::Elements, &changes, LARGEST_RECORD)[0].body).unwrap();
+        assert_eq!(schema::problems(&schema, &body), Vec::<String>::new());
+        for (pointer, broken) in [
+            ("/id", Value::from(5)),
+            ("/createdDate", Value::from("2018-08-20T15:30:07Z")),
+            ("/message/instance_id", Value::from("7950647")),
+            ("/message/events/0/eventType", Value::from("created")),
+            ("/message/events/0/date", Value::from("2018-08-20T15:30:07.1Z")),
+            ("/message/events/3/sequence", Value::from(0)),
+            ("/message/raw/invoices", Value::from("none")),
+            ("/message/events", Value::Array(vec![])),
+        ] {
+            let mut mangled = body.clone();
+            *mangled.pointer_mut(pointer).unwrap() = broken;
+            assert_eq!(schema::problems(&schema, &mangled).len(), 1, "{pointer}");
+        }
+        let mut lacking = body.clone();
+        lacking["message"].as_object_mut().unwrap().remove("eventId");
+        assert_eq!(schema::problems(&schema, &lacking), ["/message lacks eventId"]);
+    }
+
+    /// The part of JSON Schema that the committed file uses; a keyword that is not here is a problem.
+    mod schema {
+        use serde_json::Value;
+
+        pub(super) fn problems(schema: &Value, value: &Value) -> Vec<String> {
+            let mut found = Vec::new();
+            check(schema, value, "", &mut found);
+            found
+        }
+
+        fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+            let keywords = schema.as_object().expect("a schema is an object");
+            let mut say = |what: String| found.push(format!("{path} {what}"));
+            let length = value.as_array().map_or(0, Vec::len) as u64;
+            for (keyword, wanted) in keywords {
+                match keyword.as_str() {
+                    "$schema" | "$id" | "title" | "description" | "examples" => {}
+                    "type" => {
+                        let is = match wanted.as_str().expect("one type") {
+                            "object" => value.is_object(),
+                            "array" => value.is_array(),
+                            "string" => value.is_string(),
+                            "integer" => value.is_u64() || value.is_i64(),
+                            other => panic!("type {other}"),
+                        };
+                        if !is {
+                            say(format!("is no {wanted}"));
+                        }
+                    }
+                    "const" if value != wanted => say(format!("is not {wanted}")),
+                    "enum" if !wanted.as_array().expect("a list").contains(value) => say("is no known word".into()),
+                    "minimum" if value.is_number() && value.as_u64() < wanted.as_u64() => say("is too small".into()),
+                    "minItems" if length < wanted.as_u64().expect("a number") => say("is too short".into()),
+                    "maxItems" if length > wanted.as_u64().expect("a number") => say("is too long".into()),
+                    "pattern" => {
+                        let pattern = regex_lite::Regex::new(wanted.as_str().expect("text")).expect("a pattern");
+                        if value.as_str().is_some_and(|text| !pattern.is_match(text)) {
+                            say(format!("does not match {wanted}"));
+                        }
+                    }
+                    "required" => {
+                        for key in wanted.as_array().expect("a list") {
+                            let key = key.as_str().expect("text");
+                            if value.get(key).is_none() {
+                                say(format!("lacks {key}"));
+                            }
+                        }
+                    }
+                    "const" | "enum" | "minimum" | "minItems" | "maxItems" => {}
+                    "properties" | "additionalProperties" | "items" => {}
+                    other => panic!("keyword {other}"),
+                }
+            }
+            if let (Some(items), Some(entries)) = (keywords.get("items"), value.as_array()) {
+                for (index, entry) in entries.iter().enumerate() {
+                    check(items, entry, &format!("{path}/{index}"), found);
+                }
+            }
+            for (key, entry) in value.as_object().into_iter().flatten() {
+                match (schema["properties"].get(key), keywords.get("additionalProperties")) {
+                    (Some(schema), _) => check(schema, entry, &format!("{path}/{key}"), found),
+                    (None, Some(Value::Bool(false))) => found.push(format!("{path} has {key}")),
+                    (None, Some(schema @ Value::Object(_))) => check(schema, entry, &format!("{path}/{key}"), found),
+                    (None, _) => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What follows from an attempt: delivered, again later, never again, or enough.
+//!
+//! | Answer | Verdict |
+//! | --- | --- |
+//! | 2xx | delivered |
+//! | 410 | the callback is switched off (Standard Webhooks: the receiver wants no more) |
+//! | 429, 503 with `Retry-After` | again at that time, within bounds |
+//! | anything else, 3xx included, or no answer | again after the next rung |
+//! | the same when the rungs are used up, or under [`Policy::Queue`] | enough: queued until somebody asks |
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Seconds between one failed attempt and the next, before jitter: the example schedule of Standard Webhooks.
+/// Ten attempts over 75 hours and 35 minutes, so that a callback may be down from Friday to Monday.
+pub const LADDER: [i64; 9] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600];
+
+/// A receiver may ask to be left alone for an hour even on a low rung.
+const LONGEST_WISH: i64 = 3600;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// With a complete head of an answer.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// The `Retry-After` header as it stands.
+        retry_after: Option<&'a str>,
+    },
+    /// Refused, reset, too late, not HTTP, or an address that is not allowed.
+    NoAnswer,
+}
+
+/// What the customer wants when an attempt fails: `notification.webhook.failure.policy` of the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Climb the ladder.
+    #[default]
+    Retry,
+    /// One attempt; what fails is queued at once and waits to be asked for.
+    Queue,
+}
+
+impl Policy {
+    /// From its word, `retry` or `queue`.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "retry" => Some(Policy::Retry),
+            "queue" => Some(Policy::Queue),
+            _ => None,
+        }
+    }
+}
+
+/// What follows from an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver has it.
+    Delivered,
+    /// Try again at this instant, not before.
+    RetryAt(DateTime<Utc>),
+    /// The receiver wants no more, of this or any other. Says why.
+    Disable(&'static str),
+    /// No further attempt by itself.
+    Exhausted,
+}
+
+/// Whether the answer says that the receiver has it.
+pub fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+/// Judges attempt number `attempt`, counted from 1, that ended at `now`. `jitter` is 64 random bits.
+///
+/// A rung is waited out with up to 20 % more or less, so that what failed together does not return together.
+/// A wish from `Retry-After` (seconds or an HTTP date; 429 and 503 only) is kept as it is if it lies between the
+/// rung and the larger of twice the rung and an hour, else the nearer bound is taken.
+pub fn judge(outcome: Outcome<'_>, attempt: u32, now: DateTime<Utc>, jitter: u64, policy: Policy) -> Verdict {
+    let wish = match outcome {
+        Outcome::Answered { status, .. } if is_success(status) => return Verdict::Delivered,
+        Outcome::Answered { status: 410, .. } => return Verdict::Disable("the callback answered 410 Gone"),
+        Outcome::Answered { status: 429 | 503, retry_after } => retry_after.and_then(|text| wish(text, now)),
+        _ => None,
+    };
+    let index = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
+    let Some(rung) = LADDER.get(index).filter(|_| policy == Policy::Retry) else {
+        return Verdict::Exhausted;
+    };
+    let wait = match wish {
+        Some(wish) => TimeDelta::seconds(wish.clamp(*rung, LONGEST_WISH.max(rung * 2))),
+        None => spread(TimeDelta::seconds(*rung), jitter),
+    };
+    Verdict::RetryAt(now + wait)
+}
+
+/// The time with up to 20 % more or less.
+pub fn spread(wait: TimeDelta, jitter: u64) -> TimeDelta {
+    // 80 % to 120 % in steps of a thousandth.
+    let permille = 800 + (jitter % 401) as i64;
+    TimeDelta::milliseconds(wait.num_milliseconds() / 1000 * permille)
+}
+
+fn wish(text: &str, now: DateTime<Utc>) -> Option<i64> {
+    let text = text.trim();
+    match text.parse::<u32>() {
+        Ok(seconds) => Some(i64::from(seconds)),
+        // RFC 9110's preferred date form is that of RFC 2822.
+        Err(_) => DateTime::parse_from_rfc2822(text).ok().map(|date| (date.to_utc() - now).num_seconds()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIDDLE: u64 = 200;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_767_603_600, 0).unwrap_or_default() // 2026-01-05T09:00:00Z
+    }
+
+    /// One line an answer: what the verdict is on the first attempt, in seconds from now.
+    fn check(status: u16, retry_after: Option<&str>, expected: &str) {
+        let verdict = judge(Outcome::Answered { status, retry_after }, 1, now(), MIDDLE, Policy::Retry);
+        let text = match verdict {
+            Verdict::RetryAt(at) => format!("retry in {} s", (at - now()).num_seconds()),
+            Verdict::Disable(_) => "disable".into(),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        assert_eq!(text, expected, "{status} {retry_after:?}");
+    }
+
+    #[test]
+    fn answers_are_judged_by_the_table() {
+        for status in [200, 201, 202, 204, 299] {
+            check(status, None, "delivered");
+        }
+        for status in [100, 199, 300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 408, 409, 422, 429, 500, 502, 503] {
+            check(status, None, "retry in 5 s");
+        }
+        check(410, None, "disable");
+        check(429, Some("120"), "retry in 120 s");
+        check(503, Some(" 3600 "), "retry in 3600 s");
+        check(503, Some("1"), "retry in 5 s");
+        check(429, Some("86400"), "retry in 3600 s");
+        check(429, Some("Mon, 05 Jan 2026 09:10:00 GMT"), "retry in 600 s");
+        check(429, Some("Mon, 05 Jan 2026 08:00:00 GMT"), "retry in 5 s");
+        check(429, Some("soon"), "retry in 5 s");
+        check(429, Some("-5"), "retry in 5 s");
+        check(500, Some("120"), "retry in 5 s");
+    }
+
+    #[test]
+    fn the_ladder_has_nine_rungs_and_then_ends() {
+        let waits: Vec<i64> = (1..)
+            .map_while(|attempt| match judge(Outcome::NoAnswer, attempt, now(), MIDDLE, Policy::Retry) {
+                Verdict::RetryAt(at) => Some((at - now()).num_seconds()),
+                verdict => {
+                    assert_eq!(verdict, Verdict::Exhausted);
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(waits, LADDER);
+        assert_eq!(waits.iter().sum::<i64>(), (75 * 60 + 35) * 60 + 5);
+    }
+
+    #[test]
+    fn jitter_stays_within_a_fifth() {
+        for (jitter, seconds) in [(0, 240), (200, 300), (400, 360), (401, 240)] {
+            let verdict = judge(Outcome::NoAnswer, 2, now(), jitter, Policy::Retry);
+            assert_eq!(verdict, Verdict::RetryAt(now() + TimeDelta::seconds(seconds)));
+        }
+    }
+
+    #[test]
+    fn a_wish_on_a_high_rung_is_at_most_twice_the_rung() {
+        let asked = Outcome::Answered { status: 503, retry_after: Some("99999999") };
+        let verdict = judge(asked, 4, now(), 0, Policy::Retry);
+        assert_eq!(verdict, Verdict::RetryAt(now() + TimeDelta::hours(4)));
+    }
+
+    #[test]
+    fn the_queue_policy_tries_once() {
+        let failed = Outcome::Answered { status: 500, retry_after: None };
+        assert_eq!(judge(failed, 1, now(), 0, Policy::Queue), Verdict::Exhausted);
+        let fine = Outcome::Answered { status: 200, retry_after: None };
+        assert_eq!(judge(fine, 1, now(), 0, Policy::Queue), Verdict::Delivered);
+        assert_eq!((Policy::named("queue"), Policy::named("drop")), (Some(Policy::Queue), None));
+    }
+}
