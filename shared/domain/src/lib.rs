@@ -6,9 +6,13 @@ pub mod id;
 pub mod problem;
 pub mod secret;
 
+pub mod json;
+
 pub mod zone;
 
 pub mod date;
+
+pub mod ceql;
 
 pub mod poll_url;
 

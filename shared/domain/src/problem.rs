@@ -75,11 +75,15 @@ pub fn shorten(text: &str) -> String {
 
 /// The candidate that is most like `word`, if one is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Likeness costs the product of the lengths, and nobody mistypes a word this long.
+    if word.len() > LONGEST_ECHO {
+        return None;
+    }
     let word = word.to_ascii_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&word, &candidate.to_ascii_lowercase()), candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(&word, &candidate.to_ascii_lowercase()), candidate))
+        .filter(|(likeness, _)| *likeness > 0.6)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)
 }
