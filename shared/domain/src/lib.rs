@@ -22,6 +22,13 @@ pub mod wheel;
 
 pub mod record;
 
+pub mod coverage;
+pub mod detect;
+pub mod index;
+pub mod lateness;
+
+pub mod backoff;
+
 pub mod envelope;
 pub mod event;
 pub mod ladder;

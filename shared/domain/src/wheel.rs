@@ -50,7 +50,7 @@ impl Wheel {
 }
 
 /// Where a resource sits on the wheel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
     /// Interval in minutes.
     pub interval: u16,

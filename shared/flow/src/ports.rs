@@ -155,6 +155,11 @@ impl Range {
         }
     }
 
+    /// The whole partition. Sort keys begin with a printable character.
+    pub fn all() -> Self {
+        Self::between(" ", "\u{10ffff}")
+    }
+
     /// From one sort key to another, both inclusive, ascending, strongly consistent.
     pub fn between(from: impl Into<String>, to: impl Into<String>) -> Self {
         Self { from: from.into(), to: to.into(), descending: false, limit: None, consistent: true }

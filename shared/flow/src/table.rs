@@ -88,6 +88,21 @@ pub fn retry_key(minute: i64, instance: InstanceId, delivery: &str) -> Key {
     Key::new(retry_partition(minute), format!("{instance}#{delivery}"))
 }
 
+/// A resource name as part of a longer sort key: `#` separates there, so it is written otherwise.
+fn in_key(resource: &str) -> String {
+    resource.replace('%', "%25").replace('#', "%23")
+}
+
+/// What the sort keys of a resource's index buckets begin with.
+pub fn index_prefix(resource: &str) -> String {
+    format!("IDX#{}#", in_key(resource))
+}
+
+/// Key of one bucket of a resource's record index.
+pub fn bucket_key(id: InstanceId, resource: &str, bucket: u32) -> Key {
+    Key::new(instance_partition(id), format!("{}{bucket:08x}", index_prefix(resource)))
+}
+
 /// Key of the wheel's hand: the last minute that was dispatched.
 pub fn hand_key() -> Key {
     Key::new("WHEEL", "HAND")
@@ -206,6 +221,9 @@ pub struct TokensRecord {
     /// When the access token ends, as the vendor said, so that nothing need be opened to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
+    /// Somebody is asking the vendor for new ones until then, at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refreshing_until: Option<DateTime<Utc>>,
 }
 
 /// What a listing shows without reading the instance.

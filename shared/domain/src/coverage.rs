@@ -1,0 +1,83 @@
+//! The coverage ledger: which stretches of time were watched without a gap.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Stretches kept; older ones fall off the front, and an answer says since when the ledger reaches back.
+pub const STRETCHES_KEPT: usize = 16;
+
+/// Every change between the two instants was either told or is known to have been the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// First instant covered.
+    pub from: DateTime<Utc>,
+    /// Last instant covered.
+    pub to: DateTime<Utc>,
+}
+
+/// Stretches in order, never touching: what lies between two is a gap.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Coverage(Vec<Stretch>);
+
+impl Coverage {
+    /// A finished pass that read everything changed since the last one covers up to `to`, without a gap.
+    /// The first pass begins a stretch there.
+    pub fn extend(&mut self, to: DateTime<Utc>) {
+        match self.0.last_mut() {
+            Some(last) => last.to = last.to.max(to),
+            None => self.0.push(Stretch { from: to, to }),
+        }
+    }
+
+    /// What happened since the last pass can no longer be learnt: the vendor's history ran out.
+    /// A new stretch begins at `from`; the gap before it stays visible.
+    pub fn break_off(&mut self, from: DateTime<Utc>) {
+        if self.0.last().is_none_or(|last| last.to < from) {
+            self.0.push(Stretch { from, to: from });
+            let surplus = self.0.len().saturating_sub(STRETCHES_KEPT);
+            self.0.drain(..surplus);
+        }
+    }
+
+    /// The stretches, oldest first.
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.0
+    }
+
+    /// The gaps between them, oldest first.
+    pub fn gaps(&self) -> Vec<Stretch> {
+        self.0.windows(2).map(|pair| Stretch { from: pair[0].to, to: pair[1].from }).collect()
+    }
+
+    /// Up to when it is covered.
+    pub fn until(&self) -> Option<DateTime<Utc>> {
+        self.0.last().map(|stretch| stretch.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap_or_default()
+    }
+
+    #[test]
+    fn passes_merge_and_a_lost_history_leaves_a_gap() {
+        let mut coverage = Coverage::default();
+        for second in [10, 20, 30, 25] {
+            coverage.extend(at(second));
+        }
+        assert_eq!(coverage.stretches(), [Stretch { from: at(10), to: at(30) }]);
+        coverage.break_off(at(100));
+        coverage.extend(at(110));
+        assert_eq!(coverage.gaps(), [Stretch { from: at(30), to: at(100) }]);
+        assert_eq!(coverage.until(), Some(at(110)));
+        for second in 2..60 {
+            coverage.break_off(at(second * 1000));
+        }
+        assert_eq!(coverage.stretches().len(), STRETCHES_KEPT);
+    }
+}

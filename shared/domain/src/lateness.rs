@@ -1,0 +1,92 @@
+//! How late records appear in a vendor's listings, measured, and the overlap that follows from it.
+//!
+//! A record that a pass sees for the first time although its stamp lies before the *previous* pass was not yet
+//! listed then: it was late by at least the time between the two. Records within the overlap cost reads and are
+//! dropped by the index; records later than the overlap would cost events, so the overlap starts generous.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Overlap until enough was measured. Search indexes that lag are minutes late, not hours.
+pub const PRIOR_OVERLAP: Duration = Duration::from_secs(15 * 60);
+/// So many records must have been seen before the measured overlap may fall below [`PRIOR_OVERLAP`].
+pub const ENOUGH_SAMPLES: u64 = 1000;
+/// The overlap never grows beyond this: later records are found by the sweep.
+pub const LARGEST_OVERLAP: Duration = Duration::from_secs(6 * 3600);
+/// The overlap is this many times the latest lateness but one in a thousand.
+const MARGIN: u32 = 2;
+
+/// Histogram over powers of two: bucket 0 counts records on time, bucket `n` lateness below 2^n seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lateness(Vec<u64>);
+
+impl Lateness {
+    /// Counts a record that was first seen `late` after it should have been.
+    pub fn count(&mut self, late: Duration) {
+        let bucket = if late.is_zero() { 0 } else { (u64::BITS - late.as_secs().leading_zeros() + 1) as usize };
+        if self.0.len() <= bucket {
+            self.0.resize(bucket + 1, 0);
+        }
+        self.0[bucket] += 1;
+    }
+
+    /// How many records were counted.
+    pub fn samples(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Lateness that all but one in a thousand records stay below, rounded up to a power of two seconds.
+    pub fn usual_worst(&self) -> Duration {
+        let mut above = self.samples() / 1000;
+        for (bucket, count) in self.0.iter().enumerate().rev() {
+            if *count > above {
+                return if bucket == 0 { Duration::ZERO } else { Duration::from_secs(1 << (bucket - 1).min(32)) };
+            }
+            above -= count;
+        }
+        Duration::ZERO
+    }
+
+    /// How far below the cursor the next pass reads: at least `floor`.
+    pub fn overlap(&self, floor: Duration) -> Duration {
+        let measured = self.usual_worst() * MARGIN;
+        let prior = if self.samples() < ENOUGH_SAMPLES { PRIOR_OVERLAP } else { Duration::ZERO };
+        measured.max(prior).min(LARGEST_OVERLAP).max(floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlap_starts_generous_follows_the_measure_and_is_bounded() {
+        let mut lateness = Lateness::default();
+        assert_eq!(lateness.overlap(Duration::from_secs(120)), PRIOR_OVERLAP);
+        for _ in 0..2000 {
+            lateness.count(Duration::ZERO);
+        }
+        assert_eq!(lateness.overlap(Duration::from_secs(120)), Duration::from_secs(120));
+        for _ in 0..10 {
+            lateness.count(Duration::from_secs(400));
+        }
+        assert_eq!(lateness.usual_worst(), Duration::from_secs(512));
+        assert_eq!(lateness.overlap(Duration::from_secs(120)), Duration::from_secs(1024));
+        for _ in 0..1000 {
+            lateness.count(Duration::from_secs(90_000));
+        }
+        assert_eq!(lateness.overlap(Duration::ZERO), LARGEST_OVERLAP);
+    }
+
+    #[test]
+    fn one_in_a_thousand_does_not_count() {
+        let mut lateness = Lateness::default();
+        for _ in 0..1999 {
+            lateness.count(Duration::from_secs(1));
+        }
+        lateness.count(Duration::from_secs(5000));
+        assert_eq!(lateness.usual_worst(), Duration::from_secs(2));
+    }
+}
