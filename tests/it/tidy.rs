@@ -1,0 +1,153 @@
+//! The rules of the workspace that no compiler knows: who may depend on whom, and where files may lie.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace").to_owned()
+}
+
+/// What each crate may depend on, everything to its left in the one-way order.
+const PICTURE: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("elements", &["domain"]),
+    ("flow", &["domain", "elements"]),
+    ("aws", &["domain", "elements", "flow"]),
+    ("instances", &["domain", "elements", "flow", "aws"]),
+    ("dispatcher", &["domain", "elements", "flow", "aws"]),
+    ("poller", &["domain", "elements", "flow", "aws"]),
+    ("local", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller"]),
+    ("tests", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
+];
+
+/// What cargo prints when it is called so.
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo writes UTF-8")
+}
+
+/// What `cargo metadata` says of this platform, offline and from the lockfile.
+fn metadata() -> Value {
+    let version = cargo(&["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo names its host");
+    let arguments = ["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", host];
+    serde_json::from_str(&cargo(&arguments)).expect("cargo metadata writes JSON")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("cargo metadata has a text here")
+}
+
+/// Names of the workspace's own packages by package id.
+fn members(metadata: &Value) -> BTreeMap<&str, &str> {
+    let ids: BTreeSet<&str> = metadata["workspace_members"].as_array().into_iter().flatten().map(text).collect();
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    packages.map(|package| (text(&package["id"]), text(&package["name"]))).filter(|(id, _)| ids.contains(id)).collect()
+}
+
+/// Names of every package that `name` is built with when it is built alone; what only a build script or a test needs
+/// does not count.
+fn closure(name: &str) -> BTreeSet<String> {
+    let tree = cargo(&["tree", "--locked", "--offline", "--package", name, "--edges=normal", "--prefix=none"]);
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let metadata = metadata();
+    let members = members(&metadata);
+    let names: BTreeSet<&str> = members.values().copied().collect();
+    assert_eq!(names, PICTURE.iter().map(|(name, _)| *name).collect(), "the picture names every crate");
+    let mut edges = 0;
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let Some(name) = members.get(text(&package["id"])) else { continue };
+        let allowed = PICTURE.iter().find(|(listed, _)| listed == name).expect("checked above").1;
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let on = text(&dependency["name"]);
+            if names.contains(on) && on != *name {
+                assert!(allowed.contains(&on), "{name} must not depend on {on}");
+                edges += 1;
+            }
+        }
+    }
+    assert!(edges >= PICTURE.len(), "only {edges} edges seen: the check looks at the wrong thing");
+}
+
+#[test]
+fn decisions_and_vendors_are_built_without_async_http_or_cloud() {
+    for name in ["domain", "elements"] {
+        let closure = closure(name);
+        for forbidden in ["tokio", "reqwest", "hyper", "aws-config", "aws-sdk-dynamodb", "getrandom", "rand"] {
+            assert!(!closure.contains(forbidden), "{name} is built with {forbidden}");
+        }
+    }
+    let flow = closure("flow");
+    for forbidden in ["reqwest", "aws-config", "aws-sdk-dynamodb", "aws-sdk-sqs", "aws-sdk-kms"] {
+        assert!(!flow.contains(forbidden), "flow is built with {forbidden}");
+    }
+    // The names above are spelled as those who use them do.
+    let aws = closure("aws");
+    for present in
+        ["tokio", "reqwest", "hyper", "aws-config", "aws-sdk-dynamodb", "aws-sdk-sqs", "aws-sdk-kms", "getrandom"]
+    {
+        assert!(aws.contains(present), "aws is built without {present}: the name in this test is wrong");
+    }
+}
+
+/// Every Rust file of the repository, by its path from the root.
+fn rust_files() -> Vec<PathBuf> {
+    let root = root();
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .current_dir(&root)
+        .output()
+        .expect("git runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = String::from_utf8(output.stdout).expect("file names are UTF-8");
+    let files: Vec<PathBuf> = listed.lines().map(PathBuf::from).filter(|file| root.join(file).exists()).collect();
+    assert!(files.len() > 20, "only {} files seen", files.len());
+    files
+}
+
+#[test]
+fn every_rust_file_opens_with_what_it_is_for() {
+    for file in rust_files() {
+        let text = std::fs::read_to_string(root().join(&file)).expect("a listed file can be read");
+        let opening = text.lines().next().unwrap_or_default();
+        let sentence = opening.strip_prefix("//! ").unwrap_or_default();
+        assert!(sentence.len() > 10, "{} opens with {opening:?}", file.display());
+    }
+}
+
+#[test]
+fn no_test_file_lies_where_cargo_does_not_look() {
+    let metadata = metadata();
+    let targets: BTreeSet<PathBuf> = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
+        .map(|target| PathBuf::from(text(&target["src_path"])))
+        .collect();
+    let main = std::fs::read_to_string(root().join("tests/it/main.rs")).expect("the test binary's main file");
+    for file in rust_files() {
+        let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if file.starts_with("tests/it") && file.components().count() == 3 {
+            assert!(
+                name == "main" || main.contains(&format!("mod {name};")),
+                "{} is in no test binary",
+                file.display()
+            );
+        } else if file.components().any(|part| part.as_os_str() == "src" || part.as_os_str() == "it") {
+            // A module: the compiler warns about nothing, but a missing `mod` line shows as dead code elsewhere.
+            continue;
+        } else {
+            assert!(targets.contains(&root().join(&file)), "{} belongs to no target", file.display());
+        }
+    }
+}
