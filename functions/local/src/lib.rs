@@ -2,3 +2,5 @@
 
 pub mod engine;
 pub mod queue;
+pub mod inbox;
+pub mod sandbox;
