@@ -30,6 +30,8 @@ const LONGEST_CALLBACK: usize = 2048;
 /// Most headers of a callback, and the longest value, in bytes: receivers refuse more than about 8 KB together.
 const MOST_HEADERS: usize = 20;
 const LONGEST_HEADER: usize = 1024;
+/// Nobody reads more problems or warnings than this at once.
+const MOST_REMARKS: usize = 100;
 /// How much JSON the value of one key may hold when it is written as a string.
 const NESTED_JSON: Limits = Limits { bytes: 256 * 1024, depth: 8 };
 /// Seconds and minutes beyond a year are typing errors.
@@ -209,15 +211,27 @@ struct Report {
 
 impl Report {
     fn refuse(&mut self, field: String, read: impl fmt::Display, expected: impl Into<String>) {
-        self.problems.push(FieldProblem::new(field, read, expected));
+        self.push(FieldProblem::new(field, read, expected));
+    }
+
+    fn refuse_secret(&mut self, field: impl Into<String>, expected: impl Into<String>) {
+        self.push(FieldProblem::secret(field, expected));
+    }
+
+    fn push(&mut self, problem: FieldProblem) {
+        if self.problems.len() < MOST_REMARKS {
+            self.problems.push(problem);
+        }
     }
 
     fn warn(&mut self, field: String, message: impl Into<String>) {
-        self.warnings.push(Warning::new(field, message));
+        if self.warnings.len() < MOST_REMARKS {
+            self.warnings.push(Warning::new(field, message));
+        }
     }
 
     fn known(&mut self, fields: &Fields<'_>, key: &str, known: &[&str]) {
-        if !known.contains(&key) {
+        if !known.contains(&key) && self.warnings.len() < MOST_REMARKS {
             let hint = nearest(key, known.iter().copied()).map(|near| format!("; the nearest known key is {near}"));
             self.warn(fields.at(key), format!("the key is unknown and is left out{}", hint.unwrap_or_default()));
         }
@@ -251,7 +265,7 @@ impl Report {
         match fields.get(key)? {
             Value::String(text) => Some(Secret::new(text)),
             _ => {
-                self.problems.push(FieldProblem::secret(fields.at(key), "a text"));
+                self.refuse_secret(fields.at(key), "a text");
                 None
             }
         }
@@ -409,8 +423,9 @@ impl Report {
         }
         let url = self.text(fields, "url").and_then(|text| match PollUrl::parse(text) {
             Ok((url, warnings)) => {
-                self.warnings
-                    .extend(warnings.into_iter().map(|warning| Warning::new(fields.at("url"), warning.message)));
+                for warning in warnings {
+                    self.warn(fields.at("url"), warning.message);
+                }
                 Some(url)
             }
             Err(problem) => {
@@ -570,7 +585,7 @@ impl Report {
             _ if text.len() > LONGEST_CALLBACK => format!("a URL of at most {LONGEST_CALLBACK} bytes"),
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
                 let expected = format!("a URL without credentials, which go in {USERNAME} and {PASSWORD}");
-                self.problems.push(FieldProblem::secret(field, expected));
+                self.refuse_secret(field, expected);
                 return None;
             }
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => return Some(text.to_owned()),
@@ -592,7 +607,7 @@ impl Report {
                     Ok(Value::Object(object)) => Some(object),
                     Ok(_) => None,
                     Err(problem) => {
-                        self.problems.push(FieldProblem::secret(field, format!("JSON; in its {problem}")));
+                        self.refuse_secret(field, format!("JSON; in its {problem}"));
                         return Vec::new();
                     }
                 }
@@ -611,7 +626,7 @@ impl Report {
             _ => None::<Vec<_>>,
         };
         let Some(pairs) = pairs else {
-            self.problems.push(FieldProblem::secret(field, EXPECTED));
+            self.refuse_secret(field, EXPECTED);
             return Vec::new();
         };
         if pairs.len() > MOST_HEADERS {
@@ -634,7 +649,7 @@ impl Report {
                 self.refuse(field, name, "every header once");
             } else if value.len() > LONGEST_HEADER || !value.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~')) {
                 let expected = format!("at most {LONGEST_HEADER} printable ASCII characters, no line breaks");
-                self.problems.push(FieldProblem::secret(field, expected));
+                self.refuse_secret(field, expected);
             } else {
                 headers.push((name, Secret::new(value)));
             }
@@ -1061,6 +1076,14 @@ mod tests {
         }
         let both = json!({USERNAME: "u", PASSWORD: "p", HEADERS: {"authorization": "Bearer x"}});
         assert!(parse(both).expect_err("a problem")[0].expected.contains("not both"));
+    }
+
+    #[test]
+    fn a_flood_of_mistakes_is_cut_off() {
+        let entries = |entry: Value| (0..200).map(|n| (format!("r{n}"), entry.clone())).collect::<Map<_, _>>();
+        let problems = parse(json!({CONFIGURATION: entries(json!({"pageSize": 0}))})).expect_err("problems");
+        assert_eq!(problems.len(), MOST_REMARKS);
+        assert_eq!(accepted(json!({CONFIGURATION: entries(json!({"pagesize": 0}))})).1.len(), MOST_REMARKS);
     }
 
     #[test]
