@@ -2,5 +2,6 @@
 //! One test binary, because linking costs more than running.
 
 mod contract;
+mod guard;
 mod template;
 mod tidy;

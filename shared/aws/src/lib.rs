@@ -1,6 +1,8 @@
 //! The edge: what stands behind the ports when the system runs for real. DynamoDB, SQS, KMS, outbound HTTP,
 //! settings and telemetry. It refuses to know what a poll or a delivery is.
 
+pub mod guard;
+pub mod http;
 pub mod store;
 
 /// The texts of an error and of what caused it, without the debugging output that could hold a request.
