@@ -1,0 +1,374 @@
+//! Logging in at a vendor: the address a user is sent to, the requests for tokens, what their answers mean.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::problem::{FieldProblem, below};
+use domain::secret::Secret;
+use domain::zone::Zone;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::call::{Bases, Caller, absolute};
+use crate::catalog::Element;
+use crate::connection::{Connection, describe, fits, key_of};
+use crate::definition::{Auth, ClientAuth, Expiry, RefreshResult, TokenBody, TokenEndpoint};
+use crate::fault::{self, Fault};
+use crate::pointer::{Pointer, Wanted};
+use crate::template::{Filling, Template, Values};
+
+/// How long before its end a token is refreshed where the element does not say.
+const REFRESH_BEFORE: Duration = Duration::from_secs(300);
+
+/// What was got by logging in. Holds secrets: it is stored sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Sent with every call.
+    pub access: Secret,
+    /// Sent for the next access token.
+    #[serde(default)]
+    pub refresh: Option<Secret>,
+    /// When the access token ends, where the vendor says so.
+    #[serde(default)]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// More of the answer that is worth keeping (an account number).
+    #[serde(default)]
+    pub extra: BTreeMap<String, String>,
+}
+
+/// What is offered for tokens.
+#[derive(Debug, Clone, Copy)]
+pub enum Grant<'a> {
+    /// The code that the vendor sent with the user back to us.
+    Code {
+        /// The code.
+        code: &'a Secret,
+        /// The address that the user was sent back to.
+        redirect_uri: &'a str,
+        /// The proof of RFC 7636, when the login was begun with a challenge.
+        code_verifier: Option<&'a Secret>,
+    },
+    /// A refresh token.
+    Refresh {
+        /// The token.
+        refresh: &'a Secret,
+    },
+    /// Id and secret of the application.
+    ClientCredentials,
+    /// Name and password of the account.
+    Login,
+}
+
+/// Why there are no tokens.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthFault {
+    /// What was offered is worth nothing any more: the user must log in again.
+    #[error("the login is no longer valid: {reason}")]
+    Dead {
+        /// The vendor's words.
+        reason: String,
+    },
+    /// Ask again later.
+    #[error("the vendor cannot hand out tokens now: {reason}")]
+    Retry {
+        /// How long to wait, where the vendor says so.
+        after: Option<Duration>,
+        /// The vendor's words.
+        reason: String,
+    },
+    /// The answer is no token answer.
+    #[error("the vendor's token answer cannot be read: {reason}")]
+    Unreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Whether calls of this connection need tokens; a token made by hand makes them needless.
+pub fn needs_tokens(element: &Element, connection: &Connection) -> bool {
+    match &element.auth {
+        Auth::Oauth2Code(oauth) => static_token(oauth.static_token.as_ref(), connection).is_none(),
+        Auth::Oauth2ClientCredentials(_) | Auth::LoginExchange(_) => true,
+        Auth::StaticHeaders(_) | Auth::StaticBearer(_) => false,
+    }
+}
+
+/// Whether a user logs in at the vendor and comes back with a code.
+pub fn grants_code(element: &Element) -> bool {
+    matches!(element.auth, Auth::Oauth2Code(_))
+}
+
+/// What asks for a first or a new token without a user, where there is such a thing.
+pub fn unattended_grant(element: &Element) -> Option<Grant<'static>> {
+    match element.auth {
+        Auth::Oauth2ClientCredentials(_) => Some(Grant::ClientCredentials),
+        Auth::LoginExchange(_) => Some(Grant::Login),
+        _ => None,
+    }
+}
+
+fn static_token(template: Option<&Template>, connection: &Connection) -> Option<String> {
+    let lookup = |name: &str| connection.filling(name);
+    template?.text(&Values { lookup: &lookup, zone: &Zone::GMT })
+}
+
+/// The bearer token of a call.
+pub(crate) fn bearer(caller: &Caller<'_>) -> Option<String> {
+    let made_by_hand = match &caller.element.auth {
+        Auth::Oauth2Code(oauth) => static_token(oauth.static_token.as_ref(), caller.connection),
+        Auth::StaticBearer(bearer) => static_token(Some(&bearer.token), caller.connection),
+        Auth::StaticHeaders(_) => return None,
+        Auth::Oauth2ClientCredentials(_) | Auth::LoginExchange(_) => None,
+    };
+    made_by_hand.or_else(|| caller.tokens.map(|tokens| tokens.access.expose().to_owned()))
+}
+
+fn endpoint(element: &Element) -> Option<&TokenEndpoint> {
+    match &element.auth {
+        Auth::Oauth2Code(oauth) => Some(&oauth.token),
+        Auth::Oauth2ClientCredentials(credentials) => Some(&credentials.token),
+        Auth::LoginExchange(login) => Some(&login.token),
+        Auth::StaticHeaders(_) | Auth::StaticBearer(_) => None,
+    }
+}
+
+/// The address at which a user logs in. `params` are the query parameters of the caller, which give the connection
+/// values that the address is made of (`subdomain`, `maximizer.alias`).
+///
+/// # Errors
+/// Every value that is missing or does not fit; an element without such a login.
+pub fn authorize_url(
+    element: &Element,
+    bases: &Bases,
+    api_key: &str,
+    callback_url: &str,
+    scope: Option<&str>,
+    state: Option<&str>,
+    params: &BTreeMap<String, String>,
+) -> Result<Url, Vec<FieldProblem>> {
+    let Auth::Oauth2Code(oauth) = &element.auth else {
+        return Err(vec![FieldProblem::new("element", &element.key, "an element at which users log in with OAuth")]);
+    };
+    let mut problems = Vec::new();
+    for (name, value) in [("apiKey", api_key), ("callbackUrl", callback_url)] {
+        if value.trim().is_empty() {
+            problems.push(FieldProblem::new(name, "nothing", "a value"));
+        }
+    }
+    let given = |name: &str| {
+        let field = element.connection.get(name)?;
+        let keys = field.ce_keys.iter().map(String::as_str).chain([name]);
+        keys.clone().find_map(|key| params.get(key)).cloned().or_else(|| field.default.clone())
+    };
+    for name in oauth.authorize_url.names().filter_map(|name| name.strip_prefix("connection.")) {
+        let Some(field) = element.connection.get(name) else { continue };
+        match given(name) {
+            None => problems.push(FieldProblem::new(key_of(name, field), "nothing", describe(field))),
+            Some(text) => {
+                if let Some(expected) = fits(field, &text) {
+                    problems.push(FieldProblem::new(key_of(name, field), text, expected));
+                }
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let lookup = |name: &str| name.strip_prefix("connection.").and_then(given).map(Filling::Text);
+    let values = Values { lookup: &lookup, zone: &Zone::GMT };
+    let url = absolute(oauth.authorize_url.text(&values), "auth.authorize_url").map_err(|problem| vec![problem])?;
+    let mut url = bases.apply(&element.key, url);
+    let separator = oauth.scope_separator.as_deref().unwrap_or(" ");
+    let scope = scope.map_or_else(|| oauth.scopes.join(separator), str::to_owned);
+    let mut query = url.query_pairs_mut();
+    query.append_pair("response_type", "code").append_pair("client_id", api_key);
+    query.append_pair("redirect_uri", callback_url);
+    if !scope.is_empty() {
+        query.append_pair("scope", &scope);
+    }
+    if let Some(state) = state {
+        query.append_pair("state", state);
+    }
+    for (name, template) in &oauth.authorize_params {
+        if let Some(text) = template.text(&values) {
+            query.append_pair(name, &text);
+        }
+    }
+    drop(query);
+    Ok(url)
+}
+
+/// The request that asks for tokens.
+///
+/// # Errors
+/// A grant that the element does not have, or a value that its request lacks.
+pub fn token_request(
+    element: &Element,
+    bases: &Bases,
+    connection: &Connection,
+    grant: Grant<'_>,
+) -> Result<Request<Bytes>, FieldProblem> {
+    let no_such = || FieldProblem::new("element", &element.key, "an element that hands out tokens this way");
+    let endpoint = endpoint(element).ok_or_else(no_such)?;
+    let mut body: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: &str| body.push((name.to_owned(), value.to_owned()));
+    match (&element.auth, grant) {
+        (Auth::Oauth2Code(_), Grant::Code { code, redirect_uri, code_verifier }) => {
+            add("grant_type", "authorization_code");
+            add("code", code.expose());
+            add("redirect_uri", redirect_uri);
+            if let Some(verifier) = code_verifier {
+                add("code_verifier", verifier.expose());
+            }
+        }
+        (Auth::Oauth2Code(_), Grant::Refresh { refresh }) => {
+            add("grant_type", "refresh_token");
+            add("refresh_token", refresh.expose());
+        }
+        (Auth::Oauth2ClientCredentials(credentials), Grant::ClientCredentials) => {
+            add("grant_type", "client_credentials");
+            if !credentials.scopes.is_empty() {
+                add("scope", &credentials.scopes.join(" "));
+            }
+        }
+        (Auth::LoginExchange(_), Grant::Login) => {}
+        _ => return Err(no_such()),
+    }
+    let lookup = |name: &str| connection.filling(name);
+    let values = Values { lookup: &lookup, zone: &Zone::GMT };
+    let client = |name: &str| match lookup(&format!("connection.{name}")) {
+        Some(Filling::Text(text)) => Ok(text),
+        _ => {
+            let key = element.connection.get(name).map_or(name, |field| key_of(name, field));
+            Err(FieldProblem::new(below("configuration", key), "nothing", "a value: tokens are handed out for it"))
+        }
+    };
+    let oauth = !matches!(element.auth, Auth::LoginExchange(_));
+    let mut basic = None;
+    match endpoint.client {
+        ClientAuth::Body if oauth => {
+            body.push(("client_id".to_owned(), client("client_id")?));
+            body.push(("client_secret".to_owned(), client("client_secret")?));
+        }
+        ClientAuth::Basic => {
+            let escaped = |text: String| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+            let pair = format!("{}:{}", escaped(client("client_id")?), escaped(client("client_secret")?));
+            basic = Some(format!("Basic {}", STANDARD.encode(pair)));
+        }
+        ClientAuth::Body | ClientAuth::None => {}
+    }
+    for (name, template) in &endpoint.params {
+        if let Some(text) = template.text(&values) {
+            body.push((name.clone(), text));
+        }
+    }
+    let url = bases.apply(&element.key, absolute(endpoint.url.text(&values), "auth.token.url")?);
+    let (kind, body) = match endpoint.body {
+        TokenBody::Json => {
+            let object: Map<String, Value> = body.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
+            ("application/json", Value::Object(object).to_string())
+        }
+        TokenBody::Form => (
+            "application/x-www-form-urlencoded",
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(body).finish(),
+        ),
+    };
+    let mut request = Request::post(url.as_str()).header(ACCEPT, "application/json").header(CONTENT_TYPE, kind);
+    if let Some(basic) = basic {
+        let mut value = HeaderValue::from_str(&basic)
+            .map_err(|_| FieldProblem::secret("client_secret", "a value without control characters"))?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    request
+        .body(Bytes::from(body))
+        .map_err(|error| FieldProblem::new("auth.token.url", url.as_str(), error.to_string()))
+}
+
+/// Reads a token answer. Without a new refresh token the `previous` one stays, unless the element rotates them.
+///
+/// # Errors
+/// What the absence of tokens means.
+pub fn read_tokens(
+    element: &Element,
+    response: &Response<Bytes>,
+    now: DateTime<Utc>,
+    previous: Option<&Tokens>,
+) -> Result<Tokens, AuthFault> {
+    let unreadable = |reason: &str| AuthFault::Unreadable { reason: reason.to_owned() };
+    let endpoint = endpoint(element).ok_or_else(|| unreadable("the element hands out no tokens"))?;
+    match fault::classify(element, &[], response) {
+        None => {}
+        Some(Fault::Retry { after, reason } | Fault::RateLimited { after, reason }) => {
+            return Err(AuthFault::Retry { after, reason });
+        }
+        Some(_) => return Err(AuthFault::Dead { reason: token_reason(element, response) }),
+    }
+    let text = fault::text_of(response.body()).map_err(|_| unreadable("it is not UTF-8"))?;
+    let mut wanted = Wanted::default();
+    let place = |pointer: &Option<Pointer>, usual: &str| pointer.clone().unwrap_or_else(|| Pointer::dotted(usual));
+    let access = wanted.want(&place(&endpoint.access, "access_token"));
+    let refresh = wanted.want(&place(&endpoint.refresh, "refresh_token"));
+    let expiry = match &endpoint.expiry {
+        Expiry::SecondsField(pointer) | Expiry::TimestampField(pointer) => Some(wanted.want(pointer)),
+        Expiry::None | Expiry::Fixed(_) => None,
+    };
+    let keep: Vec<(usize, &String)> =
+        endpoint.keep.iter().map(|(name, pointer)| (wanted.want(pointer), name)).collect();
+    let found = match wanted.find(text) {
+        Ok(found) => found,
+        Err(error) => match fault::not_json(text, &error) {
+            Fault::Retry { reason, .. } if text.trim_start().starts_with('<') => {
+                return Err(AuthFault::Retry { after: None, reason });
+            }
+            _ => return Err(unreadable("it is not JSON")),
+        },
+    };
+    let given = |slot: usize| found.text(slot).filter(|text| !text.is_empty());
+    let access = given(access).ok_or_else(|| unreadable("it has no access token"))?;
+    let rotates = matches!(&element.auth, Auth::Oauth2Code(oauth) if oauth.refresh == RefreshResult::RotateRequired);
+    let refresh = match given(refresh) {
+        Some(new) => Some(Secret::new(new)),
+        None if rotates && previous.is_some() => return Err(unreadable("it has no new refresh token")),
+        None => previous.and_then(|previous| previous.refresh.clone()),
+    };
+    let stated = expiry.and_then(given);
+    let expires_at = match &endpoint.expiry {
+        Expiry::None => None,
+        Expiry::Fixed(span) => TimeDelta::from_std(span.0).ok().and_then(|span| now.checked_add_signed(span)),
+        Expiry::SecondsField(_) => stated
+            .and_then(|text| text.parse::<f64>().ok())
+            .and_then(|seconds| TimeDelta::try_seconds(seconds as i64))
+            .and_then(|span| now.checked_add_signed(span)),
+        Expiry::TimestampField(_) => {
+            stated.and_then(|text| DateTime::parse_from_rfc3339(&text).ok()).map(|date| date.to_utc())
+        }
+    };
+    let mut extra = previous.map(|previous| previous.extra.clone()).unwrap_or_default();
+    extra.extend(keep.into_iter().filter_map(|(slot, name)| Some((name.clone(), given(slot)?.into_owned()))));
+    Ok(Tokens { access: Secret::new(access), refresh, expires_at, extra })
+}
+
+/// OAuth's own words where the answer has them, else the element's.
+fn token_reason(element: &Element, response: &Response<Bytes>) -> String {
+    let tree: Value = serde_json::from_slice(response.body()).unwrap_or_default();
+    match (tree.get("error").and_then(Value::as_str), tree.get("error_description").and_then(Value::as_str)) {
+        (Some(error), Some(description)) => domain::problem::shorten(&format!("{error}: {description}")),
+        (Some(error), None) => domain::problem::shorten(error),
+        _ => fault::reason(element, response),
+    }
+}
+
+/// Whether the access token ends so soon that it should be refreshed first.
+pub fn refresh_due(element: &Element, tokens: &Tokens, now: DateTime<Utc>) -> bool {
+    let before = endpoint(element).and_then(|endpoint| endpoint.refresh_before).map_or(REFRESH_BEFORE, |span| span.0);
+    tokens.expires_at.is_some_and(|end| (end - now).to_std().map_or(true, |left| left <= before))
+}

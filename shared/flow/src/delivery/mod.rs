@@ -1,3 +1,0 @@
-//! From a committed delivery to an answer of the callback.
-
-pub mod row;
