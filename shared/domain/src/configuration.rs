@@ -1,5 +1,7 @@
 //! What an instance's `configuration` says about events: the `event.*` keys as typed settings.
 
+mod reading;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -650,7 +650,7 @@ impl<'a> Reader<'a> {
         let (said, length) = if word.contains('/') {
             let more = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'+');
             let length = rest.bytes().take_while(more).count();
-            (SaidZone::Named(Zone::parse(&rest[..length]).map_err(|_| miss)?), length)
+            (SaidZone::Named(Zone::find(&rest[..length]).ok_or(miss)?), length)
         } else {
             let base = abbreviated(word).ok_or(miss)?;
             match leading_offset(&rest[letters..]) {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use crate::configuration::NotificationFormat;
 use crate::event::notification_ids;
 use crate::id::{DeliveryId, InstanceId, OrganizationId, UserId};
 use crate::record::Change;
@@ -25,25 +26,13 @@ pub const LARGEST_SHARED_BODY: usize = 1_000_000;
 /// A record above this many bytes does not travel: a stub stands in its place. The original's bound, too.
 pub const LARGEST_RECORD: usize = 8 * 1024 * 1024;
 
-/// Which form the callback wants: `event.notification.format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// The original's notification.
-    #[default]
-    Elements,
-    /// CloudEvents 1.0, structured: one event a body.
-    CloudEvents,
-    /// CloudEvents 1.0, batched: an array of events.
-    CloudEventsBatch,
-}
-
-impl Format {
+impl NotificationFormat {
     /// From its word: `elements`, `cloudevents` or `cloudevents-batch`.
     pub fn named(word: &str) -> Option<Self> {
         match word {
-            "elements" => Some(Format::Elements),
-            "cloudevents" => Some(Format::CloudEvents),
-            "cloudevents-batch" => Some(Format::CloudEventsBatch),
+            "elements" => Some(NotificationFormat::Elements),
+            "cloudevents" => Some(NotificationFormat::CloudEvents),
+            "cloudevents-batch" => Some(NotificationFormat::CloudEventsBatch),
             _ => None,
         }
     }
@@ -51,16 +40,16 @@ impl Format {
     /// The body's `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
-            Format::Elements => "application/json",
-            Format::CloudEvents => "application/cloudevents+json",
-            Format::CloudEventsBatch => "application/cloudevents-batch+json",
+            NotificationFormat::Elements => "application/json",
+            NotificationFormat::CloudEvents => "application/cloudevents+json",
+            NotificationFormat::CloudEventsBatch => "application/cloudevents-batch+json",
         }
     }
 
     fn most_events(self) -> usize {
         match self {
-            Format::CloudEvents => 1,
-            Format::Elements | Format::CloudEventsBatch => MOST_EVENTS,
+            NotificationFormat::CloudEvents => 1,
+            NotificationFormat::Elements | NotificationFormat::CloudEventsBatch => MOST_EVENTS,
         }
     }
 }
@@ -115,7 +104,7 @@ pub struct Omitted {
 /// bytes (usually [`LARGEST_RECORD`]) are replaced by `{"objectId": …, "omitted": {"bytes": …, "reason": …}}`.
 pub fn notifications(
     sender: &Sender<'_>,
-    format: Format,
+    format: NotificationFormat,
     object_type: &str,
     changes: &[Change],
     poll_date: DateTime<Utc>,
@@ -187,7 +176,7 @@ fn stub(change: &Change, reason: &'static str) -> Box<RawValue> {
 
 struct Writer<'a> {
     sender: &'a Sender<'a>,
-    format: Format,
+    format: NotificationFormat,
     object_type: &'a str,
     poll_date: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -308,17 +297,19 @@ impl Writer<'_> {
     /// What this change adds to a body, commas included.
     fn size_of(&self, change: &Change, raw: &RawValue) -> usize {
         match self.format {
-            Format::Elements => json(&self.event(change)).len() + raw.get().len() + 2,
-            Format::CloudEvents | Format::CloudEventsBatch => json(&self.cloud_event(change, raw)).len() + 1,
+            NotificationFormat::Elements => json(&self.event(change)).len() + raw.get().len() + 2,
+            NotificationFormat::CloudEvents | NotificationFormat::CloudEventsBatch => {
+                json(&self.cloud_event(change, raw)).len() + 1
+            }
         }
     }
 
     fn body(&self, changes: &[Change], records: &[Box<RawValue>], delivery: &DeliveryId, number: &str) -> String {
         let cloud_events = || changes.iter().zip(records).map(|(change, raw)| self.cloud_event(change, raw));
         match self.format {
-            Format::Elements => json(&self.envelope(changes, records, delivery, number)),
-            Format::CloudEventsBatch => json(&cloud_events().collect::<Vec<_>>()),
-            Format::CloudEvents => cloud_events().next().map_or_else(String::new, |event| json(&event)),
+            NotificationFormat::Elements => json(&self.envelope(changes, records, delivery, number)),
+            NotificationFormat::CloudEventsBatch => json(&cloud_events().collect::<Vec<_>>()),
+            NotificationFormat::CloudEvents => cloud_events().next().map_or_else(String::new, |event| json(&event)),
         }
     }
 
@@ -385,7 +376,7 @@ mod tests {
         }
     }
 
-    fn pack(format: Format, changes: &[Change], largest: usize) -> Vec<Notification> {
+    fn pack(format: NotificationFormat, changes: &[Change], largest: usize) -> Vec<Notification> {
         let tags = ["Local netsuite".to_owned()];
         let sender = Sender {
             instance: InstanceId(7_950_647),
@@ -403,7 +394,7 @@ mod tests {
     #[test]
     fn the_envelope_is_the_captured_one_byte_for_byte() {
         let raw = r#"{ "internalId":"14682", "total": 2000.00,"total":1E2 }"#;
-        let [notification] = &pack(Format::Elements, &[change("14682", raw)], LARGEST_RECORD)[..] else {
+        let [notification] = &pack(NotificationFormat::Elements, &[change("14682", raw)], LARGEST_RECORD)[..] else {
             panic!("one notification");
         };
         let expected = [
@@ -429,7 +420,8 @@ mod tests {
     #[test]
     fn an_event_without_a_date_has_the_polls() {
         let dateless = Change { date: None, kind: ChangeKind::Deleted, ..change("1", r#"{"id":"1"}"#) };
-        let body: Value = serde_json::from_str(&pack(Format::Elements, &[dateless], LARGEST_RECORD)[0].body).unwrap();
+        let body: Value =
+            serde_json::from_str(&pack(NotificationFormat::Elements, &[dateless], LARGEST_RECORD)[0].body).unwrap();
         assert_eq!(body["message"]["events"][0]["date"], "2018-08-20T15:29:34Z");
         assert_eq!(body["message"]["events"][0]["eventType"], "DELETED");
     }
@@ -438,15 +430,15 @@ mod tests {
     fn ten_events_at_most_and_a_megabyte_where_possible() {
         let small: Vec<Change> = (0..25).map(|n| change(&n.to_string(), "{}")).collect();
         let ranges: Vec<_> =
-            pack(Format::Elements, &small, LARGEST_RECORD).into_iter().map(|one| one.changes).collect();
+            pack(NotificationFormat::Elements, &small, LARGEST_RECORD).into_iter().map(|one| one.changes).collect();
         assert_eq!(ranges, [0..10, 10..20, 20..25]);
-        assert!(pack(Format::Elements, &[], LARGEST_RECORD).is_empty());
+        assert!(pack(NotificationFormat::Elements, &[], LARGEST_RECORD).is_empty());
 
         let record = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
         let sizes = [400_000, 400_000, 400_000, 3_000_000, 10];
         let mixed: Vec<Change> =
             sizes.iter().enumerate().map(|(n, size)| change(&n.to_string(), &record(*size))).collect();
-        let packed = pack(Format::Elements, &mixed, LARGEST_RECORD);
+        let packed = pack(NotificationFormat::Elements, &mixed, LARGEST_RECORD);
         let ranges: Vec<_> = packed.iter().map(|one| one.changes.clone()).collect();
         assert_eq!(ranges, [0..2, 2..3, 3..4, 4..5]);
         assert!(packed[0].body.len() < LARGEST_SHARED_BODY);
@@ -454,7 +446,7 @@ mod tests {
 
     #[test]
     fn the_bound_on_a_shared_body_is_exact_enough_to_fill_it() {
-        for format in [Format::Elements, Format::CloudEventsBatch] {
+        for format in [NotificationFormat::Elements, NotificationFormat::CloudEventsBatch] {
             let changes: Vec<Change> =
                 (0..10).map(|n| change(&n.to_string(), &format!("\"{}\"", "x".repeat(99_600)))).collect();
             for one in pack(format, &changes, LARGEST_RECORD) {
@@ -469,7 +461,7 @@ mod tests {
     #[test]
     fn what_cannot_travel_leaves_a_stub_and_a_note() {
         let changes = [change("big", "\"0123456789\""), change("odd", "{broken"), change("fine", "{}")];
-        let [notification] = &pack(Format::Elements, &changes, 11)[..] else { panic!("one notification") };
+        let [notification] = &pack(NotificationFormat::Elements, &changes, 11)[..] else { panic!("one notification") };
         let body: Value = serde_json::from_str(&notification.body).unwrap();
         let records = body["message"]["raw"]["invoices"].as_array().unwrap();
         assert_eq!(records[0]["omitted"]["bytes"], 12);
@@ -482,7 +474,7 @@ mod tests {
     #[test]
     fn cloud_events_carry_the_record_as_data() {
         let changes = [change("1", r#"{"a":1.0}"#), change("2", "{}")];
-        let packed = pack(Format::CloudEvents, &changes, LARGEST_RECORD);
+        let packed = pack(NotificationFormat::CloudEvents, &changes, LARGEST_RECORD);
         assert_eq!(packed.len(), 2);
         let expected = [
             r#"{"specversion":"1.0","id":"EVENT","source":"/elements/netsuiteerpv2/instances/7950647","#,
@@ -492,11 +484,11 @@ mod tests {
         .concat()
         .replace("EVENT", &changes[0].event.0);
         assert_eq!(packed[0].body, expected);
-        let batched = pack(Format::CloudEventsBatch, &changes, LARGEST_RECORD);
+        let batched = pack(NotificationFormat::CloudEventsBatch, &changes, LARGEST_RECORD);
         assert_eq!(batched.len(), 1);
         assert_eq!(batched[0].body, format!("[{expected},{}]", packed[1].body));
         assert_eq!(
-            Format::named("cloudevents-batch").map(Format::content_type),
+            NotificationFormat::named("cloudevents-batch").map(NotificationFormat::content_type),
             Some("application/cloudevents-batch+json")
         );
     }
@@ -512,7 +504,8 @@ mod tests {
     fn the_committed_schema_accepts_what_is_sent_and_nothing_mangled() {
         let schema: Value = serde_json::from_str(include_str!("../schemas/notification.v1.json")).unwrap();
         let changes: Vec<Change> = (0..10).map(|n| change(&n.to_string(), r#"{"n":1}"#)).collect();
-        let body: Value = serde_json::from_str(&pack(Format::Elements, &changes, LARGEST_RECORD)[0].body).unwrap();
+        let body: Value =
+            serde_json::from_str(&pack(NotificationFormat::Elements, &changes, LARGEST_RECORD)[0].body).unwrap();
         assert_eq!(schema::problems(&schema, &body), Vec::<String>::new());
         for (pointer, broken) in [
             ("/id", Value::from(5)),

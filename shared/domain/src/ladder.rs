@@ -6,9 +6,11 @@
 //! | 410 | the callback is switched off (Standard Webhooks: the receiver wants no more) |
 //! | 429, 503 with `Retry-After` | again at that time, within bounds |
 //! | anything else, 3xx included, or no answer | again after the next rung |
-//! | the same when the rungs are used up, or under [`Policy::Queue`] | enough: queued until somebody asks |
+//! | the same when the rungs are used up, or under [`FailurePolicy::Queue`] | enough: queued until somebody asks |
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::configuration::FailurePolicy;
 
 /// Seconds between one failed attempt and the next, before jitter: the example schedule of Standard Webhooks.
 /// Ten attempts over 75 hours and 35 minutes, so that a callback may be down from Friday to Monday.
@@ -29,27 +31,6 @@ pub enum Outcome<'a> {
     },
     /// Refused, reset, too late, not HTTP, or an address that is not allowed.
     NoAnswer,
-}
-
-/// What the customer wants when an attempt fails: `notification.webhook.failure.policy` of the original.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// Climb the ladder.
-    #[default]
-    Retry,
-    /// One attempt; what fails is queued at once and waits to be asked for.
-    Queue,
-}
-
-impl Policy {
-    /// From its word, `retry` or `queue`.
-    pub fn named(word: &str) -> Option<Self> {
-        match word {
-            "retry" => Some(Policy::Retry),
-            "queue" => Some(Policy::Queue),
-            _ => None,
-        }
-    }
 }
 
 /// What follows from an attempt.
@@ -75,7 +56,7 @@ pub fn is_success(status: u16) -> bool {
 /// A rung is waited out with up to 20 % more or less, so that what failed together does not return together.
 /// A wish from `Retry-After` (seconds or an HTTP date; 429 and 503 only) is kept as it is if it lies between the
 /// rung and the larger of twice the rung and an hour, else the nearer bound is taken.
-pub fn judge(outcome: Outcome<'_>, attempt: u32, now: DateTime<Utc>, jitter: u64, policy: Policy) -> Verdict {
+pub fn judge(outcome: Outcome<'_>, attempt: u32, now: DateTime<Utc>, jitter: u64, policy: FailurePolicy) -> Verdict {
     let wish = match outcome {
         Outcome::Answered { status, .. } if is_success(status) => return Verdict::Delivered,
         Outcome::Answered { status: 410, .. } => return Verdict::Disable("the callback answered 410 Gone"),
@@ -83,7 +64,7 @@ pub fn judge(outcome: Outcome<'_>, attempt: u32, now: DateTime<Utc>, jitter: u64
         _ => None,
     };
     let index = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
-    let Some(rung) = LADDER.get(index).filter(|_| policy == Policy::Retry) else {
+    let Some(rung) = LADDER.get(index).filter(|_| policy == FailurePolicy::Retry) else {
         return Verdict::Exhausted;
     };
     let wait = match wish {
@@ -121,7 +102,7 @@ mod tests {
 
     /// One line an answer: what the verdict is on the first attempt, in seconds from now.
     fn check(status: u16, retry_after: Option<&str>, expected: &str) {
-        let verdict = judge(Outcome::Answered { status, retry_after }, 1, now(), MIDDLE, Policy::Retry);
+        let verdict = judge(Outcome::Answered { status, retry_after }, 1, now(), MIDDLE, FailurePolicy::Retry);
         let text = match verdict {
             Verdict::RetryAt(at) => format!("retry in {} s", (at - now()).num_seconds()),
             Verdict::Disable(_) => "disable".into(),
@@ -153,7 +134,7 @@ mod tests {
     #[test]
     fn the_ladder_has_nine_rungs_and_then_ends() {
         let waits: Vec<i64> = (1..)
-            .map_while(|attempt| match judge(Outcome::NoAnswer, attempt, now(), MIDDLE, Policy::Retry) {
+            .map_while(|attempt| match judge(Outcome::NoAnswer, attempt, now(), MIDDLE, FailurePolicy::Retry) {
                 Verdict::RetryAt(at) => Some((at - now()).num_seconds()),
                 verdict => {
                     assert_eq!(verdict, Verdict::Exhausted);
@@ -168,7 +149,7 @@ mod tests {
     #[test]
     fn jitter_stays_within_a_fifth() {
         for (jitter, seconds) in [(0, 240), (200, 300), (400, 360), (401, 240)] {
-            let verdict = judge(Outcome::NoAnswer, 2, now(), jitter, Policy::Retry);
+            let verdict = judge(Outcome::NoAnswer, 2, now(), jitter, FailurePolicy::Retry);
             assert_eq!(verdict, Verdict::RetryAt(now() + TimeDelta::seconds(seconds)));
         }
     }
@@ -176,16 +157,15 @@ mod tests {
     #[test]
     fn a_wish_on_a_high_rung_is_at_most_twice_the_rung() {
         let asked = Outcome::Answered { status: 503, retry_after: Some("99999999") };
-        let verdict = judge(asked, 4, now(), 0, Policy::Retry);
+        let verdict = judge(asked, 4, now(), 0, FailurePolicy::Retry);
         assert_eq!(verdict, Verdict::RetryAt(now() + TimeDelta::hours(4)));
     }
 
     #[test]
     fn the_queue_policy_tries_once() {
         let failed = Outcome::Answered { status: 500, retry_after: None };
-        assert_eq!(judge(failed, 1, now(), 0, Policy::Queue), Verdict::Exhausted);
+        assert_eq!(judge(failed, 1, now(), 0, FailurePolicy::Queue), Verdict::Exhausted);
         let fine = Outcome::Answered { status: 200, retry_after: None };
-        assert_eq!(judge(fine, 1, now(), 0, Policy::Queue), Verdict::Delivered);
-        assert_eq!((Policy::named("queue"), Policy::named("drop")), (Some(Policy::Queue), None));
+        assert_eq!(judge(fine, 1, now(), 0, FailurePolicy::Queue), Verdict::Delivered);
     }
 }

@@ -345,9 +345,7 @@ impl Macro {
 
 /// Splits `ZONE:PATTERN` where the zone may be `-8:00`: the longest beginning that is a zone.
 fn split_zone(argument: &str) -> Option<(Zone, &str)> {
-    argument
-        .rmatch_indices(':')
-        .find_map(|(colon, _)| Some((Zone::parse(&argument[..colon]).ok()?, &argument[colon + 1..])))
+    argument.rmatch_indices(':').find_map(|(colon, _)| Some((Zone::find(&argument[..colon])?, &argument[colon + 1..])))
 }
 
 /// Takes off a `}'` that closes nothing: one seed document has it on every URL.

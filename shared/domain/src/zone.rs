@@ -117,23 +117,23 @@ impl Zone {
     /// # Errors
     /// [`UnknownZone`], with the most similar name that is known.
     pub fn parse(text: &str) -> Result<Self, UnknownZone> {
+        let names = || TZ_VARIANTS.iter().map(|tz| tz.name()).chain(SHORT_IDS.iter().map(|(id, _)| *id));
+        Self::find(text).ok_or_else(|| UnknownZone {
+            read: shorten(text),
+            nearest: nearest(text.trim(), names()).map(str::to_owned),
+        })
+    }
+
+    /// The same without the search for a similar name, which is slow.
+    pub(crate) fn find(text: &str) -> Option<Self> {
         let name = text.trim();
         let short = SHORT_IDS.iter().find(|(id, _)| id.eq_ignore_ascii_case(name)).map(|(_, tz)| *tz);
         let named = || TZ_VARIANTS.iter().find(|tz| tz.name().eq_ignore_ascii_case(name)).copied();
         let rule = match short.or_else(named) {
             Some(tz) => Rule::Named(tz),
-            None => Rule::Fixed(whole_offset(name).ok_or_else(|| {
-                UnknownZone {
-                    read: shorten(text),
-                    nearest: nearest(
-                        name,
-                        TZ_VARIANTS.iter().map(|tz| tz.name()).chain(SHORT_IDS.iter().map(|(id, _)| *id)),
-                    )
-                    .map(str::to_owned),
-                }
-            })?),
+            None => Rule::Fixed(whole_offset(name)?),
         };
-        Ok(Self { text: Cow::Owned(name.to_owned()), rule })
+        Some(Self { text: Cow::Owned(name.to_owned()), rule })
     }
 
     /// The name under which it was asked for.

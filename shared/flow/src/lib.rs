@@ -1,7 +1,9 @@
 //! The steps of the river in their order, over the ports of [`ports`]. Async, but no cloud type and no
 //! clock of its own: what time it is comes in through [`ports::Ports::now`].
 
+pub mod delivery;
 pub mod job;
+pub mod outbox;
 pub mod ports;
 pub mod principal;
 pub mod table;

@@ -7,7 +7,10 @@
 //! | tokens | `INST#<id>` / `META#TOKENS` | [`TokensRecord`] |
 //! | resource state | `INST#<id>` / `RES#<name>` | [`crate::poll::state::ResourceRecord`] |
 //! | record index | `INST#<id>` / `IDX#<name>#<bucket>` | packed bucket |
-//! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`crate::delivery`]'s row: events, body, attempts |
+//! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`crate::delivery::row::DeliveryRow`]: events, attempts |
+//! | body | `INST#<id>` / `BODY#<commit ms>#<delivery>#<piece>` | a piece of the notification as it is sent |
+//! | callback | `CALLBACK#<organization>#<hash of url>` / `STATE` | what is wrong with it; absent when nothing is |
+//! | line | `CALLBACK#<organization>#<hash of url>` / `WAIT#<commit ms>#<delivery>#<instance>` | a delivery behind it |
 //! | retry | `RETRY#<minute>` / `<instance>#<delivery>` | a [`crate::job::DeliveryJob`] |
 //! | of an organization | `ORG#<id>` / `INST#<id>` | [`ListingRecord`] |
 //! | slot | `SLOT#<interval>#<minute>` / `<instance>#<resource>` | a [`crate::job::PollJob`] |

@@ -1,0 +1,3 @@
+//! From a committed delivery to an answer of the callback.
+
+pub mod row;

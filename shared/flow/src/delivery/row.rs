@@ -1,0 +1,262 @@
+//! A delivery as it is stored: a small row that every attempt rewrites, and the body beside it, which nothing
+//! ever rewrites. The bytes that are signed and sent are those stored when the events were committed.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::configuration::NotificationFormat;
+use domain::id::{DeliveryId, EventId, InstanceId, OrganizationId};
+use domain::record::{Change, ChangeKind};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::job::DeliveryJob;
+use crate::ports::{Item, Key, Store, StoreError};
+use crate::table::instance_partition;
+
+/// The youngest attempts that a row remembers; it counts them all.
+pub const REMEMBERED_ATTEMPTS: usize = 20;
+
+/// Where a delivery stands. `created`, `delivered`, `retry` and `queued` are the original's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Committed, not yet tried.
+    Created,
+    /// The receiver has it.
+    Delivered,
+    /// Tried, and it will be tried again.
+    Retry,
+    /// Behind another: its callback is failing, or an older delivery of one of its records is on its way.
+    Waiting,
+    /// Not sent by itself any more: the ladder ended, or the callback or the instance is switched off.
+    Queued,
+    /// There was no callback to send it to.
+    Kept,
+}
+
+impl Status {
+    /// Nothing happens to it unless somebody asks.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Status::Delivered | Status::Queued | Status::Kept)
+    }
+
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Delivered => "delivered",
+            Status::Retry => "retry",
+            Status::Waiting => "waiting",
+            Status::Queued => "queued",
+            Status::Kept => "kept",
+        }
+    }
+
+    /// From its word.
+    pub fn named(word: &str) -> Option<Self> {
+        use Status::{Created, Delivered, Kept, Queued, Retry, Waiting};
+        [Created, Delivered, Retry, Waiting, Queued, Kept].into_iter().find(|status| status.word() == word)
+    }
+}
+
+/// How a body lies in its pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Packing {
+    /// As it is sent.
+    Plain,
+    /// Compressed by Zstandard, then cut.
+    Zstd,
+}
+
+/// What a row says of one of its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventLine {
+    /// The event's id.
+    pub id: EventId,
+    /// What became of the record.
+    pub kind: ChangeKind,
+    /// The record's id.
+    pub object_id: String,
+    /// Where the record was listed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub partition: String,
+    /// The record's revision.
+    pub sequence: u32,
+    /// When it changed, if the record says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<DateTime<Utc>>,
+}
+
+impl EventLine {
+    pub(crate) fn of(change: &Change) -> Self {
+        Self {
+            id: change.event.clone(),
+            kind: change.kind,
+            object_id: change.id.clone(),
+            partition: change.partition.clone(),
+            sequence: change.revision,
+            date: change.date,
+        }
+    }
+}
+
+/// One try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Counted from 1.
+    pub number: u32,
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// Where it went.
+    pub url: String,
+    /// How long until there was an answer or none would come.
+    pub duration_ms: u64,
+    /// Status of the answer, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Why there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The first kilobyte of the answer's body, as far as it is text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub response: String,
+    /// When the next was due, as decided then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// A delivery: which events, and what became of them so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryRow {
+    /// Its name on every attempt.
+    pub id: DeliveryId,
+    /// The notification's number, decimal digits.
+    pub number: String,
+    /// From which account.
+    pub instance: InstanceId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Key of the element.
+    pub element: String,
+    /// Key in `event.poller.configuration`.
+    pub resource: String,
+    /// `objectType` on the wire.
+    pub object_type: String,
+    /// Form of the body.
+    pub format: NotificationFormat,
+    /// Where it stands.
+    pub status: Status,
+    /// What it tells, in order.
+    pub events: Vec<EventLine>,
+    /// Length of the body as it is sent.
+    pub bytes: usize,
+    /// In how many items the body lies.
+    pub pieces: usize,
+    /// How.
+    pub packing: Packing,
+    /// Why records were left out of the body, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
+    /// The callback when it was filed. It is sent to whatever the callback is then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// When it was committed.
+    pub created_at: DateTime<Utc>,
+    /// When the row last changed.
+    pub updated_at: DateTime<Utc>,
+    /// How many attempts there were.
+    pub attempts_made: u32,
+    /// The last [`REMEMBERED_ATTEMPTS`], oldest first.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+    /// Failed attempts that count for the ladder; a probe ahead of its rung does not.
+    #[serde(default)]
+    pub rung: u32,
+    /// When the present rung is waited out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rung_ends: Option<DateTime<Utc>>,
+    /// Not before this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<DateTime<Utc>>,
+    /// Under which minute it was last filed; the dispatcher may have moved it on since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_minute: Option<i64>,
+    /// It was put into the line of its callback and has not been tried since.
+    #[serde(default)]
+    pub in_line: bool,
+}
+
+impl DeliveryRow {
+    /// What names the records inside, for telling whether two deliveries share one.
+    pub fn records(&self) -> Vec<u64> {
+        let name = |event: &EventLine| {
+            // Length first, so that the parts do not run together.
+            format!(
+                "{} {}#{}#{} {}#{}",
+                self.instance,
+                self.resource.len(),
+                self.resource,
+                event.partition.len(),
+                event.partition,
+                event.object_id
+            )
+        };
+        self.events.iter().map(|event| xxh3_64(name(event).as_bytes())).collect()
+    }
+}
+
+/// Sort key of a delivery row is not that of one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not the key of a delivery")]
+pub struct NotARow(pub String);
+
+/// Key of the row a job is about.
+pub fn row_key(job: &DeliveryJob) -> Key {
+    Key::new(instance_partition(job.instance), job.row.clone())
+}
+
+/// Key of a piece of the body, apart from the rows so that a listing of rows does not read bodies.
+pub fn body_key(row: &Key, piece: usize) -> Key {
+    let rest = row.sk.strip_prefix("DLV").unwrap_or(&row.sk);
+    Key::new(row.pk.clone(), format!("BODY{rest}#{piece:02}"))
+}
+
+/// Why a body cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A piece is missing or damaged.
+    #[error("the body under {}/{} is incomplete", .0.pk, .0.sk)]
+    Incomplete(Key),
+}
+
+/// The body as it is sent.
+pub async fn body_of(store: &dyn Store, key: &Key, row: &DeliveryRow) -> Result<Bytes, BodyError> {
+    let keys: Vec<Key> = (0..row.pieces).map(|piece| body_key(key, piece)).collect();
+    let mut pieces = store.get_many(&keys).await?;
+    pieces.sort_by(|a, b| a.key.cmp(&b.key));
+    unpack(&pieces, row).ok_or_else(|| BodyError::Incomplete(key.clone()))
+}
+
+fn unpack(pieces: &[Item], row: &DeliveryRow) -> Option<Bytes> {
+    if pieces.len() != row.pieces {
+        return None;
+    }
+    let body = match (row.packing, pieces) {
+        (Packing::Plain, [whole]) => whole.body.clone(),
+        _ => {
+            let packed: Vec<u8> = pieces.iter().flat_map(|piece| piece.body.iter().copied()).collect();
+            match row.packing {
+                Packing::Plain => packed.into(),
+                Packing::Zstd => zstd::bulk::decompress(&packed, row.bytes).ok()?.into(),
+            }
+        }
+    };
+    (body.len() == row.bytes).then_some(body)
+}
