@@ -1,6 +1,6 @@
 //! placeholder
 
 pub mod engine;
-pub mod queue;
 pub mod inbox;
+pub mod queue;
 pub mod sandbox;
