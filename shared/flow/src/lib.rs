@@ -2,6 +2,7 @@
 //! clock of its own: what time it is comes in through [`ports::Ports::now`].
 
 pub mod delivery;
+pub mod fields;
 pub mod job;
 pub mod outbox;
 pub mod ports;
