@@ -2,10 +2,14 @@
 //! clock of its own: what time it is comes in through [`ports::Ports::now`].
 
 pub mod delivery;
-pub mod fields;
+pub mod dispatch;
 pub mod job;
 pub mod outbox;
+pub mod poll;
 pub mod ports;
 pub mod principal;
+pub mod secrets;
+pub mod service;
 pub mod table;
 pub mod testing;
+pub mod tokens;

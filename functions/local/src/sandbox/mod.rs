@@ -16,7 +16,6 @@
 mod collection;
 mod control;
 mod faults;
-mod google;
 mod http;
 pub(crate) mod journal;
 mod oauth;
@@ -44,13 +43,11 @@ pub use world::{Clock, Logged};
 pub enum Vendor {
     /// `square`
     Square,
-    /// `googlesuite`
-    GoogleSuite,
 }
 
 impl Vendor {
     /// All of them.
-    pub const ALL: [Vendor; 2] = [Vendor::Square, Vendor::GoogleSuite];
+    pub const ALL: [Vendor; 1] = [Vendor::Square];
 
     /// The element's key, also the path segment.
     pub fn key(self) -> &'static str {
@@ -68,7 +65,6 @@ impl Vendor {
     fn manners(self) -> &'static Manners {
         match self {
             Vendor::Square => &square::MANNERS,
-            Vendor::GoogleSuite => &google::MANNERS,
         }
     }
 

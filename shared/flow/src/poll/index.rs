@@ -1,0 +1,167 @@
+//! The buckets of a record index that a poll has in hand: read when first needed, changed in memory, written by
+//! the commit in the same transaction as the events they stand for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use domain::id::InstanceId;
+use domain::index::{Bucket, Entry, Layout, hash_of};
+
+use crate::ports::{Condition, Item, Range, Store, Write};
+use crate::service::FlowError;
+use crate::table;
+
+/// The part of an index that is loaded, with what changed in it.
+pub(super) struct Index {
+    instance: InstanceId,
+    resource: String,
+    layout: Layout,
+    entries: u64,
+    buckets: HashMap<u32, Bucket>,
+    everything_loaded: bool,
+    dirty: BTreeSet<u32>,
+}
+
+impl Index {
+    pub(super) fn new(instance: InstanceId, resource: &str, layout: Layout, entries: u64) -> Self {
+        let everything_loaded = entries == 0;
+        Self {
+            instance,
+            resource: resource.to_owned(),
+            layout,
+            entries,
+            buckets: HashMap::new(),
+            everything_loaded,
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Reads the buckets of these keys, unless they are there.
+    pub(super) async fn load(
+        &mut self,
+        store: &dyn Store,
+        hashes: impl IntoIterator<Item = u64>,
+    ) -> Result<(), FlowError> {
+        if self.everything_loaded {
+            return Ok(());
+        }
+        let wanted: BTreeSet<u32> = hashes
+            .into_iter()
+            .map(|hash| self.layout.bucket_of(hash))
+            .filter(|bucket| !self.buckets.contains_key(bucket))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> =
+            wanted.iter().map(|bucket| table::bucket_key(self.instance, &self.resource, *bucket)).collect();
+        let items = store.get_many(&keys).await.map_err(FlowError::store("the record index"))?;
+        self.take(items)?;
+        for bucket in wanted {
+            self.buckets.entry(bucket).or_default();
+        }
+        Ok(())
+    }
+
+    /// Reads the whole index, for a complete listing.
+    pub(super) async fn load_everything(&mut self, store: &dyn Store) -> Result<(), FlowError> {
+        if self.everything_loaded {
+            return Ok(());
+        }
+        let partition = table::instance_partition(self.instance);
+        let range = Range::prefix(&table::index_prefix(&self.resource));
+        let mut after = None;
+        loop {
+            let page = store.query(&partition, &range, after.as_deref()).await;
+            let page = page.map_err(FlowError::store("the record index"))?;
+            self.take(page.items)?;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        self.everything_loaded = true;
+        Ok(())
+    }
+
+    fn take(&mut self, items: Vec<Item>) -> Result<(), FlowError> {
+        for item in items {
+            let number = item.key.sk.rsplit('#').next().and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let number = number.ok_or(FlowError::Damaged("an index bucket has no number"))?;
+            let bucket = Bucket::unpack(item.body).map_err(|_| FlowError::Damaged("an index bucket"))?;
+            // What this poll changed in memory is newer than what is stored.
+            self.buckets.entry(number).or_insert(bucket);
+        }
+        Ok(())
+    }
+
+    /// What is known of a key. Its bucket must have been loaded.
+    pub(super) fn get(&self, hash: u64, key: &str) -> Option<Entry> {
+        self.buckets.get(&self.layout.bucket_of(hash))?.get(key)
+    }
+
+    /// Puts entries in, growing the layout as they ask for it. The keys' buckets must have been loaded; those to
+    /// be split are read here.
+    pub(super) async fn put(&mut self, store: &dyn Store, entries: Vec<(String, Entry)>) -> Result<(), FlowError> {
+        let mut by_bucket: BTreeMap<u32, Vec<(String, Entry)>> = BTreeMap::new();
+        for (key, entry) in entries {
+            by_bucket.entry(self.layout.bucket_of(hash_of(&key))).or_default().push((key, entry));
+        }
+        for (number, entries) in by_bucket {
+            let bucket = self.buckets.entry(number).or_default();
+            let (changed, news) = bucket.with(entries);
+            *bucket = changed;
+            self.entries += news;
+            self.dirty.insert(number);
+        }
+        while self.layout.is_crowded(self.entries) {
+            let (split, grown) = self.layout.grow();
+            if !self.buckets.contains_key(&split) && !self.everything_loaded {
+                let key = table::bucket_key(self.instance, &self.resource, split);
+                let items = store.get_many(&[key]).await.map_err(FlowError::store("the record index"))?;
+                self.take(items)?;
+            }
+            let (stays, moves) = self.buckets.entry(split).or_default().split(grown, split);
+            self.buckets.insert(split, stays);
+            self.buckets.insert(grown.0 - 1, moves);
+            self.dirty.insert(split);
+            self.dirty.insert(grown.0 - 1);
+            self.layout = grown;
+        }
+        Ok(())
+    }
+
+    /// How many buckets wait to be written.
+    pub(super) fn dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Writes for at most `most` changed buckets, which then count as written. Unconditional: the version of the
+    /// resource's state, in the same transaction, fences them.
+    pub(super) fn take_writes(&mut self, most: usize) -> Vec<Write> {
+        let taken: Vec<u32> = self.dirty.iter().take(most).copied().collect();
+        let mut writes = Vec::with_capacity(taken.len());
+        for number in taken {
+            self.dirty.remove(&number);
+            let body = self.buckets.get(&number).map(Bucket::packed).unwrap_or_default();
+            let key = table::bucket_key(self.instance, &self.resource, number);
+            let item = Item { key, version: 1, body, expires_at: None };
+            writes.push(Write::Put { item, condition: Condition::Unconditional });
+        }
+        writes
+    }
+
+    /// Every key and entry; everything must have been loaded.
+    pub(super) fn each(&self, mut visit: impl FnMut(&str, Entry)) {
+        for bucket in self.buckets.values() {
+            bucket.each(&mut visit);
+        }
+    }
+}

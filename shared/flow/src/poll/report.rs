@@ -1,0 +1,137 @@
+//! What a poll did: returned to whoever asked, logged once, asserted in tests.
+
+use chrono::{DateTime, Utc};
+use domain::problem::Warning;
+use serde::Serialize;
+
+/// How a poll ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// Everything listed was judged and committed.
+    Committed,
+    /// The time was up: what was found is committed, and the rest goes on in another invocation.
+    Suspended,
+    /// Another poll of the resource committed meanwhile; this one threw its work away.
+    OutrunByAnother,
+    /// The vendor, or the way to it, failed: nothing moved, and it is tried again later.
+    Failed,
+    /// A newer poll covered it already.
+    AlreadyCovered,
+    /// Earlier failures ask for a pause.
+    BackingOff,
+    /// The instance is disabled, or its events are off.
+    Disabled,
+    /// The vendor wants a new login first.
+    NeedsLogin,
+    /// The instance or its resource is no more.
+    Gone,
+}
+
+/// A record that could not be read, or a deletion that could not be confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PollProblem {
+    /// What is wrong, in words.
+    pub what: String,
+    /// Where: a short, masked piece.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sample: String,
+}
+
+/// How many problems a report shows in full; more are only counted.
+pub const PROBLEMS_SHOWN: usize = 10;
+
+/// The report of one poll of one resource.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PollReport {
+    /// Which resource.
+    pub resource: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// It was the first pass, which remembers and tells nothing.
+    pub baseline: bool,
+    /// It listed everything, not only what changed.
+    pub complete_listing: bool,
+    /// When it began.
+    pub began: DateTime<Utc>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Pages read.
+    pub pages: u64,
+    /// Records read.
+    pub records: u64,
+    /// Told as CREATED.
+    pub created: u64,
+    /// Told as UPDATED.
+    pub updated: u64,
+    /// Told as DELETED.
+    pub deleted: u64,
+    /// Read and not told, baseline included.
+    pub suppressed: u64,
+    /// Notifications filed.
+    pub notifications: u64,
+    /// Missing records that wait for approval.
+    pub held: u64,
+    /// Records that could not be read and the like.
+    pub problem_count: u64,
+    /// The first of them.
+    pub problems: Vec<PollProblem>,
+    /// What was read differently from how the configuration has it.
+    pub warnings: Vec<Warning>,
+    /// Covered without a gap up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_until: Option<DateTime<Utc>>,
+    /// Why it failed, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// When a failing resource is polled again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_until: Option<DateTime<Utc>>,
+}
+
+impl PollReport {
+    pub(super) fn new(resource: &str, began: DateTime<Utc>) -> Self {
+        Self {
+            resource: resource.to_owned(),
+            outcome: Outcome::Committed,
+            baseline: false,
+            complete_listing: false,
+            began,
+            duration_ms: 0,
+            pages: 0,
+            records: 0,
+            created: 0,
+            updated: 0,
+            deleted: 0,
+            suppressed: 0,
+            notifications: 0,
+            held: 0,
+            problem_count: 0,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            covered_until: None,
+            failure: None,
+            skip_until: None,
+        }
+    }
+
+    pub(super) fn ended(mut self, outcome: Outcome, now: DateTime<Utc>) -> Self {
+        self.outcome = outcome;
+        self.duration_ms = u64::try_from((now - self.began).num_milliseconds()).unwrap_or(0);
+        self
+    }
+
+    pub(super) fn problem(&mut self, what: impl Into<String>, sample: impl Into<String>) {
+        self.problem_count += 1;
+        if self.problems.len() < PROBLEMS_SHOWN {
+            self.problems.push(PollProblem { what: what.into(), sample: sample.into() });
+        }
+    }
+
+    /// Changes told.
+    pub fn changes(&self) -> u64 {
+        self.created + self.updated + self.deleted
+    }
+}

@@ -1,0 +1,210 @@
+//! What is remembered of a resource between polls: one small item, written once by an idle poll.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use chrono::{DateTime, Utc};
+use domain::coverage::Coverage;
+use domain::index::Layout;
+use domain::lateness::Lateness;
+use elements::listing::Cursor;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// State of one resource of one instance. Its item's version fences every commit of a poll.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResourceRecord {
+    /// The newest wheel minute whose poll is done; older messages are covered.
+    pub minute: i64,
+    /// The first pass is through: from here on changes are told.
+    #[serde(skip_serializing_if = "is_false")]
+    pub based: bool,
+    /// Where the last finished pass ended, by fan-out partition (empty when there is none).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cursors: BTreeMap<String, Cursor>,
+    /// Newest stamp of the baseline, in the vendor's time; see [`domain::detect::Pass::covered_since`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_since: Option<DateTime<Utc>>,
+    /// The index holds every record that existed at the baseline.
+    #[serde(skip_serializing_if = "is_false")]
+    pub index_is_complete: bool,
+    /// How many buckets the record index has.
+    pub buckets: Layout,
+    /// How many entries it has, tombstones included.
+    pub entries: u64,
+    /// What was listed last near the cursor, so that an idle poll need not read the index.
+    #[serde(skip_serializing_if = "Recent::is_empty")]
+    pub recent: Recent,
+    /// Which stretches of time are covered.
+    pub coverage: Coverage,
+    /// How late records appear.
+    pub lateness: Lateness,
+    /// When a complete listing last ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swept_at: Option<DateTime<Utc>>,
+    /// Where a pass that outlived its invocation goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+    /// Failures in a row.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// Scheduled polls before this instant do nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_until: Option<DateTime<Utc>>,
+    /// What went wrong last, until a poll succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    /// What the last finished poll did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastPoll>,
+    /// Deletions that wait for approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// A pass to go on with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resume {
+    /// The partition that was being listed.
+    pub partition: String,
+    /// Partitions of this pass that are done already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<String>,
+    /// The listing's own saved place.
+    pub listing: String,
+    /// It is a complete listing.
+    pub complete: bool,
+    /// When the pass began.
+    pub began: DateTime<Utc>,
+    /// Newest stamp of the pass so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<DateTime<Utc>>,
+}
+
+/// Why polls fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// Since when, without a success in between.
+    pub since: DateTime<Utc>,
+    /// In words for people; no secrets, no record contents.
+    pub message: String,
+}
+
+/// The last finished poll in figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastPoll {
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// Records read.
+    pub records: u64,
+    /// Changes told.
+    pub changes: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// A mass deletion that is not told until someone approves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// How many records the listing lacked.
+    pub missing: u64,
+    /// How many were known.
+    pub known: u64,
+    /// A few of their ids.
+    pub sample: Vec<String>,
+    /// Someone approved: the next complete listing tells them, each confirmed by id as ever.
+    #[serde(default)]
+    pub approved: bool,
+}
+
+impl ResourceRecord {
+    /// How far below the cursor the next pass reads.
+    pub fn overlap(&self, floor: Duration) -> Duration {
+        self.lateness.overlap(floor)
+    }
+}
+
+/// So many records near the cursor are remembered beside it; with them an idle poll reads no bucket.
+const RECENT_KEPT: usize = 32;
+
+/// Hashes over key and fingerprint of the records listed last. A hit means "known with this very fingerprint".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recent(Vec<u64>);
+
+impl Recent {
+    fn mark(key_hash: u64, fingerprint: u64) -> u64 {
+        xxh3_64_with_seed(&fingerprint.to_le_bytes(), key_hash)
+    }
+
+    /// Whether this record was listed last time with this fingerprint.
+    pub fn contains(&self, key_hash: u64, fingerprint: u64) -> bool {
+        self.0.contains(&Self::mark(key_hash, fingerprint))
+    }
+
+    /// Remembers what a pass listed, newest first; the first few are kept.
+    pub fn of(listed: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        Self(listed.into_iter().take(RECENT_KEPT).map(|(key, fingerprint)| Self::mark(key, fingerprint)).collect())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Recent {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|mark| mark.to_le_bytes()).collect();
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Recent {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let bytes = STANDARD_NO_PAD.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
+        Ok(Self(bytes.chunks_exact(8).map(|mark| u64::from_le_bytes(mark.try_into().expect("of eight"))).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_idle_state_is_one_write_unit() {
+        let now = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap_or_default();
+        let mut state =
+            ResourceRecord { minute: 30_000_000, based: true, index_is_complete: true, ..Default::default() };
+        state.cursors.insert(String::new(), Cursor::Watermark(now));
+        state.recent = Recent::of((0..100).map(|n| (n, n)));
+        state.coverage.extend(now);
+        state.coverage.break_off(now + chrono::TimeDelta::days(1));
+        state.covered_since = Some(now);
+        state.swept_at = Some(now);
+        for late in 0..1000 {
+            state.lateness.count(Duration::from_secs(late));
+        }
+        state.last = Some(LastPoll { at: now, records: 200, changes: 20, duration_ms: 1234 });
+        let json = serde_json::to_string(&state).expect("serializes");
+        assert!(json.len() < 900, "{} bytes: {json}", json.len());
+        assert_eq!(serde_json::from_str::<ResourceRecord>(&json).expect("reads back"), state);
+        assert!(state.recent.contains(5, 5) && !state.recent.contains(5, 6) && !state.recent.contains(40, 40));
+    }
+}

@@ -1,0 +1,57 @@
+//! An instance's secrets, sealed beside its masked configuration, and the connection they make.
+
+use std::collections::BTreeMap;
+
+use domain::id::InstanceId;
+use domain::problem::FieldProblem;
+use domain::secret::Secret;
+use elements::Element;
+use elements::connection::Connection;
+use serde_json::{Map, Value};
+
+use crate::service::{FlowError, Service};
+use crate::table::{self, InstanceRecord};
+
+/// Name under which an instance's secrets are sealed: what was sealed for one instance opens for no other.
+pub fn vault_owner(instance: InstanceId) -> String {
+    table::instance_partition(instance)
+}
+
+/// Seals the values that the shown configuration masks.
+pub async fn seal(
+    service: &Service,
+    instance: InstanceId,
+    values: &BTreeMap<String, Secret>,
+) -> Result<String, FlowError> {
+    let plain = Secret::new(serde_json::to_string(values).expect("texts by text keys serialize"));
+    let sealed = service.ports.vault.seal(&vault_owner(instance), &plain).await;
+    sealed.map_err(FlowError::vault("the secrets of an instance"))
+}
+
+/// Opens them again, by configuration key.
+pub async fn open(service: &Service, instance: &InstanceRecord) -> Result<BTreeMap<String, Secret>, FlowError> {
+    let plain = service.ports.vault.open(&vault_owner(instance.id), &instance.secrets).await;
+    let plain = plain.map_err(FlowError::vault("the secrets of an instance"))?;
+    serde_json::from_str(plain.expose()).map_err(|_| FlowError::Damaged("sealed secrets are not secrets"))
+}
+
+/// The instance's configuration with its real values, as the element reads it.
+pub fn revealed(instance: &InstanceRecord, secrets: &BTreeMap<String, Secret>) -> Map<String, Value> {
+    let mut configuration: Map<String, Value> = instance.configuration.clone().into_iter().collect();
+    for (key, secret) in secrets {
+        configuration.insert(key.clone(), Value::String(secret.expose().to_owned()));
+    }
+    configuration
+}
+
+/// How the vendor is reached for this instance, with the revealed configuration it was read from.
+pub async fn connection(
+    service: &Service,
+    element: &Element,
+    instance: &InstanceRecord,
+) -> Result<Result<(Connection, Map<String, Value>), Vec<FieldProblem>>, FlowError> {
+    let secrets = open(service, instance).await?;
+    let configuration = revealed(instance, &secrets);
+    let resolved = Connection::resolve(element, &configuration, &Map::new());
+    Ok(resolved.map(|(connection, _)| (connection, configuration)))
+}

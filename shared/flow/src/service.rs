@@ -1,0 +1,70 @@
+//! What every step is given: the ports, the elements and the wheel.
+
+use std::sync::Arc;
+
+use domain::wheel::Wheel;
+use elements::{Bases, Catalog};
+
+use crate::ports::{Ports, StoreError, VaultError};
+use crate::table::Unreadable;
+
+/// Everything a step needs to know besides its input. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    /// The outside world.
+    pub ports: Ports,
+    /// The elements that can be polled.
+    pub catalog: Arc<Catalog>,
+    /// Where vendors are, when not where their element files say.
+    pub bases: Arc<Bases>,
+    /// How long a minute of the schedule lasts.
+    pub wheel: Wheel,
+}
+
+/// Our own trouble, as opposed to a vendor's or a receiver's, which are values in reports: the invocation fails
+/// and its message comes again.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// The store did not do its part.
+    #[error("the store failed on {subject}")]
+    Store {
+        /// What was read or written.
+        subject: &'static str,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// An item does not say what it should.
+    #[error("stored data cannot be read")]
+    Unreadable(#[from] Unreadable),
+    /// A seal did not open or close.
+    #[error("the vault failed on {subject}")]
+    Vault {
+        /// Whose secrets.
+        subject: &'static str,
+        /// Why.
+        #[source]
+        source: VaultError,
+    },
+    /// Stored bytes of another kind than JSON are damaged.
+    #[error("stored data is damaged: {0}")]
+    Damaged(&'static str),
+    /// Messages that the queue did not take even when asked again.
+    #[error("the queue did not take {count} messages")]
+    Queue {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl FlowError {
+    /// For `map_err`: names what was read or written.
+    pub fn store(subject: &'static str) -> impl Fn(StoreError) -> FlowError {
+        move |source| FlowError::Store { subject, source }
+    }
+
+    /// For `map_err`: names whose secrets were opened or sealed.
+    pub fn vault(subject: &'static str) -> impl Fn(VaultError) -> FlowError {
+        move |source| FlowError::Vault { subject, source }
+    }
+}

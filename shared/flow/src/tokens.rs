@@ -1,0 +1,185 @@
+//! Access tokens: refreshed before they end and after a 401, once for however many polls race for it.
+//!
+//! The refresher claims the tokens item first (a conditional write that names an end), asks the vendor, and
+//! stores the answer before anybody uses it. Whoever loses the claim waits and reads what the winner stored.
+//! A claim left behind by a crash ends by itself; whether the old refresh token was spent then shows in the
+//! vendor's answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::id::InstanceId;
+use domain::secret::Secret;
+use elements::Element;
+use elements::auth::{self, AuthFault, Grant, Tokens};
+use elements::connection::Connection;
+
+use crate::ports::{Audience, Bounds, Condition, Item, StoreError};
+use crate::secrets;
+use crate::service::{FlowError, Service};
+use crate::table::{self, TokensRecord};
+
+/// How long a claim on the refresh holds: longer than the exchange may take.
+const CLAIM: Duration = Duration::from_secs(30);
+/// How long a loser waits between two looks at what the winner stored.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Bounds of a token exchange: far below the claim.
+pub const TOKEN_BOUNDS: Bounds =
+    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(15), largest_body: 256 * 1024 };
+
+/// Why there are no tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The vendor will not renew them: someone must log in again.
+    #[error("the vendor no longer accepts the login: {0}")]
+    Dead(String),
+    /// Not now.
+    #[error("the token could not be renewed now: {reason}")]
+    Busy {
+        /// What happened.
+        reason: String,
+        /// When the vendor wants to be asked again.
+        after: Option<Duration>,
+    },
+    /// Our own trouble.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+}
+
+/// Opens stored tokens.
+pub async fn open(service: &Service, instance: InstanceId, record: &TokensRecord) -> Result<Tokens, FlowError> {
+    let plain = service
+        .ports
+        .vault
+        .open(&secrets::vault_owner(instance), &record.sealed)
+        .await
+        .map_err(FlowError::vault("the tokens of an instance"))?;
+    serde_json::from_str(plain.expose()).map_err(|_| FlowError::Damaged("sealed tokens are not tokens"))
+}
+
+/// Seals tokens for storing.
+pub async fn seal(service: &Service, instance: InstanceId, tokens: &Tokens) -> Result<TokensRecord, FlowError> {
+    let plain = serde_json::to_string(tokens).expect("tokens have text keys and serialize");
+    let sealed = service
+        .ports
+        .vault
+        .seal(&secrets::vault_owner(instance), &Secret::new(plain))
+        .await
+        .map_err(FlowError::vault("the tokens of an instance"))?;
+    Ok(TokensRecord { sealed, expires_at: tokens.expires_at, refreshing_until: None })
+}
+
+/// One token exchange with the vendor.
+pub async fn exchange(
+    service: &Service,
+    element: &Element,
+    connection: &Connection,
+    grant: Grant<'_>,
+    previous: Option<&Tokens>,
+) -> Result<Tokens, TokenError> {
+    let request = auth::token_request(element, &service.bases, connection, grant)
+        .map_err(|problem| TokenError::Dead(problem.to_string()))?;
+    let answer = service.ports.http.send(request, TOKEN_BOUNDS).await;
+    let answer = answer.map_err(|error| TokenError::Busy { reason: error.to_string(), after: None })?;
+    auth::read_tokens(element, &answer.response, service.ports.now(), previous).map_err(|fault| match fault {
+        AuthFault::Dead { reason } => TokenError::Dead(reason),
+        AuthFault::Retry { after, reason } => TokenError::Busy { reason, after },
+        AuthFault::Unreadable { reason } => TokenError::Busy { reason, after: None },
+    })
+}
+
+/// Tokens that are good now. `spent` are tokens that the vendor just refused: the answer is never those.
+pub async fn renewed(
+    service: &Service,
+    element: &Arc<Element>,
+    instance: InstanceId,
+    connection: &Connection,
+    spent: Option<&Tokens>,
+) -> Result<Tokens, TokenError> {
+    let key = table::tokens_key(instance);
+    let store = &service.ports.store;
+    let give_up = service.ports.now() + CLAIM;
+    loop {
+        let item = store.get(&key).await.map_err(FlowError::store("the tokens of an instance"))?;
+        let stored = match &item {
+            Some(item) => Some(table::read::<TokensRecord>(item).map_err(FlowError::from)?),
+            None => None,
+        };
+        let current = match &stored {
+            Some(record) => Some(open(service, instance, record).await?),
+            None => None,
+        };
+        let now = service.ports.now();
+        if let Some(current) = &current {
+            let usable = match spent {
+                Some(spent) => current.access != spent.access,
+                None => !auth::refresh_due(element, current, now),
+            };
+            if usable {
+                return Ok(current.clone());
+            }
+        }
+        if stored.as_ref().and_then(|record| record.refreshing_until).is_some_and(|until| until > now) {
+            if now > give_up {
+                return Err(TokenError::Busy { reason: "another refresh takes too long".into(), after: None });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        let Some(claimed) = claim(service, item.as_ref(), stored.as_ref(), now).await? else { continue };
+        return refresh_claimed(service, element, instance, connection, current, stored, claimed).await;
+    }
+}
+
+/// Takes the right to refresh. None: somebody else was faster.
+async fn claim(
+    service: &Service,
+    item: Option<&Item>,
+    stored: Option<&TokensRecord>,
+    now: DateTime<Utc>,
+) -> Result<Option<u64>, FlowError> {
+    let (Some(item), Some(stored)) = (item, stored) else { return Ok(Some(0)) };
+    let claimed = TokensRecord { refreshing_until: Some(now + CLAIM), ..stored.clone() };
+    match service.ports.store.transact(&[table::replace(item.key.clone(), item.version, &claimed)]).await {
+        Ok(()) => Ok(Some(item.version + 1)),
+        Err(StoreError::Conflict { .. }) => Ok(None),
+        Err(source) => Err(FlowError::Store { subject: "the claim to refresh tokens", source }),
+    }
+}
+
+async fn refresh_claimed(
+    service: &Service,
+    element: &Element,
+    instance: InstanceId,
+    connection: &Connection,
+    current: Option<Tokens>,
+    stored: Option<TokensRecord>,
+    claimed_version: u64,
+) -> Result<Tokens, TokenError> {
+    let key = table::tokens_key(instance);
+    let grant = match current.as_ref().and_then(|tokens| tokens.refresh.as_ref()) {
+        Some(refresh) => Grant::Refresh { refresh },
+        None => auth::unattended_grant(element)
+            .ok_or_else(|| TokenError::Dead("the access token ended and the vendor gave no refresh token".into()))?,
+    };
+    match exchange(service, element, connection, grant, current.as_ref()).await {
+        Ok(tokens) => {
+            let record = seal(service, instance, &tokens).await?;
+            let condition = if claimed_version == 0 { Condition::Absent } else { Condition::Version(claimed_version) };
+            let write = table::put(key, claimed_version + 1, &record, condition);
+            let stored = service.ports.store.transact(&[write]).await;
+            stored.map_err(FlowError::store("renewed tokens"))?;
+            Ok(tokens)
+        }
+        Err(error) => {
+            // The claim is given back so that the next poll need not wait for its end. Losing this write costs
+            // only that wait.
+            if let Some(stored) = stored {
+                let record = TokensRecord { refreshing_until: None, ..stored };
+                let _ = service.ports.store.transact(&[table::replace(key, claimed_version, &record)]).await;
+            }
+            Err(error)
+        }
+    }
+}
