@@ -187,6 +187,11 @@ pub fn read(file: &Path, text: &str) -> Result<Element, FileProblem> {
     }
 }
 
+/// The JSON Schema of element files.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(ElementFile).to_value()
+}
+
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }

@@ -329,12 +329,9 @@ impl Listing {
         };
         let told = reader.zones.iter().find_map(|slot| found.text(*slot));
         let before = plan.zone(caller.connection, self.zone.as_deref());
-        if let Some(told) = told
-            && self.zone.as_deref() != Some(&*told)
-        {
+        if let (Some(told), None) = (told, &self.zone) {
             self.zone = Some(told.into_owned());
-            let asked = self.lower.is_some();
-            if asked && plan.zone(caller.connection, self.zone.as_deref()) != before {
+            if self.lower.is_some() && plan.zone(caller.connection, self.zone.as_deref()) != before {
                 // The bound was written for another wall clock than the vendor's: ask again.
                 self.position = self.beginning(plan);
                 return Ok(page);
@@ -412,14 +409,16 @@ impl Listing {
                     return Err(Fault::retry("the listing lost its place"));
                 };
                 let last = rows.iter().rev().find_map(|row| row.stamp);
-                let ended = match more {
-                    Some(_) => next().is_none(),
-                    None => count < self.page_size as usize,
-                };
                 let grain = grain.map_or(TimeDelta::zero(), |span| TimeDelta::from_std(span.0).unwrap_or_default());
                 let boundary = last.map(|last| cut(last, grain));
                 let moved = boundary.is_some() && boundary > *from;
-                let following = match (ended || count == 0, moved) {
+                // A short page is not taken for the last one: the vendor may cap pages below what was asked for. The last
+                // one is that which has nothing new, or has one stamp only and is not full.
+                let ended = match more {
+                    Some(_) => next().is_none() || count == 0,
+                    None => !moved && count < self.page_size as usize,
+                };
+                let following = match (ended, moved) {
                     (true, _) => Position::End,
                     (false, true) => Position::Keyset {
                         from: boundary,
@@ -428,7 +427,6 @@ impl Listing {
                             .iter()
                             .filter(|row| row.stamp >= boundary)
                             .map(|row| row.record.id.clone())
-                            .chain(given.iter().filter(|_| *from == boundary).cloned())
                             .collect(),
                     },
                     (false, false) if *ties == Ties::Offset => {
