@@ -313,7 +313,9 @@ impl Store for DynamoStore {
     }
 
     async fn query(&self, pk: &str, range: &Range, after: Option<&str>) -> Result<QueryPage, StoreError> {
-        if range.from > range.to {
+        // DynamoDB refuses an empty text where a sort key belongs, and the smallest that is not empty says the same.
+        let from = if range.from.is_empty() { "\0" } else { &range.from };
+        if from > range.to.as_str() {
             // DynamoDB calls it an error; a stretch that holds nothing is only empty.
             return Ok(QueryPage::default());
         }
@@ -324,7 +326,7 @@ impl Store for DynamoStore {
             .table_name(&self.table)
             .key_condition_expression("pk = :p AND sk BETWEEN :from AND :to")
             .expression_attribute_values(":p", AttributeValue::S(pk.to_owned()))
-            .expression_attribute_values(":from", AttributeValue::S(range.from.clone()))
+            .expression_attribute_values(":from", AttributeValue::S(from.to_owned()))
             .expression_attribute_values(":to", AttributeValue::S(range.to.clone()))
             .scan_index_forward(!range.descending)
             .consistent_read(range.consistent)
