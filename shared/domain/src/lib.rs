@@ -29,6 +29,7 @@ pub mod lateness;
 
 pub mod backoff;
 
+pub mod breaker;
 pub mod envelope;
 pub mod event;
 pub mod ladder;

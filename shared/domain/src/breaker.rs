@@ -1,0 +1,521 @@
+//! One callback of one organization while something is wrong with it: who may be sent, who waits, who asks
+//! whether it is back, and in which order the rest follow.
+//!
+//! Pure: each step takes the stored state and what happened, and leaves the state to be stored. No state at all is
+//! what a healthy callback has. The rules:
+//!
+//! - A delivery that failed is *in flight* until it is settled. A newer one that shares a record with it waits
+//!   for it; others pass.
+//! - After [`OPENS_AFTER`] failed attempts with no success between them the breaker opens: one delivery, the probe,
+//!   is sent at a slowing pace, and every other joins the line. A success at any time closes it and counts from
+//!   zero, so a callback that fails four times and works once, over and over, is never cut off.
+//! - When a probe fails, the next in line is the next probe, so that a delivery which the receiver cannot stomach
+//!   does not stand for a receiver that is back.
+//! - When it closes, the line drains in the order in which it was committed, [`DRAIN_WIDTH`] at a time, and newcomers
+//!   join its end until it is empty.
+//! - A callback that asked for no more, or that failed through a whole ladder, is disabled: all join the line and
+//!   stay until somebody resumes it.
+//!
+//! So the order within a record is kept from the first failure on. *Not* promised: the order of two deliveries
+//! that are both tried for the first time at the same moment, and that of more than [`MOST_TRACKED`] at once.
+//! The `sequence` of an event tells then.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::FailurePolicy;
+use crate::ladder::{LADDER, spread};
+
+/// Consecutive failed attempts after which the rest wait.
+pub const OPENS_AFTER: u32 = 5;
+
+/// How many of the line are under way at once while it drains: enough to keep a slow receiver busy, few enough
+/// not to fell one that has just got up.
+pub const DRAIN_WIDTH: usize = 4;
+
+/// At most so many unsettled deliveries are remembered for the sake of order; keeps the state below 20 KB.
+pub const MOST_TRACKED: usize = 64;
+
+/// Seconds between probes, the last for all that follow. A callback that is back is noticed within 15 minutes.
+const PACE: [i64; 6] = [30, 60, 120, 240, 480, 900];
+
+/// How much later than what it waits for a delivery is looked at again, if nothing wakes it sooner.
+const BEHIND: TimeDelta = TimeDelta::minutes(1);
+
+/// What names a delivery here: commit time, delivery and instance, so that tickets sort in order of commit.
+pub type Ticket = String;
+
+/// What is wrong with a callback, and who is affected.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallbackState {
+    /// Failed attempts since the last success.
+    pub failures: u32,
+    /// When the first of them was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<DateTime<Utc>>,
+    /// Set while one probes and the rest wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Open>,
+    /// Set until somebody resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Disabled>,
+    /// Unsettled deliveries that are filed for a time of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flight: Vec<Flight>,
+    /// How many stand in the line.
+    pub waiting: u32,
+}
+
+/// The breaker is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Open {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// How many probes have failed.
+    pub probes: u32,
+    /// Who is sent next. None: whoever comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Ticket>,
+    /// Not before this instant.
+    pub next_probe: DateTime<Utc>,
+}
+
+/// The callback is switched off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Disabled {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// An unsettled delivery with a time of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flight {
+    /// Which.
+    pub ticket: Ticket,
+    /// Names of the records inside.
+    pub records: Vec<u64>,
+    /// When it is tried again.
+    pub due: DateTime<Utc>,
+    /// It came out of the line and has not been tried since.
+    #[serde(default)]
+    pub released: bool,
+}
+
+/// What a delivery that wants to be sent may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Be sent now.
+    Send,
+    /// Come back at this instant: it is the next probe, or an older one of its records is on its way.
+    ComeBack(DateTime<Utc>),
+    /// Stand in line.
+    JoinLine,
+}
+
+/// What follows for a delivery that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt at this instant.
+    RetryAt(DateTime<Utc>),
+    /// Into the line.
+    JoinLine,
+    /// Nothing by itself.
+    Queue,
+}
+
+/// Who comes out of the line, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Place among the heads of the line that were offered.
+    pub head: usize,
+    /// When it is to be sent; not later than now means at once.
+    pub at: DateTime<Utc>,
+}
+
+impl CallbackState {
+    /// Nothing is wrong and nobody waits: the state need not be kept.
+    pub fn is_healthy(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the delivery is filed for a time of its own.
+    pub fn is_in_flight(&self, ticket: &str) -> bool {
+        self.flight.iter().any(|flight| flight.ticket == ticket)
+    }
+
+    /// A delivery wants to be sent.
+    pub fn admit(&mut self, ticket: &str, records: &[u64], now: DateTime<Utc>) -> Admission {
+        if self.disabled.is_some() {
+            return self.join_line(ticket);
+        }
+        let blocked = self.blocked_until(ticket, records);
+        let is_in_flight = self.is_in_flight(ticket);
+        if let Some(open) = &mut self.open {
+            match &open.probe {
+                Some(probe) if probe != ticket => return self.join_line(ticket),
+                Some(_) => {}
+                None if blocked.is_some() => return self.join_or_follow(ticket, records, blocked),
+                None => open.probe = Some(ticket.to_owned()),
+            }
+            let next_probe = open.next_probe;
+            self.track(ticket, records, next_probe.max(now), false);
+            return if now >= next_probe { Admission::Send } else { Admission::ComeBack(next_probe) };
+        }
+        if self.waiting > 0 && !is_in_flight {
+            return self.join_line(ticket);
+        }
+        match blocked {
+            Some(_) => self.join_or_follow(ticket, records, blocked),
+            None => Admission::Send,
+        }
+    }
+
+    fn join_or_follow(&mut self, ticket: &str, records: &[u64], blocked: Option<DateTime<Utc>>) -> Admission {
+        match blocked {
+            Some(until) => {
+                self.track(ticket, records, until + BEHIND, false);
+                Admission::ComeBack(until + BEHIND)
+            }
+            None => self.join_line(ticket),
+        }
+    }
+
+    fn join_line(&mut self, ticket: &str) -> Admission {
+        self.leave(ticket);
+        self.waiting += 1;
+        Admission::JoinLine
+    }
+
+    /// Until when an older delivery that shares a record is in flight.
+    fn blocked_until(&self, ticket: &str, records: &[u64]) -> Option<DateTime<Utc>> {
+        let shares = |flight: &&Flight| flight.records.iter().any(|record| records.contains(record));
+        self.flight
+            .iter()
+            .filter(|flight| flight.ticket.as_str() < ticket)
+            .filter(shares)
+            .map(|flight| flight.due)
+            .max()
+    }
+
+    fn track(&mut self, ticket: &str, records: &[u64], due: DateTime<Utc>, released: bool) {
+        let has_room = self.flight.len() < MOST_TRACKED;
+        match self.flight.iter_mut().find(|flight| flight.ticket == ticket) {
+            Some(flight) => (flight.due, flight.released) = (due, released),
+            // What comes out of the line drives the line and is always tracked; there are few of them.
+            None if released || has_room => {
+                self.flight.push(Flight { ticket: ticket.to_owned(), records: records.to_vec(), due, released });
+            }
+            None => {}
+        }
+    }
+
+    fn leave(&mut self, ticket: &str) {
+        self.flight.retain(|flight| flight.ticket != ticket);
+        if let Some(open) = &mut self.open
+            && open.probe.as_deref() == Some(ticket)
+        {
+            open.probe = None;
+        }
+    }
+
+    /// The receiver has it: whatever was wrong is over.
+    pub fn succeeded(&mut self, ticket: &str) {
+        self.leave(ticket);
+        (self.failures, self.failing_since, self.open) = (0, None, None);
+    }
+
+    /// It will not be sent, for reasons that say nothing of the callback: its instance is gone, or it is settled.
+    pub fn withdrawn(&mut self, ticket: &str) {
+        self.leave(ticket);
+    }
+
+    /// An attempt failed. `due` is what the ladder says; None: it has ended.
+    pub fn failed(
+        &mut self,
+        ticket: &str,
+        records: &[u64],
+        due: Option<DateTime<Utc>>,
+        policy: FailurePolicy,
+        now: DateTime<Utc>,
+        jitter: u64,
+    ) -> Next {
+        self.failures = self.failures.saturating_add(1);
+        let since = *self.failing_since.get_or_insert(now);
+        if self.disabled.is_some() {
+            self.join_line(ticket);
+            return Next::JoinLine;
+        }
+        let opens = self.open.is_none() && self.failures >= OPENS_AFTER;
+        if opens {
+            self.open = Some(Open { since: now, probes: 0, probe: Some(ticket.to_owned()), next_probe: now });
+        }
+        let whole_ladder = TimeDelta::seconds(LADDER.iter().sum());
+        match &mut self.open {
+            Some(_) if policy == FailurePolicy::Queue => {
+                self.disable("it failed, and its failure policy is to queue", now);
+                self.join_line(ticket);
+                Next::JoinLine
+            }
+            Some(open) if open.probe.as_deref() == Some(ticket) || open.probe.is_none() => {
+                let pace = PACE[(open.probes as usize).min(PACE.len() - 1)];
+                open.probes = open.probes.saturating_add(1);
+                open.next_probe = now + spread(TimeDelta::seconds(pace), jitter);
+                let next_probe = open.next_probe;
+                if now - since >= whole_ladder {
+                    self.disable("it failed for as long as the whole ladder of retries", now);
+                    self.join_line(ticket);
+                    return Next::JoinLine;
+                }
+                if self.waiting == 0 {
+                    open.probe = Some(ticket.to_owned());
+                    let due = due.map_or(next_probe, |due| due.min(next_probe));
+                    self.track(ticket, records, due, false);
+                    return Next::RetryAt(due);
+                }
+                open.probe = None;
+                self.retry_or_line(ticket, records, due)
+            }
+            Some(_) => self.retry_or_line(ticket, records, due),
+            None => match due {
+                Some(_) => self.retry_or_line(ticket, records, due),
+                None => {
+                    self.leave(ticket);
+                    Next::Queue
+                }
+            },
+        }
+    }
+
+    fn retry_or_line(&mut self, ticket: &str, records: &[u64], due: Option<DateTime<Utc>>) -> Next {
+        match due {
+            Some(due) => {
+                self.track(ticket, records, due, false);
+                Next::RetryAt(due)
+            }
+            None => {
+                self.join_line(ticket);
+                Next::JoinLine
+            }
+        }
+    }
+
+    /// Switches the callback off. Whoever comes joins the line.
+    pub fn disable(&mut self, reason: &str, now: DateTime<Utc>) {
+        self.open = None;
+        self.disabled.get_or_insert(Disabled { since: now, reason: reason.to_owned() });
+    }
+
+    /// The receiver said that it wants no more; the delivery it said so to joins the line.
+    pub fn refused(&mut self, ticket: &str, reason: &str, now: DateTime<Utc>) {
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        self.disable(reason, now);
+        self.join_line(ticket);
+    }
+
+    /// Somebody says that it works again: the line drains.
+    pub fn resume(&mut self) {
+        (self.failures, self.failing_since, self.open, self.disabled) = (0, None, None, None);
+    }
+
+    /// How many should come out of the line.
+    pub fn wants(&self) -> usize {
+        let under_way = self.flight.iter().filter(|flight| flight.released).count();
+        let room = match &self.open {
+            _ if self.disabled.is_some() => 0,
+            Some(open) => usize::from(open.probe.is_none()),
+            None => DRAIN_WIDTH.saturating_sub(under_way),
+        };
+        room.min(self.waiting as usize)
+    }
+
+    /// Takes out of the line as many as it wants. `heads` are the first in line, in order, each with its records.
+    /// One that must follow a delivery in flight comes out too, so as not to hold up those behind it.
+    pub fn release(&mut self, heads: &[(Ticket, Vec<u64>)], now: DateTime<Utc>) -> Vec<Release> {
+        let mut releases = Vec::new();
+        for (head, (ticket, records)) in heads.iter().enumerate() {
+            if self.wants() == 0 {
+                break;
+            }
+            self.waiting -= 1;
+            let at = match (self.blocked_until(ticket, records), &mut self.open) {
+                (Some(until), _) => {
+                    let at = until.max(now) + BEHIND;
+                    self.track(ticket, records, at, false);
+                    at
+                }
+                (None, Some(open)) => {
+                    open.probe = Some(ticket.clone());
+                    let at = open.next_probe.max(now);
+                    self.track(ticket, records, at, true);
+                    at
+                }
+                (None, None) => {
+                    self.track(ticket, records, now, true);
+                    now
+                }
+            };
+            releases.push(Release { head, at });
+        }
+        releases
+    }
+
+    /// The line was found empty, its entries having expired; `joining` are about to join it.
+    pub fn line_is_empty(&mut self, joining: u32) {
+        self.waiting = joining;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_767_603_600 + seconds, 0).unwrap_or_default()
+    }
+
+    /// Without jitter.
+    const EVEN: u64 = 200;
+
+    fn fail(state: &mut CallbackState, ticket: &str, record: u64, seconds: i64) -> Next {
+        state.failed(ticket, &[record], Some(at(seconds + 300)), FailurePolicy::Retry, at(seconds), EVEN)
+    }
+
+    fn opened() -> CallbackState {
+        let mut state = CallbackState::default();
+        for n in 1..=5 {
+            fail(&mut state, &n.to_string(), n, n as i64);
+        }
+        state
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_four_never_do() {
+        let mut state = CallbackState::default();
+        for round in 0..10 {
+            for n in 0..4 {
+                assert_eq!(fail(&mut state, "b", n, round), Next::RetryAt(at(round + 300)));
+            }
+            assert!(state.open.is_none());
+            state.succeeded("a");
+        }
+        state.succeeded("b");
+        assert!(state.is_healthy());
+        assert_eq!(opened().open.as_ref().and_then(|open| open.probe.as_deref()), Some("5"));
+    }
+
+    #[test]
+    fn while_open_one_probes_and_the_rest_stand_in_line() {
+        let mut state = opened();
+        let next = at(5 + 30);
+        assert_eq!(state.admit("6", &[6], at(6)), Admission::JoinLine);
+        assert_eq!(state.admit("1", &[1], at(100)), Admission::JoinLine, "a failed one whose time has come waits, too");
+        assert_eq!(state.waiting, 2);
+        assert_eq!(state.admit("5", &[5], at(10)), Admission::ComeBack(next));
+        assert_eq!(state.admit("5", &[5], next), Admission::Send);
+        // The probe fails: the first in line is the next one, a minute later.
+        assert_eq!(fail(&mut state, "5", 5, 35), Next::RetryAt(at(335)));
+        assert_eq!(state.wants(), 1);
+        let heads = [("1".to_owned(), vec![1]), ("6".to_owned(), vec![6])];
+        assert_eq!(state.release(&heads, at(35)), [Release { head: 0, at: at(35 + 60) }]);
+        assert_eq!(state.admit("5", &[5], at(335)), Admission::JoinLine);
+        assert_eq!(state.admit("1", &[1], at(95)), Admission::Send);
+        assert_eq!(fail(&mut state, "1", 1, 95), Next::RetryAt(at(395)));
+        assert_eq!(state.open.as_ref().map(|open| open.next_probe), Some(at(95 + 120)));
+    }
+
+    #[test]
+    fn a_probe_with_nobody_behind_it_goes_on_probing_at_its_pace() {
+        let mut state = opened();
+        let dues: Vec<i64> = (0..7)
+            .map(|_| {
+                let now = state.open.as_ref().map_or(at(0), |open| open.next_probe);
+                let due = Some(now + TimeDelta::hours(24));
+                match state.failed("5", &[5], due, FailurePolicy::Retry, now, EVEN) {
+                    Next::RetryAt(due) => (due - now).num_seconds(),
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+        assert_eq!(dues, [60, 120, 240, 480, 900, 900, 900]);
+    }
+
+    #[test]
+    fn when_it_closes_the_line_drains_in_order_and_newcomers_join_its_end() {
+        let mut state = opened();
+        for n in 6..=12 {
+            assert_eq!(state.admit(&format!("{n:02}"), &[n], at(6)), Admission::JoinLine);
+        }
+        state.succeeded("5");
+        assert!(state.open.is_none());
+        assert_eq!(state.admit("13", &[13], at(40)), Admission::JoinLine);
+        let heads: Vec<(Ticket, Vec<u64>)> = (6..=13).map(|n| (format!("{n:02}"), vec![n])).collect();
+        let released = state.release(&heads, at(40));
+        assert_eq!(released.iter().map(|one| one.head).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(state.admit("06", &[6], at(41)), Admission::Send);
+        state.succeeded("06");
+        assert_eq!(state.release(&heads[4..], at(42)).len(), 1);
+        assert_eq!(state.waiting, 3);
+    }
+
+    #[test]
+    fn a_newer_delivery_of_a_failed_record_follows_it_and_others_pass() {
+        let mut state = CallbackState::default();
+        assert_eq!(fail(&mut state, "1", 77, 0), Next::RetryAt(at(300)));
+        assert_eq!(state.admit("2", &[78], at(1)), Admission::Send);
+        assert_eq!(state.admit("3", &[5, 77], at(1)), Admission::ComeBack(at(360)));
+        assert_eq!(state.admit("4", &[5], at(1)), Admission::ComeBack(at(420)), "behind the one that is behind");
+        assert_eq!(state.admit("1", &[77], at(300)), Admission::Send);
+        state.succeeded("1");
+        assert_eq!(state.admit("3", &[5, 77], at(301)), Admission::Send);
+    }
+
+    #[test]
+    fn one_in_line_that_must_follow_does_not_hold_up_the_line() {
+        let mut state = CallbackState { waiting: 2, ..CallbackState::default() };
+        fail(&mut state, "0", 77, 0);
+        let heads = [("1".to_owned(), vec![77]), ("2".to_owned(), vec![78])];
+        let released = state.release(&heads, at(10));
+        assert_eq!(released, [Release { head: 0, at: at(360) }, Release { head: 1, at: at(10) }]);
+        assert_eq!(state.waiting, 0);
+    }
+
+    #[test]
+    fn gone_means_gone_until_resumed() {
+        let mut state = CallbackState::default();
+        state.refused("1", "410", at(0));
+        assert_eq!(state.admit("2", &[2], at(1)), Admission::JoinLine);
+        assert_eq!((state.wants(), state.waiting), (0, 2));
+        state.resume();
+        assert_eq!((state.wants(), state.failures), (2, 0));
+        // A second attempt that was already under way changes nothing of that.
+        assert_eq!(fail(&mut state, "3", 3, 5), Next::RetryAt(at(305)));
+    }
+
+    #[test]
+    fn after_a_whole_ladder_of_failures_it_is_disabled() {
+        let mut state = opened();
+        let late = 76 * 3600;
+        assert_eq!(fail(&mut state, "5", 5, late), Next::JoinLine);
+        assert!(state.disabled.is_some());
+        assert_eq!(state.waiting, 1);
+    }
+
+    #[test]
+    fn a_single_delivery_at_its_end_is_queued_and_the_queue_policy_does_not_probe() {
+        let mut state = CallbackState::default();
+        let mut end = |ticket: &str, policy| state.failed(ticket, &[1], None, policy, at(0), EVEN);
+        assert_eq!(end("1", FailurePolicy::Retry), Next::Queue);
+        for n in 2..5 {
+            assert_eq!(end(&n.to_string(), FailurePolicy::Queue), Next::Queue);
+        }
+        assert_eq!(end("5", FailurePolicy::Queue), Next::JoinLine);
+        assert!(state.disabled.is_some() && state.flight.is_empty());
+    }
+}
