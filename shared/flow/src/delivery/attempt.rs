@@ -1,0 +1,451 @@
+//! One attempt at one delivery, from the job to the row that says what came of it.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::breaker::{Admission, Next};
+use domain::configuration::{Callback, EventSettings, FailurePolicy};
+use domain::ladder::{self, Verdict};
+use domain::secret::Secret;
+use domain::signature::{elements_signature, standard_webhooks};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::callback::{Ending, Filing, Place, Scene, message, send, ticket_of};
+use super::limits::CallbackLimits;
+use super::row::{Attempt, DeliveryRow, REMEMBERED_ATTEMPTS, Status, body_of, row_key};
+use super::{DeliveryError, store};
+use crate::job::DeliveryJob;
+use crate::ports::{Audience, Bounds, Exchange, HttpError, Ports, VaultError};
+use crate::table::{InstanceRecord, META, instance_key, instance_partition, read};
+
+/// One deadline over connect, headers and body: the lower end of what Standard Webhooks advises.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+/// A response is read up to this many bytes, so that a connection can be kept…
+const LARGEST_RESPONSE: usize = 16 * 1024;
+/// …and remembered up to these.
+const REMEMBERED_RESPONSE: usize = 1024;
+
+/// Configuration keys that say how a notification is sent. Secret ones are among the sealed.
+const KEYS: [&str; 4] = [
+    "event.notification.signature.key",
+    "event.notification.basic.username",
+    "event.notification.basic.password",
+    "event.notification.callback.headers",
+];
+/// The key that was replaced last; it signs too until it is removed, so that a receiver can change over in its time.
+const PREVIOUS_KEY: &str = "event.notification.signature.key.previous";
+
+/// What a job came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver has it.
+    Delivered,
+    /// It did not work and will be tried again at this instant.
+    RetryAt(DateTime<Utc>),
+    /// It stands behind others and was not sent.
+    Waiting,
+    /// It will not be sent by itself any more.
+    Queued,
+    /// It had been settled before.
+    AlreadySettled,
+    /// A stale copy of a job whose time has not come.
+    NotDue,
+    /// Row or instance are gone.
+    Gone,
+    /// As many attempts at this callback as may be are under way here: the job was put back.
+    PutBack,
+    /// Another copy of the job got there first.
+    Outrun,
+}
+
+/// What [`deliver`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryReport {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The attempt, if there was one.
+    pub attempt: Option<Attempt>,
+    /// How many others this one drew out of the line.
+    pub released: usize,
+}
+
+impl DeliveryReport {
+    fn without_attempt(outcome: Outcome) -> Self {
+        Self { outcome, attempt: None, released: 0 }
+    }
+}
+
+/// Makes one attempt, unless there is a reason not to, and files what follows.
+///
+/// The order: read, claim the probe if the callback is down, send, then write row, retry entry, callback state and
+/// whoever comes out of the line in one transaction, then send their messages. A crash before the transaction
+/// repeats the attempt, one after it loses messages only.
+///
+/// # Errors
+/// Store, vault or data trouble of our own. The job should come again.
+pub async fn deliver(
+    ports: &Ports,
+    wheel: &domain::wheel::Wheel,
+    limits: &CallbackLimits,
+    job: &DeliveryJob,
+) -> Result<DeliveryReport, DeliveryError> {
+    let key = row_key(job);
+    let items = ports.store.get_many(&[key.clone(), instance_key(job.instance)]).await;
+    let items = items.map_err(store("a delivery and its instance"))?;
+    let instance = items.iter().find(|item| item.key.sk == META).map(read::<InstanceRecord>).transpose()?;
+    let row = match items.iter().find(|item| item.key == key) {
+        Some(item) => Some((read::<DeliveryRow>(item)?, item.version)),
+        None => None,
+    };
+    let url = match (&instance, &row) {
+        (Some(InstanceRecord { callback: Some(callback), .. }), _) => Some(callback.url.clone()),
+        (_, Some((row, _))) => row.callback.clone(),
+        _ => None,
+    };
+    let callback = match &url {
+        Some(url) => {
+            let place = Place::of(job.organization, url);
+            let stored = place.read(ports).await?;
+            Some((place, stored))
+        }
+        None => None,
+    };
+    let mut scene = Scene { ports, wheel, job, row, callback };
+    let ticket = ticket_of(job);
+
+    let (Some(instance), Some((row, _))) = (instance, scene.row.clone()) else {
+        // The row is left to its expiry; it belongs to nobody now.
+        scene.row = None;
+        return stand_down(&mut scene, &ticket, Filing::Settled, Outcome::Gone).await;
+    };
+    let in_flight = scene.callback.as_ref().is_some_and(|(_, stored)| stored.state.is_in_flight(&ticket));
+    if row.in_line && !in_flight {
+        // A stale copy: the line is where it is, and only the line brings it back.
+        return stand_down(&mut scene, "", Filing::Stale, Outcome::Waiting).await;
+    }
+    if row.status.is_settled() && !row.in_line {
+        return stand_down(&mut scene, &ticket, Filing::Stale, Outcome::AlreadySettled).await;
+    }
+    let Some(url) = url.filter(|_| instance.callback.is_some() && !instance.disabled) else {
+        return stand_down(&mut scene, &ticket, Filing::Settled, Outcome::Queued).await;
+    };
+    if row.due.is_some_and(|due| due > ports.now()) && !row.in_line {
+        return stand_down(&mut scene, "", Filing::Stale, Outcome::NotDue).await;
+    }
+    match admit(&mut scene, &row, &ticket).await? {
+        Admitted::Yes => {}
+        Admitted::No(report) => return Ok(report),
+    }
+
+    let Some(_permit) = limits.enter(&url) else {
+        // The entry stays; the delay lets those under way end. Chance keeps the returning ones apart.
+        let delay = Duration::from_secs(5 + ports.ambient.random() % 10);
+        send(ports, vec![message(job, delay)]).await;
+        return Ok(DeliveryReport::without_attempt(Outcome::PutBack));
+    };
+    let body = body_of(&*ports.store, &key, &row).await?;
+    let at = ports.now();
+    let tried = try_once(ports, &instance, &url, &row, body, at).await?;
+    conclude(&mut scene, &instance, &ticket, &url, at, tried).await
+}
+
+/// Writes that a job needs no attempt; its delivery leaves the callback's state unless `ticket` is empty.
+async fn stand_down(
+    scene: &mut Scene<'_>,
+    ticket: &str,
+    filing: Filing,
+    outcome: Outcome,
+) -> Result<DeliveryReport, DeliveryError> {
+    let ending = scene
+        .decide(|row, state| {
+            if !ticket.is_empty() {
+                state.withdrawn(ticket);
+            }
+            if let (Some(row), Filing::Settled) = (row, filing) {
+                row.status = Status::Queued;
+            }
+            filing
+        })
+        .await?;
+    Ok(match ending {
+        Ending::Moved(moved) => DeliveryReport { outcome, attempt: None, released: moved.released },
+        Ending::Outrun => DeliveryReport::without_attempt(Outcome::Outrun),
+    })
+}
+
+enum Admitted {
+    Yes,
+    No(DeliveryReport),
+}
+
+/// Asks the callback's state. Whoever becomes the probe has that written before it is sent, so that there is one.
+async fn admit(scene: &mut Scene<'_>, row: &DeliveryRow, ticket: &str) -> Result<Admitted, DeliveryError> {
+    let Some((_, stored)) = &scene.callback else { return Ok(Admitted::Yes) };
+    let records = row.records();
+    let now = scene.ports.now();
+    let mut state = stored.state.clone();
+    if state.admit(ticket, &records, now) == Admission::Send && state == stored.state {
+        return Ok(Admitted::Yes);
+    }
+    let mut admission = Admission::Send;
+    let ending = scene
+        .decide(|row, state| {
+            admission = state.admit(ticket, &records, now);
+            match admission {
+                // Only the state changes; the row's entry stays where it is.
+                Admission::Send => Filing::Stay,
+                Admission::ComeBack(at) => {
+                    row.into_iter().for_each(|row| row.status = Status::Waiting);
+                    Filing::At(at)
+                }
+                Admission::JoinLine => {
+                    let disabled = state.disabled.is_some();
+                    row.into_iter().for_each(|row| row.status = in_line(disabled));
+                    Filing::Line
+                }
+            }
+        })
+        .await?;
+    let released = match ending {
+        Ending::Moved(moved) => moved.released,
+        Ending::Outrun => return Ok(Admitted::No(DeliveryReport::without_attempt(Outcome::Outrun))),
+    };
+    if admission == Admission::Send {
+        let (place, _) = scene.callback.as_ref().expect("a state was decided upon");
+        let stored = place.read(scene.ports).await?;
+        scene.callback.iter_mut().for_each(|(_, old)| *old = stored.clone());
+        return Ok(Admitted::Yes);
+    }
+    Ok(Admitted::No(DeliveryReport { outcome: Outcome::Waiting, attempt: None, released }))
+}
+
+/// What a delivery in line is called.
+fn in_line(disabled: bool) -> Status {
+    if disabled { Status::Queued } else { Status::Waiting }
+}
+
+/// What the outside world made of it.
+struct Tried {
+    answer: Result<Exchange, String>,
+    took: Duration,
+}
+
+async fn try_once(
+    ports: &Ports,
+    instance: &InstanceRecord,
+    url: &str,
+    row: &DeliveryRow,
+    body: Bytes,
+    at: DateTime<Utc>,
+) -> Result<Tried, DeliveryError> {
+    let failed = |why: String| Tried { answer: Err(why), took: Duration::ZERO };
+    let letterhead = match letterhead(ports, instance, url).await? {
+        Ok(letterhead) => letterhead,
+        // Better late than unsigned.
+        Err(why) => return Ok(failed(why)),
+    };
+    let request = match letterhead.request(url, row, body, at) {
+        Ok(request) => request,
+        Err(error) => return Ok(failed(format!("the request could not be built: {error}"))),
+    };
+    let bounds = Bounds { audience: Audience::Callback, deadline: DEADLINE, largest_body: LARGEST_RESPONSE };
+    Ok(match ports.http.send(request, bounds).await {
+        Ok(exchange) => Tried { took: exchange.elapsed, answer: Ok(exchange) },
+        Err(error) => {
+            let took = match &error {
+                HttpError::Deadline(deadline) => *deadline,
+                _ => (ports.now() - at).to_std().unwrap_or_default(),
+            };
+            Tried { answer: Err(error.to_string()), took }
+        }
+    })
+}
+
+/// What goes above the body.
+struct Letterhead {
+    callback: Callback,
+    /// The newest first.
+    keys: Vec<Secret>,
+}
+
+/// Opens the instance's secrets. The inner error is for the attempt: as things stand it cannot be made.
+async fn letterhead(
+    ports: &Ports,
+    instance: &InstanceRecord,
+    url: &str,
+) -> Result<Result<Letterhead, String>, DeliveryError> {
+    let mut settings: Map<String, Value> =
+        KEYS.iter().filter_map(|key| Some((key.to_string(), instance.configuration.get(*key)?.clone()))).collect();
+    settings.insert("event.notification.callback.url".into(), url.into());
+    let mut previous = None;
+    if !instance.secrets.is_empty() {
+        let opened = match ports.vault.open(&instance_partition(instance.id), &instance.secrets).await {
+            Ok(opened) => opened,
+            Err(error @ VaultError::Busy(_)) => return Err(DeliveryError::Vault(error)),
+            Err(VaultError::Broken(_)) => return Ok(Err("the instance's secrets do not open".into())),
+        };
+        let Ok(mut secrets) = serde_json::from_str::<Map<String, Value>>(opened.expose()) else {
+            return Ok(Err("the instance's secrets cannot be read".into()));
+        };
+        previous = secrets.get(PREVIOUS_KEY).and_then(Value::as_str).map(Secret::new);
+        settings.extend(KEYS.iter().filter_map(|key| secrets.remove_entry(*key)));
+    }
+    let Ok((EventSettings { callback: Some(callback), .. }, _)) = EventSettings::parse(&settings) else {
+        return Ok(Err("the callback's settings cannot be read".into()));
+    };
+    let keys = callback.signature_key.iter().cloned().chain(previous).collect();
+    Ok(Ok(Letterhead { callback, keys }))
+}
+
+impl Letterhead {
+    fn request(
+        &self,
+        url: &str,
+        row: &DeliveryRow,
+        body: Bytes,
+        at: DateTime<Utc>,
+    ) -> Result<http::Request<Bytes>, http::Error> {
+        let (id, timestamp) = (row.id.0.as_str(), at.timestamp());
+        let mut request = http::Request::post(url).body(Bytes::new())?;
+        let headers = request.headers_mut();
+        let secret = |text: String| -> Result<HeaderValue, http::Error> {
+            let mut value = HeaderValue::from_str(&text)?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        // Ours come after and replace what a customer may have given the same name.
+        for (name, value) in &self.callback.headers {
+            headers.insert(HeaderName::from_bytes(name.as_bytes())?, secret(value.expose().to_owned())?);
+        }
+        if let Some((name, password)) = &self.callback.basic {
+            let pair = STANDARD.encode(format!("{name}:{}", password.expose()));
+            headers.insert(AUTHORIZATION, secret(format!("Basic {pair}"))?);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(row.format.content_type()));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("pollux/", env!("CARGO_PKG_VERSION"))));
+        headers.insert("elements-webhook-id", HeaderValue::from_str(id)?);
+        headers.insert("webhook-id", HeaderValue::from_str(id)?);
+        headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
+        if let Some(newest) = self.keys.first() {
+            headers.insert("elements-webhook-signature", HeaderValue::from_str(&elements_signature(newest, &body))?);
+            let signatures = standard_webhooks(&self.keys, id, timestamp, &body);
+            headers.insert("webhook-signature", HeaderValue::from_str(&signatures)?);
+        }
+        *request.body_mut() = body;
+        Ok(request)
+    }
+}
+
+/// Judges the attempt and files what follows.
+async fn conclude(
+    scene: &mut Scene<'_>,
+    instance: &InstanceRecord,
+    ticket: &str,
+    url: &str,
+    at: DateTime<Utc>,
+    tried: Tried,
+) -> Result<DeliveryReport, DeliveryError> {
+    let (now, jitter) = (scene.ports.now(), scene.ports.ambient.random());
+    let policy = match instance.callback.as_ref().map(|callback| callback.failure_policy.as_str()) {
+        Some("queue") => FailurePolicy::Queue,
+        _ => FailurePolicy::Retry,
+    };
+    let retry_after = tried.answer.as_ref().ok().and_then(|exchange| exchange.response.headers().get(RETRY_AFTER));
+    let outcome = match &tried.answer {
+        Ok(exchange) => ladder::Outcome::Answered {
+            status: exchange.response.status().as_u16(),
+            retry_after: retry_after.and_then(|value| value.to_str().ok()),
+        },
+        Err(_) => ladder::Outcome::NoAnswer,
+    };
+    let mut outcome_of_job = Outcome::Delivered;
+    let mut attempt = describe(url, at, &tried);
+    let ending = scene
+        .decide(|row, state| {
+            let row = row.expect("an attempt has a row");
+            attempt.number = row.attempts_made + 1;
+            let records = row.records();
+            let filing;
+            (row.status, outcome_of_job, filing) = match ladder::judge(outcome, row.rung + 1, now, jitter, policy) {
+                Verdict::Delivered => {
+                    state.succeeded(ticket);
+                    (Status::Delivered, Outcome::Delivered, Filing::Settled)
+                }
+                Verdict::Disable(reason) => {
+                    state.refused(ticket, reason, now);
+                    (Status::Queued, Outcome::Queued, Filing::Line)
+                }
+                verdict => {
+                    let due = climb(row, &verdict, now);
+                    match state.failed(ticket, &records, due, policy, now, jitter) {
+                        Next::RetryAt(at) => (Status::Retry, Outcome::RetryAt(at), Filing::At(at)),
+                        Next::Queue => (Status::Queued, Outcome::Queued, Filing::Settled),
+                        Next::JoinLine => {
+                            let status = in_line(state.disabled.is_some());
+                            let outcome = if status == Status::Queued { Outcome::Queued } else { Outcome::Waiting };
+                            (status, outcome, Filing::Line)
+                        }
+                    }
+                }
+            };
+            attempt.next = if let Filing::At(at) = filing { Some(at) } else { None };
+            row.attempts_made = attempt.number;
+            row.attempts.push(attempt.clone());
+            let forgotten = row.attempts.len().saturating_sub(REMEMBERED_ATTEMPTS);
+            row.attempts.drain(..forgotten);
+            filing
+        })
+        .await?;
+    let (outcome, released) = match ending {
+        Ending::Moved(moved) => (outcome_of_job, moved.released),
+        // Another copy of the job was tried at the same time and has noted its own outcome.
+        Ending::Outrun => (Outcome::Outrun, 0),
+    };
+    Ok(DeliveryReport { outcome, attempt: Some(attempt), released })
+}
+
+/// When the ladder wants the next attempt. A probe that came ahead of its rung does not climb: what was tried
+/// every quarter of an hour for the sake of all must not come to its own end sooner for it.
+fn climb(row: &mut DeliveryRow, verdict: &Verdict, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if let Some(ends) = row.rung_ends.filter(|ends| *ends > now) {
+        return Some(ends);
+    }
+    row.rung += 1;
+    row.rung_ends = if let Verdict::RetryAt(at) = verdict { Some(*at) } else { None };
+    row.rung_ends
+}
+
+fn describe(url: &str, at: DateTime<Utc>, tried: &Tried) -> Attempt {
+    let (status, error, response) = match &tried.answer {
+        Ok(exchange) => {
+            let body = exchange.response.body();
+            let head = String::from_utf8_lossy(&body[..body.len().min(REMEMBERED_RESPONSE)]).into_owned();
+            (Some(exchange.response.status().as_u16()), None, head)
+        }
+        Err(error) => (None, Some(error.clone()), String::new()),
+    };
+    let duration_ms = u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX);
+    Attempt { number: 0, at, url: url.to_owned(), duration_ms, status, error, response, next: None }
+}
+
+/// How a report reads in a log line.
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Outcome::Delivered => "delivered",
+            Outcome::RetryAt(_) => "retry",
+            Outcome::Waiting => "waiting",
+            Outcome::Queued => "queued",
+            Outcome::AlreadySettled => "already settled",
+            Outcome::NotDue => "not due",
+            Outcome::Gone => "gone",
+            Outcome::PutBack => "put back",
+            Outcome::Outrun => "outrun",
+        })
+    }
+}

@@ -1,0 +1,362 @@
+//! What people ask of deliveries: list them, look at one, send again, send a test.
+
+use std::ops::Range as Span;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::event::event_id;
+use domain::id::{DeliveryId, InstanceId, OrganizationId};
+use domain::record::{Change, ChangeKind};
+use domain::wheel::Wheel;
+use serde::Serialize;
+
+use super::callback::{Place, message, schedule_now, send};
+use super::row::{DeliveryRow, Status, body_of};
+use super::{DeliveryError, resume, store};
+use crate::job::DeliveryJob;
+use crate::outbox::{self, ElementLabel, KEPT, expiring, retry_entry};
+use crate::ports::{Item, Key, Ports, Range, StoreError, Write};
+use crate::table::{
+    InstanceRecord, ListingRecord, instance_key, instance_partition, organization_partition, read, replace,
+};
+
+/// Which deliveries are meant. An empty filter means all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Only with one of these statuses; empty: with any.
+    pub statuses: Vec<Status>,
+    /// Only those filed for this callback.
+    pub url: Option<String>,
+    /// Only those committed from its start until before its end.
+    pub committed: Option<Span<DateTime<Utc>>>,
+}
+
+impl Filter {
+    fn takes(&self, row: &DeliveryRow) -> bool {
+        (self.statuses.is_empty() || self.statuses.contains(&row.status))
+            && self.url.as_ref().is_none_or(|url| row.callback.as_ref() == Some(url))
+            && self.committed.as_ref().is_none_or(|span| span.contains(&row.created_at))
+    }
+
+    fn keys(&self) -> Range {
+        match &self.committed {
+            Some(Span { start, end }) => Range::between(
+                format!("DLV#{:013}", start.timestamp_millis().max(0)),
+                format!("DLV#{:013}~", end.timestamp_millis().max(0)),
+            ),
+            None => Range::prefix("DLV#"),
+        }
+    }
+}
+
+/// A delivery found, and where it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its row. The status of one in line is that of the line: `waiting`, or `queued` while its callback is disabled.
+    pub row: DeliveryRow,
+    key: Key,
+    version: u64,
+}
+
+/// Some deliveries, the youngest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FoundPage {
+    /// Those that the filter takes.
+    pub deliveries: Vec<Found>,
+    /// Where to go on; opaque.
+    pub next: Option<String>,
+}
+
+/// An instance's deliveries, the youngest first, at most `limit` on a page. `after` is [`FoundPage::next`].
+///
+/// # Errors
+/// The store failed.
+pub async fn of_instance(
+    ports: &Ports,
+    instance: InstanceId,
+    filter: &Filter,
+    limit: usize,
+    after: Option<&str>,
+) -> Result<FoundPage, DeliveryError> {
+    let range = filter.keys().descending();
+    let mut after = after.map(str::to_owned);
+    let mut page = FoundPage::default();
+    let mut disabled = Disabled::default();
+    loop {
+        let answer = ports.store.query(&instance_partition(instance), &range, after.as_deref()).await;
+        let answer = answer.map_err(store("an instance's deliveries"))?;
+        for item in &answer.items {
+            if is_expired(item, ports.now()) {
+                continue;
+            }
+            let mut row: DeliveryRow = read(item)?;
+            if row.in_line {
+                row.status = if disabled.is(ports, &row).await? { Status::Queued } else { Status::Waiting };
+            }
+            if filter.takes(&row) {
+                page.deliveries.push(Found { row, key: item.key.clone(), version: item.version });
+                if page.deliveries.len() == limit {
+                    page.next = Some(item.key.sk.clone());
+                    return Ok(page);
+                }
+            }
+        }
+        after = answer.next;
+        if after.is_none() {
+            return Ok(page);
+        }
+    }
+}
+
+/// An item may outlive its expiry by days.
+fn is_expired(item: &Item, now: DateTime<Utc>) -> bool {
+    item.expires_at.is_some_and(|at| at <= now)
+}
+
+/// Which callbacks are disabled, each asked once.
+#[derive(Default)]
+struct Disabled {
+    known: Vec<(String, bool)>,
+}
+
+impl Disabled {
+    async fn is(&mut self, ports: &Ports, row: &DeliveryRow) -> Result<bool, DeliveryError> {
+        let Some(url) = &row.callback else { return Ok(false) };
+        if let Some((_, disabled)) = self.known.iter().find(|(known, _)| known == url) {
+            return Ok(*disabled);
+        }
+        let disabled = Place::of(row.organization, url).read(ports).await?.state.disabled.is_some();
+        self.known.push((url.clone(), disabled));
+        Ok(disabled)
+    }
+}
+
+/// The deliveries of all of an organization's instances that the filter takes: the youngest `limit` of each.
+///
+/// # Errors
+/// The store failed.
+pub async fn of_organization(
+    ports: &Ports,
+    organization: OrganizationId,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Vec<Found>, DeliveryError> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let partition = organization_partition(organization);
+        let page = ports.store.query(&partition, &Range::prefix("INST#"), after.as_deref()).await;
+        let page = page.map_err(store("an organization's instances"))?;
+        for item in &page.items {
+            let listing: ListingRecord = read(item)?;
+            found.extend(of_instance(ports, listing.id, filter, limit, None).await?.deliveries);
+        }
+        after = page.next;
+        if after.is_none() {
+            found.sort_by(|a, b| b.key.sk.cmp(&a.key.sk));
+            return Ok(found);
+        }
+    }
+}
+
+/// One delivery of an instance, attempts and all.
+///
+/// # Errors
+/// The store failed.
+pub async fn one(ports: &Ports, instance: InstanceId, id: &DeliveryId) -> Result<Option<Found>, DeliveryError> {
+    let mut after = None;
+    loop {
+        let page = of_instance(ports, instance, &Filter::default(), 200, after.as_deref()).await?;
+        if let Some(found) = page.deliveries.into_iter().find(|found| found.row.id == *id) {
+            return Ok(Some(found));
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+/// The body of a delivery as it was or will be sent.
+///
+/// # Errors
+/// The store failed, or the body has expired.
+pub async fn body(ports: &Ports, found: &Found) -> Result<Bytes, DeliveryError> {
+    Ok(body_of(&*ports.store, &found.key, &found.row).await?)
+}
+
+/// Sends deliveries again, whatever became of them before: under the same ids, with the same bytes, signed anew.
+/// Their callbacks are resumed, for whoever asks says that they work. Answers how many set out.
+///
+/// # Errors
+/// The store failed; those before have set out.
+pub async fn redeliver(ports: &Ports, wheel: &Wheel, found: &[Found]) -> Result<usize, DeliveryError> {
+    let mut sent = 0;
+    let mut resumed: Vec<(OrganizationId, String)> = Vec::new();
+    // The oldest first: the order in which they were committed.
+    let mut in_order: Vec<&Found> = found.iter().collect();
+    in_order.sort_by(|a, b| a.key.sk.cmp(&b.key.sk));
+    for one in in_order {
+        let Some(item) = ports.store.get(&instance_key(one.row.instance)).await.map_err(store("an instance"))? else {
+            continue;
+        };
+        let Some(callback) = read::<InstanceRecord>(&item)?.callback else { continue };
+        let place = (one.row.organization, callback.url);
+        if !resumed.contains(&place) {
+            resume(ports, wheel, place.0, &place.1).await?;
+            resumed.push(place);
+        }
+        // What stands in line comes with the line.
+        if one.row.in_line || send_again(ports, wheel, one).await? {
+            sent += 1;
+        }
+    }
+    Ok(sent)
+}
+
+/// False: it changed meanwhile, and is on its way by itself.
+async fn send_again(ports: &Ports, wheel: &Wheel, one: &Found) -> Result<bool, DeliveryError> {
+    let now = ports.now();
+    let mut row = one.row.clone();
+    let retry_minute = schedule_now(wheel, now);
+    let job = job_of(&row, &one.key, retry_minute);
+    let old = row.retry_minute.filter(|minute| *minute != retry_minute);
+    (row.status, row.rung, row.rung_ends) = (Status::Created, 0, None);
+    (row.updated_at, row.due, row.retry_minute) = (now, Some(now), Some(retry_minute));
+    let expires_at = Some(row.created_at + KEPT);
+    let mut writes = vec![expiring(replace(one.key.clone(), one.version, &row), expires_at), retry_entry(&job)];
+    writes.extend(old.map(|minute| Write::Delete {
+        key: crate::table::retry_key(minute, row.instance, &row.id.0),
+        condition: crate::ports::Condition::Unconditional,
+    }));
+    match ports.store.transact(&writes).await {
+        Ok(()) => {
+            send(ports, vec![message(&job, std::time::Duration::ZERO)]).await;
+            Ok(true)
+        }
+        Err(StoreError::Conflict { .. }) => Ok(false),
+        Err(source) => Err(store("a delivery to be sent again")(source)),
+    }
+}
+
+fn job_of(row: &DeliveryRow, key: &Key, retry_minute: i64) -> DeliveryJob {
+    DeliveryJob {
+        organization: row.organization,
+        instance: row.instance,
+        row: key.sk.clone(),
+        delivery: row.id.clone(),
+        retry_minute,
+    }
+}
+
+/// What a test event's resource and object type are called.
+pub const TEST_RESOURCE: &str = "pollux-test";
+
+/// Files and sends an event that says it is a test, through everything that a real one goes through. None: the
+/// instance has no callback, and the test is only kept.
+///
+/// # Errors
+/// The store failed, and nothing is on its way.
+pub async fn send_test(
+    ports: &Ports,
+    wheel: &Wheel,
+    instance: &InstanceRecord,
+    element: &ElementLabel<'_>,
+) -> Result<Option<DeliveryId>, DeliveryError> {
+    let now = ports.now();
+    let id = format!("test-{:016x}", ports.ambient.random());
+    let raw = serde_json::json!({ "id": id, "message": "A test event: nothing changed.", "sentAt": now });
+    let change = Change {
+        event: event_id(instance.id, TEST_RESOURCE, "", &id, 1),
+        kind: ChangeKind::Created,
+        id,
+        partition: String::new(),
+        revision: 1,
+        date: Some(now),
+        raw: raw.to_string().into(),
+    };
+    let mut sent = None;
+    for outgoing in outbox::file(instance, element, TEST_RESOURCE, TEST_RESOURCE, &[change], now, now, wheel) {
+        ports.store.transact(&outgoing.writes).await.map_err(store("a test event"))?;
+        if let Some(job) = outgoing.job {
+            send(ports, vec![message(&job, std::time::Duration::ZERO)]).await;
+            sent = Some(job.delivery);
+        }
+    }
+    Ok(sent)
+}
+
+/// A notification as `GET /instances/{id}/events` of the original shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventView {
+    /// `message.eventId` of the notification.
+    pub id: DeliveryId,
+    /// When it was committed, `yyyy-MM-dd'T'HH:mm:ss'Z'`.
+    pub event_date: String,
+    /// `RECEIVED` (not yet tried), `DISPATCHED` (on its way), `CONSUMED` (kept, there is no callback) or `NOTIFIED`
+    /// (the callback has it). `NEW` of the original does not occur: what is not committed is not there.
+    pub status: &'static str,
+    /// The notification's body.
+    pub provider_data: String,
+    /// What was told to whom, a line an attempt.
+    pub notified_data: Vec<String>,
+    /// For whom.
+    pub event_element_instances: Vec<EventInstanceView>,
+}
+
+/// The part of an event that is about an instance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventInstanceView {
+    /// [`EventView::id`].
+    pub event_id: DeliveryId,
+    /// Which instance.
+    pub element_instance_id: InstanceId,
+    /// `id` of the notification.
+    pub notification_id: String,
+    /// As in the event.
+    pub notified_data: Vec<String>,
+    /// When it was committed.
+    pub created_date: String,
+    /// When it last changed.
+    pub updated_date: String,
+}
+
+/// A delivery as the original's event.
+///
+/// # Errors
+/// The store failed, or the body has expired.
+pub async fn event_view(ports: &Ports, found: &Found) -> Result<EventView, DeliveryError> {
+    let row = &found.row;
+    let date = |instant: DateTime<Utc>| instant.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let notified_data: Vec<String> = row
+        .attempts
+        .iter()
+        .map(|attempt| match (attempt.status, &attempt.error) {
+            (Some(status), _) => format!("attempt {} to {}: {status}", attempt.number, attempt.url),
+            (None, error) => {
+                format!("attempt {} to {}: {}", attempt.number, attempt.url, error.as_deref().unwrap_or("no answer"))
+            }
+        })
+        .collect();
+    Ok(EventView {
+        id: row.id.clone(),
+        event_date: date(row.created_at),
+        status: match row.status {
+            Status::Created => "RECEIVED",
+            Status::Retry | Status::Waiting | Status::Queued => "DISPATCHED",
+            Status::Kept => "CONSUMED",
+            Status::Delivered => "NOTIFIED",
+        },
+        provider_data: String::from_utf8_lossy(&body(ports, found).await?).into_owned(),
+        notified_data: notified_data.clone(),
+        event_element_instances: vec![EventInstanceView {
+            event_id: row.id.clone(),
+            element_instance_id: row.instance,
+            notification_id: row.number.clone(),
+            notified_data,
+            created_date: date(row.created_at),
+            updated_date: date(row.updated_at),
+        }],
+    })
+}

@@ -1,0 +1,70 @@
+//! The dispatcher's part: deliveries whose minute has come go back on the queue.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use domain::wheel::Wheel;
+
+use super::callback::message;
+use super::{DeliveryError, store};
+use crate::job::DeliveryJob;
+use crate::outbox::retry_entry;
+use crate::ports::{Condition, Item, Ports, QueueName, Range, Write};
+use crate::table::{read, retry_partition};
+
+/// How far ahead an entry is moved before its job is sent: longer than a job is expected to stay on the queue.
+const AHEAD: TimeDelta = TimeDelta::minutes(10);
+
+/// More than so many are spread over a minute.
+const AT_ONCE: usize = 50;
+
+/// Sends the jobs filed under these wheel minutes. Answers how many.
+///
+/// The order: each entry is written again ten minutes ahead, only then is the old one removed, and only then is the
+/// job sent. So an entry never lies behind the wheel's hand, and a job that the queue loses comes again. A crash in
+/// between leaves two entries for one delivery; the one too many is removed when its job finds nothing to do.
+///
+/// # Errors
+/// The store failed. What was moved is moved, and asking again for the same minutes does the rest.
+pub async fn due(ports: &Ports, wheel: &Wheel, minutes: RangeInclusive<i64>) -> Result<usize, DeliveryError> {
+    let mut sent = 0;
+    for minute in minutes {
+        let (partition, mut after) = (retry_partition(minute), None);
+        let range = Range::prefix("");
+        loop {
+            let page = ports.store.query(&partition, &range, after.as_deref()).await;
+            let page = page.map_err(store("the deliveries due in a minute"))?;
+            sent += move_on(ports, wheel, &page.items).await?;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(sent)
+}
+
+async fn move_on(ports: &Ports, wheel: &Wheel, items: &[Item]) -> Result<usize, DeliveryError> {
+    let retry_minute = wheel.minute_of(ports.now() + AHEAD);
+    let mut jobs = Vec::with_capacity(items.len());
+    for item in items {
+        jobs.push(DeliveryJob { retry_minute, ..read(item)? });
+    }
+    write_each(ports, jobs.iter().map(retry_entry).collect()).await?;
+    let old = |item: &Item| Write::Delete { key: item.key.clone(), condition: Condition::Unconditional };
+    write_each(ports, items.iter().map(old).collect()).await?;
+
+    let spread = |index: usize| if jobs.len() > AT_ONCE { index * 60 / jobs.len() } else { 0 };
+    let messages = jobs.iter().enumerate().map(|(index, job)| message(job, Duration::from_secs(spread(index) as u64)));
+    let outcomes = ports.queue.send(QueueName::Deliveries, messages.collect()).await;
+    Ok(outcomes.iter().filter(|outcome| outcome.is_ok()).count())
+}
+
+async fn write_each(ports: &Ports, writes: Vec<Write>) -> Result<(), DeliveryError> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let outcomes = ports.store.write_each(&writes).await;
+    outcomes.into_iter().collect::<Result<(), _>>().map_err(store("the retry entries of a minute"))
+}
