@@ -1,9 +1,16 @@
 //! The edge: what stands behind the ports when the system runs for real. DynamoDB, SQS, KMS, outbound HTTP,
 //! settings and telemetry. It refuses to know what a poll or a delivery is.
 
+mod connect;
 pub mod guard;
 pub mod http;
+pub mod queue;
+pub mod settings;
 pub mod store;
+pub mod telemetry;
+pub mod vault;
+
+pub use connect::{ConnectError, SystemAmbient, connect};
 
 /// The texts of an error and of what caused it, without the debugging output that could hold a request.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

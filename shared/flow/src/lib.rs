@@ -3,6 +3,7 @@
 
 pub mod delivery;
 pub mod dispatch;
+pub mod fields;
 pub mod job;
 pub mod outbox;
 pub mod poll;

@@ -42,19 +42,31 @@ pub(crate) enum Id {
     Digits(&'static str, u64),
     /// Maximizer's base64 of `Entity<TAB>number<TAB>n`; the entity is the record's `Type`, or else the one named here.
     Key(&'static str),
+    /// A resource name: the second part, then the id.
+    Resource(&'static str, &'static str),
 }
 
 impl Id {
     pub(crate) fn field(&self) -> &'static str {
         match self {
-            Id::Text(field, _) | Id::Number(field, _) | Id::Digits(field, _) => field,
+            Id::Text(field, _) | Id::Number(field, _) | Id::Digits(field, _) | Id::Resource(field, _) => field,
             Id::Key(_) => "Key",
+        }
+    }
+
+    /// The id of a record as text, the way the control API and reads by id name it.
+    pub(crate) fn of(&self, value: &Value) -> String {
+        let id = &value[self.field()];
+        let text = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+        match self {
+            Id::Resource(_, prefix) => text.strip_prefix(prefix).map(str::to_owned).unwrap_or(text),
+            _ => text,
         }
     }
 
     pub(crate) fn mint(&self, serial: u64, value: &Map<String, Value>) -> Value {
         match self {
-            Id::Text(_, prefix) => json!(format!("{prefix}{serial:x}")),
+            Id::Text(_, prefix) | Id::Resource(_, prefix) => json!(format!("{prefix}{serial:x}")),
             Id::Number(_, base) => json!(base + serial),
             Id::Digits(_, base) => json!((base + serial).to_string()),
             Id::Key(entity) => {

@@ -16,6 +16,7 @@
 mod collection;
 mod control;
 mod faults;
+mod google;
 mod http;
 pub(crate) mod journal;
 mod oauth;
@@ -43,11 +44,13 @@ pub use world::{Clock, Logged};
 pub enum Vendor {
     /// `square`
     Square,
+    /// `googlesuite`
+    GoogleSuite,
 }
 
 impl Vendor {
     /// All of them.
-    pub const ALL: [Vendor; 1] = [Vendor::Square];
+    pub const ALL: [Vendor; 2] = [Vendor::Square, Vendor::GoogleSuite];
 
     /// The element's key, also the path segment.
     pub fn key(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Vendor {
     fn manners(self) -> &'static Manners {
         match self {
             Vendor::Square => &square::MANNERS,
+            Vendor::GoogleSuite => &google::MANNERS,
         }
     }
 

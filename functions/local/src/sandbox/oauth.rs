@@ -28,6 +28,8 @@ pub(crate) struct Style {
     pub(crate) absolute_expiry: bool,
     /// Whether a refresh reply carries the refresh token.
     pub(crate) refresh_in_refresh: bool,
+    /// Whether a login gives a refresh token only if it was asked for with `access_type=offline`.
+    pub(crate) refresh_only_offline: bool,
     /// What codes, access and refresh tokens begin with.
     pub(crate) prefixes: [&'static str; 3],
     /// The scope in a token reply, for vendors that tell it.
@@ -116,7 +118,10 @@ fn authorize(world: &mut World, style: &Style, call: &Call) -> Reply {
                 kind: GrantKind::Code,
                 expires: Some(world.now() + Duration::seconds(CODE_LIFE_S)),
                 revoked: false,
-                bound_to: Some(json!([call.query("redirect_uri"), call.query("code_challenge")]).to_string()),
+                bound_to: Some(
+                    json!([call.query("redirect_uri"), call.query("code_challenge"), call.query("access_type")])
+                        .to_string(),
+                ),
                 scope: call.query("scope").unwrap_or_default().to_owned(),
             };
             world.put_grant(&code, grant);
@@ -212,7 +217,10 @@ fn token(world: &mut World, style: &Style, call: &Call) -> Reply {
             None => error("invalid_request", "Missing required parameter: code"),
             Some(code) => match redeem(world, call.vendor, code, field("redirect_uri"), field("code_verifier")) {
                 Err((name, text)) => error(name, text),
-                Ok((account, scope)) => issue(world, style, call.vendor, &account, &scope, None),
+                Ok((account, scope, offline)) => {
+                    let refresh = offline || !style.refresh_only_offline;
+                    issue(world, style, call.vendor, &account, &scope, None, refresh)
+                }
             },
         },
         Some("refresh_token") => match field("refresh_token") {
@@ -223,7 +231,7 @@ fn token(world: &mut World, style: &Style, call: &Call) -> Reply {
                     .filter(|grant| grant.vendor == call.vendor && grant.kind == GrantKind::Refresh && !grant.revoked);
                 match known.cloned() {
                     None => error("invalid_grant", "Token has been expired or revoked."),
-                    Some(grant) => issue(world, style, call.vendor, &grant.account, &grant.scope, Some(refresh)),
+                    Some(grant) => issue(world, style, call.vendor, &grant.account, &grant.scope, Some(refresh), true),
                 }
             }
         },
@@ -233,16 +241,16 @@ fn token(world: &mut World, style: &Style, call: &Call) -> Reply {
 
 type Refused = (&'static str, &'static str);
 
-/// Uses a code up and tells the account and scope it stands for.
+/// Uses a code up and tells the account and scope it stands for, and whether it was asked for with offline access.
 fn redeem(
     world: &mut World,
     vendor: Vendor,
     code: &str,
     redirect: Option<&str>,
     verifier: Option<&str>,
-) -> Result<(String, String), Refused> {
+) -> Result<(String, String, bool), Refused> {
     if let Some(account) = code.strip_prefix("sandbox-code-") {
-        return Ok((named_or_main(account), String::new()));
+        return Ok((named_or_main(account), String::new(), true));
     }
     const DEAD: Refused = ("invalid_grant", "The authorization code is unknown, used or expired.");
     let grant = world
@@ -254,7 +262,7 @@ fn redeem(
     if grant.revoked || grant.expires.is_some_and(|at| at <= world.now()) {
         return Err(DEAD);
     }
-    let bound: [Option<String>; 2] =
+    let bound: [Option<String>; 3] =
         grant.bound_to.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     if redirect.is_some() && redirect != bound[0].as_deref() {
         return Err(("redirect_uri_mismatch", "The redirect_uri differs from the one the code was asked for with."));
@@ -263,10 +271,18 @@ fn redeem(
     if bound[1].is_some() && bound[1] != proof {
         return Err(("invalid_grant", "The code_verifier does not fit the code_challenge."));
     }
-    Ok((grant.account, grant.scope))
+    Ok((grant.account, grant.scope, bound[2].as_deref() == Some("offline")))
 }
 
-fn issue(world: &mut World, style: &Style, vendor: Vendor, account: &str, scope: &str, used: Option<&str>) -> Reply {
+fn issue(
+    world: &mut World,
+    style: &Style,
+    vendor: Vendor,
+    account: &str,
+    scope: &str,
+    used: Option<&str>,
+    refreshable: bool,
+) -> Reply {
     let rotate = world.faults(vendor, account).rotate_refresh;
     let refresh = match used {
         Some(refresh) if !rotate => refresh.to_owned(),
@@ -306,7 +322,7 @@ fn issue(world: &mut World, style: &Style, vendor: Vendor, account: &str, scope:
     if style.tells_scope {
         reply.insert("scope".into(), json!(scope));
     }
-    if used.is_none() || rotate || style.refresh_in_refresh {
+    if refreshable && (used.is_none() || rotate || style.refresh_in_refresh) {
         reply.insert("refresh_token".into(), json!(refresh));
     }
     Reply::ok(&Value::Object(reply)).with("cache-control", "no-store")

@@ -25,6 +25,7 @@ pub(super) static MANNERS: Manners = Manners {
         access_life_s: 30 * 86_400,
         absolute_expiry: true,
         refresh_in_refresh: true,
+        refresh_only_offline: false,
         prefixes: ["sq0cgp-", "EAAA", "EQAA"],
         tells_scope: false,
         error: |name, text| match name {

@@ -16,7 +16,7 @@ fn every_collection_can_be_filled_changed_and_emptied() {
             let (key, name) = (vendor.key(), kind.name);
             assert!(!sandbox.list(key, name).unwrap().is_empty(), "{key} {name} has no sample");
             let made = sandbox.create(key, name, json!({})).unwrap();
-            let id = super::world::id_text(&made[kind.id.field()]);
+            let id = kind.id.of(&made);
             assert_eq!(sandbox.get(key, name, &id).unwrap(), made, "{key} {name}");
             bed.advance(60);
             let changed = sandbox.update(key, name, &id, json!({"touched": true})).unwrap();

@@ -450,7 +450,7 @@ impl World {
         revise(kind, &mut value, fields, now, serial);
         vendor.complete(kind.name, &mut value, now, serial, &faults);
         let value = Value::Object(value);
-        let id = id_text(&value[kind.id.field()]);
+        let id = kind.id.of(&value);
         let lag = if fresh { faults.lateness(serial) } else { Duration::zero() };
         let shown = if lag.is_zero() { Vec::new() } else { vec![(self.now() + lag, Some(value.clone()))] };
         let record = Record { born: serial, change: serial, value: Some(value.clone()), stub: None, shown };
@@ -525,6 +525,7 @@ impl World {
                     stub.insert((*field).to_owned(), value.clone());
                 }
             }
+            revise(kind, &mut stub, &Map::new(), self.vendor_now(vendor, account), serial);
             record.stub = Some(Value::Object(stub));
         }
         let lag = self.faults(vendor, account).lateness(serial);
@@ -578,8 +579,10 @@ impl World {
     /// Puts a row into a feed that is not a collection of its own (Gmail's history).
     pub(crate) fn append(&mut self, vendor: Vendor, account: &str, feed: &str, value: Value) {
         let serial = self.serial();
-        let record = Record { born: serial, change: serial, value: Some(value), stub: None, shown: Vec::new() };
-        self.put(vendor, account, feed, &serial.to_string(), record);
+        let lag = self.faults(vendor, account).lateness(serial);
+        let shown = if lag.is_zero() { Vec::new() } else { vec![(self.now() + lag, Some(value.clone()))] };
+        let record = Record { born: serial, change: serial, value: Some(value), stub: None, shown };
+        self.put(vendor, account, feed, &format!("{serial:020}"), record);
     }
 
     fn records_mut(&mut self, vendor: Vendor, account: &str, collection: &str) -> &mut BTreeMap<String, Record> {
@@ -611,6 +614,13 @@ impl World {
         records
     }
 
+    /// The serial up to which every change of a collection has reached its lists: as far as a feed may tell.
+    pub(crate) fn settled_until(&self, vendor: Vendor, account: &str, collection: &str) -> u64 {
+        let now = self.now();
+        let behind = self.records(vendor, account, collection).into_iter().filter(|record| !record.settled(now));
+        behind.map(|record| record.change - 1).min().unwrap_or(self.serial)
+    }
+
     /// What a list shows now, in the order of creation.
     pub(crate) fn listed(&self, vendor: Vendor, account: &str, collection: &str) -> Vec<Value> {
         let now = self.now();
@@ -632,11 +642,6 @@ impl World {
         }
         self.log.push_back(line);
     }
-}
-
-/// An id as text, whichever JSON type it has.
-pub(crate) fn id_text(id: &Value) -> String {
-    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
 }
 
 fn revise(

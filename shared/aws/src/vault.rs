@@ -1,0 +1,380 @@
+//! The [`Vault`] twice: with data keys of the cloud's key service, or with a key file on one machine. Both seal with
+//! AES-256-GCM and a random nonce, with the owner as associated data.
+//!
+//! A sealed text is `v1.<key id>.<base64url of nonce and ciphertext>` from a key file, and
+//! `v1.kms.<base64url of the encrypted data key>.<base64url of nonce and ciphertext>` from the key service.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use async_trait::async_trait;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::DataKeySpec;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use domain::secret::Secret;
+use flow::ports::{Vault, VaultError};
+use serde::{Deserialize, Serialize};
+
+const VERSION: &str = "v1";
+const KMS: &str = "kms";
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+
+/// Decrypted data keys that are remembered, so that polls of the same instances do not ask the key service each time.
+const REMEMBERED_KEYS: usize = 512;
+
+fn broken(why: impl Into<String>) -> VaultError {
+    VaultError::Broken(why.into())
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], VaultError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| VaultError::Busy(format!("no randomness: {error}")))?;
+    Ok(bytes)
+}
+
+fn cipher(key: &[u8]) -> Result<Aes256Gcm, VaultError> {
+    Aes256Gcm::new_from_slice(key).map_err(|_| broken("a key of the wrong length"))
+}
+
+/// Base64 of the nonce and what it encrypts.
+fn encrypt(cipher: &Aes256Gcm, owner: &str, plain: &Secret) -> Result<String, VaultError> {
+    let nonce = random_bytes::<NONCE_BYTES>()?;
+    let payload = Payload { msg: plain.expose().as_bytes(), aad: owner.as_bytes() };
+    let mut sealed = nonce.to_vec();
+    sealed.extend(cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| broken("too long to be sealed"))?);
+    Ok(BASE64.encode(sealed))
+}
+
+fn decrypt(cipher: &Aes256Gcm, owner: &str, text: &str) -> Result<Secret, VaultError> {
+    let sealed = BASE64.decode(text).map_err(|_| broken("damaged"))?;
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or_else(|| broken("damaged"))?;
+    let payload = Payload { msg: sealed, aad: owner.as_bytes() };
+    let plain = cipher.decrypt(&Nonce::from(*nonce), payload).map_err(|_| broken("another owner's, or damaged"))?;
+    String::from_utf8(plain).map(Secret::new).map_err(|_| broken("not a text"))
+}
+
+// ---------------------------------------------------------------- Key file
+
+/// Why a key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It cannot be made, read or replaced.
+    #[error("cannot use the key file {}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others than its owner may read it.
+    #[error("the key file {} can be read by others: chmod 600 it", .0.display())]
+    Exposed(PathBuf),
+    /// It is not what this vault wrote.
+    #[error("the key file {} is damaged: {why}", .path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// In what way.
+        why: String,
+    },
+}
+
+/// What the file holds, newest key first.
+#[derive(Serialize, Deserialize)]
+struct KeyRing {
+    keys: Vec<StoredKey>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredKey {
+    id: String,
+    /// Base64url of 256 bits.
+    key: Secret,
+}
+
+impl StoredKey {
+    fn draw() -> Result<Self, std::io::Error> {
+        let mut key = [0; KEY_BYTES];
+        getrandom::fill(&mut key).map_err(std::io::Error::other)?;
+        let id = format!("k{:08x}", getrandom::u32().map_err(std::io::Error::other)?);
+        Ok(Self { id, key: Secret::new(BASE64.encode(key)) })
+    }
+}
+
+/// Keys in a file that only its owner reads. The first key seals and every key opens, so that keys can be changed
+/// without opening and sealing everything anew.
+pub struct KeyFileVault {
+    path: PathBuf,
+    /// Key ids and their ciphers, newest first; never empty.
+    keys: Vec<(String, Aes256Gcm)>,
+}
+
+impl KeyFileVault {
+    /// Reads the file, or makes it with a fresh key when there is none.
+    pub fn open(path: &Path) -> Result<Self, KeyFileError> {
+        match std::fs::exists(path) {
+            Ok(true) => {}
+            _ => write_ring(path, &KeyRing { keys: vec![StoredKey::draw().map_err(|e| failed(path, e))?] }, false)?,
+        }
+        Self::from_ring(path, &read_ring(path)?)
+    }
+
+    /// Puts a fresh key in front. What was sealed before still opens; who else has the file open goes on sealing with
+    /// the key it knows, which is not forgotten either.
+    pub fn rotate(&mut self) -> Result<(), KeyFileError> {
+        let mut ring = read_ring(&self.path)?;
+        ring.keys.insert(0, StoredKey::draw().map_err(|error| failed(&self.path, error))?);
+        write_ring(&self.path, &ring, true)?;
+        *self = Self::from_ring(&self.path, &ring)?;
+        Ok(())
+    }
+
+    fn from_ring(path: &Path, ring: &KeyRing) -> Result<Self, KeyFileError> {
+        let damaged = |why: &str| KeyFileError::Damaged { path: path.to_owned(), why: why.into() };
+        let read = |stored: &StoredKey| {
+            let key = BASE64.decode(stored.key.expose()).map_err(|_| damaged("a key is not base64url"))?;
+            let cipher = cipher(&key).map_err(|_| damaged("a key has not 256 bits"))?;
+            Ok((stored.id.clone(), cipher))
+        };
+        let keys = ring.keys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            return Err(damaged("it holds no key"));
+        }
+        Ok(Self { path: path.to_owned(), keys })
+    }
+}
+
+fn failed(path: &Path, source: std::io::Error) -> KeyFileError {
+    KeyFileError::File { path: path.to_owned(), source }
+}
+
+fn read_ring(path: &Path) -> Result<KeyRing, KeyFileError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).map_err(|error| failed(path, error))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(KeyFileError::Exposed(path.to_owned()));
+        }
+    }
+    let text = std::fs::read(path).map_err(|error| failed(path, error))?;
+    // serde's texts name the place and the kind of thing, never the key itself.
+    serde_json::from_slice(&text).map_err(|error| KeyFileError::Damaged {
+        path: path.to_owned(),
+        why: format!("line {} is not as it was written", error.line()),
+    })
+}
+
+/// Writes beside the file and moves into place, so that nobody ever reads half of it. Without `replace`, a file that
+/// another process made in the meantime stands.
+fn write_ring(path: &Path, ring: &KeyRing, replace: bool) -> Result<(), KeyFileError> {
+    let write = || {
+        let mut name = path.file_name().ok_or(ErrorKind::InvalidFilename)?.to_owned();
+        name.push(format!(".{:016x}.new", crate::random()));
+        let new = path.with_file_name(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file: File = options.open(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(ring)?)?;
+        file.sync_all()?;
+        if replace {
+            return std::fs::rename(&new, path);
+        }
+        let linked = std::fs::hard_link(&new, path);
+        std::fs::remove_file(&new)?;
+        match linked {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    };
+    write().map_err(|error| failed(path, error))
+}
+
+#[async_trait]
+impl Vault for KeyFileVault {
+    async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError> {
+        let (id, cipher) = self.keys.first().ok_or_else(|| broken("no key"))?;
+        Ok(format!("{VERSION}.{id}.{}", encrypt(cipher, owner, plain)?))
+    }
+
+    async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError> {
+        let parts: Vec<&str> = sealed.split('.').collect();
+        let [VERSION, id, text] = parts[..] else { return Err(broken("not sealed by a key file")) };
+        let (_, cipher) =
+            self.keys.iter().find(|(known, _)| known == id).ok_or_else(|| broken("sealed with a key that is gone"))?;
+        decrypt(cipher, owner, text)
+    }
+}
+
+// ---------------------------------------------------------------- Key service
+
+/// Envelope encryption with KMS: each seal has a data key of its own, which KMS gave out encrypted and gives back
+/// only together with the owner's name as encryption context. Rotation is the key service's.
+pub struct KmsVault {
+    client: aws_sdk_kms::Client,
+    key_id: String,
+    remembered: Mutex<Remembered>,
+}
+
+/// Data keys by owner and encrypted form, oldest first in `order`.
+#[derive(Default)]
+struct Remembered {
+    keys: HashMap<(String, String), Aes256Gcm>,
+    order: VecDeque<(String, String)>,
+}
+
+impl KmsVault {
+    /// With the key of this id, alias or ARN.
+    pub fn new(client: aws_sdk_kms::Client, key_id: impl Into<String>) -> Self {
+        Self { client, key_id: key_id.into(), remembered: Mutex::default() }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        // A panic between two lines there leaves at worst a key unremembered.
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, owner: &str, encrypted: &str, cipher: &Aes256Gcm) {
+        let mut remembered = self.remembered();
+        let name = (owner.to_owned(), encrypted.to_owned());
+        if remembered.keys.insert(name.clone(), cipher.clone()).is_none() {
+            remembered.order.push_back(name);
+        }
+        while remembered.order.len() > REMEMBERED_KEYS
+            && let Some(oldest) = remembered.order.pop_front()
+        {
+            remembered.keys.remove(&oldest);
+        }
+    }
+}
+
+/// The name under which the owner stands in the encryption context, and in the cloud's audit log.
+const CONTEXT: &str = "pollux:owner";
+
+fn kms_error<E>(error: SdkError<E>) -> VaultError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let code = error.as_service_error().and_then(|service| service.code());
+    match code {
+        Some(code @ ("InvalidCiphertextException" | "IncorrectKeyException")) => broken(code),
+        _ => VaultError::Busy(crate::chain(&error)),
+    }
+}
+
+#[async_trait]
+impl Vault for KmsVault {
+    async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError> {
+        let answer = self
+            .client
+            .generate_data_key()
+            .key_id(&self.key_id)
+            .key_spec(DataKeySpec::Aes256)
+            .encryption_context(CONTEXT, owner)
+            .send()
+            .await
+            .map_err(kms_error)?;
+        let (Some(key), Some(encrypted)) = (answer.plaintext, answer.ciphertext_blob) else {
+            return Err(VaultError::Busy("the key service gave no key".into()));
+        };
+        let cipher = cipher(key.as_ref())?;
+        let encrypted = BASE64.encode(encrypted.as_ref());
+        self.remember(owner, &encrypted, &cipher);
+        Ok(format!("{VERSION}.{KMS}.{encrypted}.{}", encrypt(&cipher, owner, plain)?))
+    }
+
+    async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError> {
+        let parts: Vec<&str> = sealed.split('.').collect();
+        let [VERSION, KMS, encrypted, text] = parts[..] else { return Err(broken("not sealed by the key service")) };
+        let known = self.remembered().keys.get(&(owner.to_owned(), encrypted.to_owned())).cloned();
+        if let Some(cipher) = known {
+            return decrypt(&cipher, owner, text);
+        }
+        let blob = BASE64.decode(encrypted).map_err(|_| broken("damaged"))?;
+        let answer = self
+            .client
+            .decrypt()
+            .key_id(&self.key_id)
+            .ciphertext_blob(Blob::new(blob))
+            .encryption_context(CONTEXT, owner)
+            .send()
+            .await
+            .map_err(kms_error)?;
+        let key = answer.plaintext.ok_or_else(|| VaultError::Busy("the key service gave no key".into()))?;
+        let cipher = cipher(key.as_ref())?;
+        let plain = decrypt(&cipher, owner, text)?;
+        self.remember(owner, encrypted, &cipher);
+        Ok(plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_file_seals_for_one_owner_and_outlives_rotation() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key.json");
+        let mut vault = KeyFileVault::open(&path).expect("a fresh file");
+        let plain = Secret::new("töken");
+        let sealed = vault.seal("42", &plain).await.expect("sealed");
+        assert!(sealed.starts_with("v1.k") && !sealed.contains("ken"), "{sealed}");
+        assert_ne!(vault.seal("42", &plain).await.expect("sealed"), sealed, "the nonce is drawn each time");
+        assert_eq!(vault.open("42", &sealed).await, Ok(plain.clone()));
+        assert!(matches!(vault.open("43", &sealed).await, Err(VaultError::Broken(_))));
+
+        vault.rotate().expect("rotated");
+        let newer = vault.seal("42", &plain).await.expect("sealed");
+        assert_ne!(newer.split('.').nth(1), sealed.split('.').nth(1));
+        for vault in [vault, KeyFileVault::open(&path).expect("the same file")] {
+            assert_eq!(vault.open("42", &sealed).await, Ok(plain.clone()));
+            assert_eq!(vault.open("42", &newer).await, Ok(plain.clone()));
+        }
+        let files = std::fs::read_dir(directory.path()).expect("its files").count();
+        assert_eq!(files, 1, "nothing is left beside the key file");
+    }
+
+    #[tokio::test]
+    async fn whatever_is_changed_in_a_sealed_text_keeps_it_closed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let vault = KeyFileVault::open(&directory.path().join("key.json")).expect("a fresh file");
+        let sealed = vault.seal("42", &Secret::new("token")).await.expect("sealed");
+        for at in 0..sealed.len() {
+            let mut bytes = sealed.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).expect("still ASCII");
+            assert!(vault.open("42", &changed).await.is_err(), "{at} of {sealed}");
+            assert!(vault.open("42", &sealed[..at]).await.is_err(), "the first {at} of {sealed}");
+        }
+        let other = KeyFileVault::open(&directory.path().join("other.json")).expect("a fresh file");
+        assert!(matches!(other.open("42", &sealed).await, Err(VaultError::Broken(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_read_or_that_is_damaged_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key.json");
+        KeyFileVault::open(&path).expect("a fresh file");
+        let mode = || std::fs::metadata(&path).expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        for text in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"id":"a","key":"c2hvcnQ"}]}"#] {
+            std::fs::write(&path, text).expect("written");
+            assert!(matches!(KeyFileVault::open(&path), Err(KeyFileError::Damaged { .. })), "{text}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("changed");
+        assert!(matches!(KeyFileVault::open(&path), Err(KeyFileError::Exposed(_))));
+    }
+}
