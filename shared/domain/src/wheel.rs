@@ -23,11 +23,14 @@ pub struct Wheel {
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self::turning(Duration::from_secs(60))
+        Self::MINUTES
     }
 }
 
 impl Wheel {
+    /// The wheel of the clock on the wall.
+    pub const MINUTES: Wheel = Wheel { minute_ms: 60_000 };
+
     /// A wheel whose minute lasts `minute`, at least a millisecond.
     pub fn turning(minute: Duration) -> Self {
         Self { minute_ms: i64::try_from(minute.as_millis()).unwrap_or(i64::MAX).max(1) }

@@ -1,4 +1,4 @@
-//! The dispatcher's step: which polls are due since the hand last moved, onto the queues.
+//! The dispatcher's step: which polls and which retries are due since the hand last moved, onto the queues.
 //!
 //! It reads the due slots of the wheel and writes nothing but the hand. The poller acts next; it alone decides
 //! whether a due poll runs, is skipped or was covered already. The hand moves last: a crash before that sends the
@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use domain::wheel::Slot;
 use serde::{Deserialize, Serialize};
 
+use crate::delivery;
 use crate::job::PollJob;
 use crate::ports::{Condition, Message, QueueName, Range, StoreError};
 use crate::service::{FlowError, Service};
@@ -18,13 +19,20 @@ use crate::table;
 
 /// Missed minutes caught up with at most: a day, the longest interval, reaches every slot there is.
 const LONGEST_CATCH_UP: i64 = 1440;
+/// A hand may be so many minutes ahead of the clock, after a second dispatcher or a small step of the clock.
+const LARGEST_LEAD: i64 = 5;
 /// So many due polls are simply sent; more are spread over the minute, so that vendors see no spike.
 const SENT_AT_ONCE: usize = 200;
 
 /// Body of the hand item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Hand {
+    /// How long the polling minutes last that `minute` counts, in milliseconds.
+    minute_ms: u64,
+    /// The last polling minute dispatched.
     minute: i64,
+    /// The last minute of retries dispatched.
+    retry_minute: i64,
 }
 
 /// What a dispatch did.
@@ -39,6 +47,8 @@ pub struct DispatchReport {
     pub already_dispatched: bool,
     /// Polls put on the queue.
     pub polls: usize,
+    /// Deliveries put on the queue again.
+    pub retries: usize,
 }
 
 /// Sends what is due at `now`, the time of the scheduled event.
@@ -47,28 +57,40 @@ pub async fn dispatch(service: &Service, now: DateTime<Utc>) -> Result<DispatchR
     let store = &service.ports.store;
     let hand_item = store.get(&table::hand_key()).await.map_err(FlowError::store("the wheel's hand"))?;
     let hand: Option<Hand> = hand_item.as_ref().map(table::read).transpose()?;
-    let last = hand.map_or(minute - 1, |hand| hand.minute);
-    if last >= minute {
+    let retry_minute = Service::RETRY_WHEEL.minute_of(now);
+    let retries_done = hand.map_or(retry_minute - 1, |hand| hand.retry_minute.min(retry_minute + LARGEST_LEAD));
+    let minute_ms = service.wheel.minute().as_millis() as u64;
+    // Minutes of another length count differently, and a hand far in the future was moved by a clock gone wrong:
+    // the schedule starts afresh.
+    let usable = |hand: &Hand| hand.minute_ms == minute_ms && hand.minute <= minute + LARGEST_LEAD;
+    let polls_done = hand.filter(usable).map_or(minute - 1, |hand| hand.minute);
+    if polls_done >= minute && retries_done >= retry_minute {
         return Ok(DispatchReport { minute, already_dispatched: true, ..DispatchReport::default() });
     }
-    let first = (last + 1).max(minute - LONGEST_CATCH_UP + 1);
+    let first = (polls_done + 1).max(minute - LONGEST_CATCH_UP + 1);
     let mut jobs = Vec::new();
-    for interval in intervals_in_use(service).await? {
-        for (slot, due_minute) in due_slots(interval, first, minute) {
-            read_slot(service, slot, due_minute, &mut jobs).await?;
+    if first <= minute {
+        for interval in intervals_in_use(service).await? {
+            for (slot, due_minute) in due_slots(interval, first, minute) {
+                read_slot(service, slot, due_minute, &mut jobs).await?;
+            }
         }
     }
     let polls = jobs.len();
     send_polls(service, jobs).await?;
+    // Every minute since, however long ago: a retry entry behind the hand would be found by nobody.
+    let retries = delivery::due(&service.ports, &Service::RETRY_WHEEL, retries_done + 1..=retry_minute).await?;
 
     let version = hand_item.map_or(0, |item| item.version);
+    let hand = Hand { minute_ms, minute: minute.max(polls_done), retry_minute: retry_minute.max(retries_done) };
     let condition = if version == 0 { Condition::Absent } else { Condition::Version(version) };
-    match store.transact(&[table::put(table::hand_key(), version + 1, &Hand { minute }, condition)]).await {
+    match store.transact(&[table::put(table::hand_key(), version + 1, &hand, condition)]).await {
         // A second dispatcher moved the hand meanwhile and sent the same: the poller drops what comes twice.
         Ok(()) | Err(StoreError::Conflict { .. }) => {}
         Err(source) => return Err(FlowError::Store { subject: "the wheel's hand", source }),
     }
-    Ok(DispatchReport { minute, missed_minutes: minute - first, already_dispatched: false, polls })
+    let missed_minutes = (minute - first).max(0);
+    Ok(DispatchReport { minute, missed_minutes, already_dispatched: false, polls, retries })
 }
 
 async fn intervals_in_use(service: &Service) -> Result<Vec<u16>, FlowError> {

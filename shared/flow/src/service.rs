@@ -5,6 +5,7 @@ use std::sync::Arc;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
 
+use crate::delivery::DeliveryError;
 use crate::ports::{Ports, StoreError, VaultError};
 use crate::table::Unreadable;
 
@@ -17,8 +18,14 @@ pub struct Service {
     pub catalog: Arc<Catalog>,
     /// Where vendors are, when not where their element files say.
     pub bases: Arc<Bases>,
-    /// How long a minute of the schedule lasts.
+    /// How long a minute of the polling schedule lasts.
     pub wheel: Wheel,
+}
+
+impl Service {
+    /// The wheel of retries turns in real minutes, however fast the polling schedule runs: its minutes stand in
+    /// stored keys, and a service that is started with another speed must find them.
+    pub const RETRY_WHEEL: Wheel = Wheel::MINUTES;
 }
 
 /// Our own trouble, as opposed to a vendor's or a receiver's, which are values in reports: the invocation fails
@@ -49,6 +56,9 @@ pub enum FlowError {
     /// Stored bytes of another kind than JSON are damaged.
     #[error("stored data is damaged: {0}")]
     Damaged(&'static str),
+    /// The deliveries' part of a step failed.
+    #[error("deliveries could not be moved on")]
+    Delivery(#[from] DeliveryError),
     /// Messages that the queue did not take even when asked again.
     #[error("the queue did not take {count} messages")]
     Queue {

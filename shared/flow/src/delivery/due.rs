@@ -31,7 +31,7 @@ pub async fn due(ports: &Ports, wheel: &Wheel, minutes: RangeInclusive<i64>) -> 
     let mut sent = 0;
     for minute in minutes {
         let (partition, mut after) = (retry_partition(minute), None);
-        let range = Range::prefix("");
+        let range = Range::all();
         loop {
             let page = ports.store.query(&partition, &range, after.as_deref()).await;
             let page = page.map_err(store("the deliveries due in a minute"))?;

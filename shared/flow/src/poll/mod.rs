@@ -106,7 +106,7 @@ async fn poll_once(
     let began = service.ports.now();
     let report = PollReport::new(&job.resource, began);
     let Some(loaded) = Loaded::load(service, job, mode).await? else { return Ok(report.ended(Outcome::Gone, began)) };
-    if let Some(outcome) = loaded.reason_to_skip(job, mode, began) {
+    if let Some(outcome) = loaded.reason_to_skip(job, mode, service.wheel.start_of(job.minute), began) {
         return Ok(report.ended(outcome, began));
     }
     let mut run = match Run::prepare(service, job, loaded, report, began, until).await? {
@@ -214,9 +214,9 @@ impl Loaded {
         Ok(Some(Self { instance, instance_version, state, version, tokens }))
     }
 
-    fn reason_to_skip(&self, job: &PollJob, mode: Mode, now: DateTime<Utc>) -> Option<Outcome> {
+    fn reason_to_skip(&self, job: &PollJob, mode: Mode, due: DateTime<Utc>, now: DateTime<Utc>) -> Option<Outcome> {
         let covered = match mode {
-            Mode::Scheduled => self.state.minute >= job.minute && self.state.resume.is_none(),
+            Mode::Scheduled => self.state.covers(due),
             Mode::Baseline => self.state.based,
             Mode::Now { .. } => false,
         };
@@ -358,7 +358,6 @@ impl<'a> Run<'a> {
         }
         state.coverage.extend(self.began);
         state.resume = None;
-        state.minute = state.minute.max(self.job.minute);
         state.failures = 0;
         state.skip_until = None;
         state.trouble = None;
@@ -786,7 +785,7 @@ impl<'a> Run<'a> {
                 &changes,
                 self.began,
                 now,
-                &self.service.wheel,
+                &Service::RETRY_WHEEL,
             );
             for outgoing in filed {
                 self.report.notifications += 1;

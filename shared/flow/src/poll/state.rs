@@ -17,8 +17,6 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceRecord {
-    /// The newest wheel minute whose poll is done; older messages are covered.
-    pub minute: i64,
     /// The first pass is through: from here on changes are told.
     #[serde(skip_serializing_if = "is_false")]
     pub based: bool,
@@ -135,6 +133,11 @@ pub struct Held {
 }
 
 impl ResourceRecord {
+    /// Whether a poll that was due at `due` is done by a later one.
+    pub fn covers(&self, due: DateTime<Utc>) -> bool {
+        self.resume.is_none() && self.last.as_ref().is_some_and(|last| last.at >= due)
+    }
+
     /// How far below the cursor the next pass reads.
     pub fn overlap(&self, floor: Duration) -> Duration {
         self.lateness.overlap(floor)
@@ -190,8 +193,7 @@ mod tests {
     #[test]
     fn a_busy_idle_state_is_one_write_unit() {
         let now = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap_or_default();
-        let mut state =
-            ResourceRecord { minute: 30_000_000, based: true, index_is_complete: true, ..Default::default() };
+        let mut state = ResourceRecord { based: true, index_is_complete: true, ..Default::default() };
         state.cursors.insert(String::new(), Cursor::Watermark(now));
         state.recent = Recent::of((0..100).map(|n| (n, n)));
         state.coverage.extend(now);
