@@ -42,6 +42,8 @@ pub(crate) enum Id {
     Digits(&'static str, u64),
     /// Maximizer's base64 of `Entity<TAB>number<TAB>n`; the entity is the record's `Type`, or else the one named here.
     Key(&'static str),
+    /// Two other fields of the record, joined by an underscore.
+    Pair(&'static str, &'static str, &'static str),
     /// A resource name: the second part, then the id.
     Resource(&'static str, &'static str),
 }
@@ -50,6 +52,7 @@ impl Id {
     pub(crate) fn field(&self) -> &'static str {
         match self {
             Id::Text(field, _) | Id::Number(field, _) | Id::Digits(field, _) | Id::Resource(field, _) => field,
+            Id::Pair(field, _, _) => field,
             Id::Key(_) => "Key",
         }
     }
@@ -67,6 +70,10 @@ impl Id {
     pub(crate) fn mint(&self, serial: u64, value: &Map<String, Value>) -> Value {
         match self {
             Id::Text(_, prefix) | Id::Resource(_, prefix) => json!(format!("{prefix}{serial:x}")),
+            Id::Pair(_, first, second) => {
+                let part = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+                json!(format!("{}_{}", part(first), part(second)))
+            }
             Id::Number(_, base) => json!(base + serial),
             Id::Digits(_, base) => json!((base + serial).to_string()),
             Id::Key(entity) => {

@@ -127,7 +127,7 @@ fn unauthorized() -> Reply {
     )
 }
 
-fn refusal(strike: Strike, request: u64) -> Reply {
+fn refusal(strike: Strike, request: u64, _: &Call) -> Reply {
     match strike {
         Strike::TokenExpired => unauthorized(),
         Strike::RateLimited => match request % 3 {

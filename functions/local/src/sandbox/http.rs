@@ -143,7 +143,7 @@ fn answer(world: &mut World, call: &Call) -> (Reply, bool, Duration) {
                             let now = world.now();
                             world.change_grant(call.bearer().unwrap_or_default(), |grant| grant.expires = Some(now));
                         }
-                        (manners.refusal)(struck, request)
+                        (manners.refusal)(struck, request, call)
                     }
                 };
                 let reply = match (faults.retry_after, reply.status) {

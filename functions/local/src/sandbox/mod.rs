@@ -11,15 +11,16 @@
 //!
 //! What this does *not* imitate: anything that a poller never calls, such as writing through the vendor's own API.
 
-#![allow(dead_code)]
-
 mod collection;
 mod control;
 mod faults;
 mod google;
 mod http;
+mod icontact;
 pub(crate) mod journal;
+mod maximizer;
 mod oauth;
+mod revel;
 mod square;
 mod world;
 
@@ -44,13 +45,20 @@ pub use world::{Clock, Logged};
 pub enum Vendor {
     /// `square`
     Square,
+    /// `maximizer`
+    Maximizer,
     /// `googlesuite`
     GoogleSuite,
+    /// `revel`
+    Revel,
+    /// `icontact`
+    IContact,
 }
 
 impl Vendor {
     /// All of them.
-    pub const ALL: [Vendor; 2] = [Vendor::Square, Vendor::GoogleSuite];
+    pub const ALL: [Vendor; 5] =
+        [Vendor::Square, Vendor::Maximizer, Vendor::GoogleSuite, Vendor::Revel, Vendor::IContact];
 
     /// The element's key, also the path segment.
     pub fn key(self) -> &'static str {
@@ -68,7 +76,10 @@ impl Vendor {
     fn manners(self) -> &'static Manners {
         match self {
             Vendor::Square => &square::MANNERS,
+            Vendor::Maximizer => &maximizer::MANNERS,
             Vendor::GoogleSuite => &google::MANNERS,
+            Vendor::Revel => &revel::MANNERS,
+            Vendor::IContact => &icontact::MANNERS,
         }
     }
 
@@ -108,7 +119,7 @@ struct Manners {
     /// Answers a request of a known account.
     answer: fn(&mut World, &str, &Call) -> Reply,
     /// How the vendor says that something struck.
-    refusal: fn(faults::Strike, u64) -> Reply,
+    refusal: fn(faults::Strike, u64, &Call) -> Reply,
 }
 
 /// What can be made to expire on command.

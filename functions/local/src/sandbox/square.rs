@@ -139,7 +139,7 @@ fn missing() -> Reply {
     refuse(404, "INVALID_REQUEST_ERROR", "NOT_FOUND", "Resource not found.")
 }
 
-fn refusal(strike: Strike, request: u64) -> Reply {
+fn refusal(strike: Strike, request: u64, _: &Call) -> Reply {
     match strike {
         Strike::TokenExpired => {
             refuse(401, "AUTHENTICATION_ERROR", "ACCESS_TOKEN_EXPIRED", "The access token has expired.")
@@ -199,7 +199,7 @@ fn identify(world: &mut World, call: &Call) -> Result<String, Reply> {
     }
     let account = match oauth::bearer(world, call) {
         Bearer::Good(account) => account,
-        Bearer::Expired => return Err(refusal(Strike::TokenExpired, 0)),
+        Bearer::Expired => return Err(refusal(Strike::TokenExpired, 0, call)),
         Bearer::Revoked => {
             return Err(refuse(401, "AUTHENTICATION_ERROR", "ACCESS_TOKEN_REVOKED", "The access token was revoked."));
         }

@@ -356,6 +356,22 @@ impl World {
         self.note(&Entry::Serial(serial));
     }
 
+    /// Counts a call in the account's fixed window of time; false when the window is full.
+    pub(crate) fn within_window(&mut self, vendor: Vendor, account: &str, calls: u32, seconds: i64) -> bool {
+        let now = self.now();
+        let window = &mut self.account(vendor, account).window;
+        match window {
+            Some((since, count)) if now < *since + Duration::seconds(seconds) => {
+                *count += 1;
+                *count <= calls
+            }
+            _ => {
+                *window = Some((now, 1));
+                true
+            }
+        }
+    }
+
     // ------------------------------------------------------------ grants
 
     pub(crate) fn grant(&self, token: &str) -> Option<&Grant> {
