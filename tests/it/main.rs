@@ -3,6 +3,7 @@
 
 mod cloud;
 mod contract;
+mod elements;
 mod guard;
 mod template;
 mod tidy;

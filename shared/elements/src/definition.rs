@@ -540,6 +540,9 @@ pub struct Records {
     /// What is made of it.
     #[serde(default)]
     pub id_derive: IdDerive,
+    /// Values of `idField` that mean the element's own id, though no record has such a member.
+    #[serde(default)]
+    pub id_words: Vec<String>,
 }
 
 /// What is made of an id's text.

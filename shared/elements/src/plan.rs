@@ -169,11 +169,21 @@ impl Plan {
         };
         let overlap = overlap + Duration::from_secs(u64::from(entry.poll_delay_s));
 
-        let pointer = entry.id_field.as_deref().map(crate::pointer::Pointer::dotted);
-        let own_id = pointer.is_none_or(|pointer| resource.records.id.contains(&pointer));
-        if !own_id {
-            let ids: Vec<&str> = resource.records.id.iter().map(|pointer| pointer.as_str()).collect();
-            let message = format!("records that have no such member are known by {}", ids.join(" or "));
+        let ids: Vec<&str> = resource.records.id.iter().map(|pointer| pointer.as_str()).collect();
+        let ids = ids.join(" or ");
+        let known = |field: &&str| {
+            let other = resource.records.id_words.iter().any(|word| word == field);
+            if other {
+                warnings.push(Warning::new(below(&path, "idField"), format!("no record has a {field}; {ids} is used")));
+            }
+            !other && !resource.records.id.contains(&crate::pointer::Pointer::dotted(field))
+        };
+        let id_field = entry.id_field.as_deref().filter(known);
+        if id_field.is_some() {
+            let message = format!(
+                "records that have no such member are known by {ids}; deletions are told only where the vendor reports \
+                 them, because a record cannot be asked for by this id"
+            );
             warnings.push(Warning::new(below(&path, "idField"), message));
         }
         if matches!(resource.change, Change::FullScanHash) && entry.updated.is_some() {
@@ -201,15 +211,10 @@ impl Plan {
                 .max_delete_share
                 .or(absence.and_then(|absence| absence.max_share))
                 .unwrap_or(USUAL_DELETE_SHARE),
-            own_id,
+            own_id: id_field.is_none(),
             partitions,
             zone,
-            records: RecordReader::new(
-                resource,
-                entry.id_field.as_deref(),
-                entry.updated.as_ref(),
-                entry.created.as_ref(),
-            ),
+            records: RecordReader::new(resource, id_field, entry.updated.as_ref(), entry.created.as_ref()),
             page: PageReader::new(resource),
         };
         Ok((plan, warnings))
@@ -259,7 +264,7 @@ impl Plan {
 
     /// How often a complete listing looks for deletions; `None` where absence proves nothing.
     pub fn sweep_every(&self) -> Option<Duration> {
-        self.sweep
+        self.sweep.filter(|_| self.own_id)
     }
 
     /// A listing that would delete more than this share (0 to 1) is held for approval.

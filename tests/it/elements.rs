@@ -1,0 +1,232 @@
+//! Every recorded exchange of every element, replayed: the request that is built is the one that was recorded, and what
+//! is read from the answer is what the snapshot shows.
+//!
+//! `UPDATE_EXCHANGES=1` writes the requests anew, `INSTA_UPDATE=always` the snapshots; both are then reviewed as a diff.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::configuration::ResourceConfiguration;
+use domain::record::Record;
+use domain::secret::Secret;
+use elements::auth::Tokens;
+use elements::call::Caller;
+use elements::listing::{Cursor, Listing, Pass, RecordProblem};
+use elements::single;
+use elements::{Bases, Catalog, Connection, Plan};
+use http::{Request, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use url::Url;
+
+/// A file of `shared/elements/<key>/exchanges`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exchange {
+    /// What it shows.
+    about: String,
+    /// The name of the configured entry.
+    resource: String,
+    /// The instance's configuration.
+    account: Map<String, Value>,
+    /// The entry of `event.poller.configuration`.
+    #[serde(default)]
+    entry: Map<String, Value>,
+    pass: Pass,
+    cursor: Cursor,
+    /// The cursor less the overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lower: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    partition: String,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    /// `list`, `check N`, `hydrate ID` of a record of the last page, or `confirm ID`.
+    call: String,
+    #[serde(default)]
+    request: Value,
+    response: Recorded,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recorded {
+    status: u16,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
+    body: Value,
+}
+
+fn exchanges() -> anyhow::Result<Vec<PathBuf>> {
+    let elements = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/elements");
+    let mut files = Vec::new();
+    for element in Catalog::embedded().iter() {
+        let folder = elements.join(&element.key).join("exchanges");
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("{} has no exchanges", element.key))?;
+        for entry in entries {
+            files.push(entry?.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A request as it is compared and recorded. Headers are left out: secrets are in them.
+fn shown(request: &Request<Bytes>) -> anyhow::Result<Value> {
+    let url = Url::parse(&request.uri().to_string())?;
+    let mut query: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in url.query_pairs() {
+        query.entry(name.into_owned()).or_default().push(value.into_owned());
+    }
+    let mut shown = Map::new();
+    shown.insert("method".to_owned(), request.method().as_str().into());
+    shown.insert("url".to_owned(), format!("{}{}", url.origin().ascii_serialization(), url.path()).into());
+    if !query.is_empty() {
+        shown.insert("query".to_owned(), serde_json::to_value(query)?);
+    }
+    if !request.body().is_empty() {
+        shown.insert("body".to_owned(), serde_json::from_slice(request.body())?);
+    }
+    Ok(Value::Object(shown))
+}
+
+fn answer(recorded: &Recorded) -> anyhow::Result<Response<Bytes>> {
+    let body = match &recorded.body {
+        Value::String(text) => text.clone(),
+        json => json.to_string(),
+    };
+    let mut response = Response::builder().status(recorded.status);
+    for (name, value) in &recorded.headers {
+        response = response.header(name, value);
+    }
+    Ok(response.body(Bytes::from(body))?)
+}
+
+fn describe(into: &mut String, record: &Record) -> anyhow::Result<()> {
+    let stamp = |stamp: Option<DateTime<Utc>>| stamp.map_or("-".to_owned(), |stamp| stamp.to_rfc3339());
+    writeln!(
+        into,
+        "  {:?} {}{}{} updated {} created {}\n    {}",
+        record.told,
+        record.partition,
+        if record.partition.is_empty() { "" } else { " / " },
+        record.id,
+        stamp(record.updated),
+        stamp(record.created),
+        std::str::from_utf8(&record.raw)?
+    )?;
+    Ok(())
+}
+
+fn replay(file: &Path) -> anyhow::Result<String> {
+    let mut exchange: Exchange = serde_json::from_slice(&std::fs::read(file)?)?;
+    let key = file.components().rev().nth(2).and_then(|part| part.as_os_str().to_str()).context("a folder")?;
+    let catalog = Catalog::embedded();
+    let element = catalog.get(key).context("an element")?;
+    let refused = |problems: Vec<domain::problem::FieldProblem>| anyhow!("{problems:?}");
+    let (mut connection, _) = Connection::resolve(element, &exchange.account, &Map::new()).map_err(refused)?;
+    let (entry, _) = ResourceConfiguration::parse(&exchange.entry, "entry").map_err(refused)?;
+    let (plan, warnings) = Plan::resolve(element, &exchange.resource, &entry, &exchange.account).map_err(refused)?;
+    let tokens = elements::auth::needs_tokens(element, &connection).then(|| Tokens {
+        access: Secret::new("AT1"),
+        refresh: None,
+        expires_at: None,
+        extra: BTreeMap::new(),
+    });
+    let bases = Bases::default();
+    let now = "2026-08-13T12:00:00Z".parse()?;
+    let mut listing = Listing::start(&plan, exchange.pass, &exchange.cursor, exchange.lower, &exchange.partition, now);
+    let mut read = String::new();
+    writeln!(read, "{}", exchange.about)?;
+    for warning in warnings {
+        writeln!(read, "warning {warning}")?;
+    }
+    let mut last: Vec<Record> = Vec::new();
+    for (at, step) in exchange.steps.iter_mut().enumerate() {
+        let known = connection.clone();
+        let caller = Caller { element, connection: &known, bases: &bases, tokens: tokens.as_ref() };
+        let response = answer(&step.response)?;
+        let (word, argument) = step.call.split_once(' ').unwrap_or((&step.call, ""));
+        writeln!(read, "{}", step.call)?;
+        let request = match word {
+            "list" => {
+                // Every page could be the last one before the process ends.
+                listing = Listing::resume(&listing.save()).context("what was saved can be resumed")?;
+                let request = listing.request(&plan, &caller)?;
+                match listing.read(&plan, &caller, &response) {
+                    Ok(page) => {
+                        page.records.iter().try_for_each(|record| describe(&mut read, record))?;
+                        for RecordProblem { what, sample, pointer } in &page.problems {
+                            writeln!(read, "  problem: {what}: {sample} at {pointer}")?;
+                        }
+                        writeln!(read, "  done {} total {:?}", page.done, page.reported_total)?;
+                        last = page.records;
+                    }
+                    Err(fault) => writeln!(read, "  {fault:?}")?,
+                }
+                request
+            }
+            "check" => {
+                let check = &element.check[argument.parse::<usize>()?];
+                let request = single::check_request(check, &caller)?.context("something to ask")?;
+                match single::checked(check, &caller, &response) {
+                    Ok(learned) => {
+                        writeln!(read, "  {learned:?}")?;
+                        connection = learned;
+                    }
+                    Err(fault) => writeln!(read, "  {fault:?}")?,
+                }
+                request
+            }
+            "hydrate" => {
+                let record = last.iter().find(|record| record.id == argument).context("a record of the page")?;
+                let request = single::hydrate_request(&plan, &caller, record)?.context("something to read")?;
+                match single::hydrated(&plan, &caller, record, &response) {
+                    Ok(single::Hydrated::Record(record)) => describe(&mut read, &record)?,
+                    other => writeln!(read, "  {other:?}")?,
+                }
+                request
+            }
+            "confirm" => {
+                let request = single::confirm_request(&plan, &caller, argument, &exchange.partition)?;
+                writeln!(read, "  {:?}", single::confirmed(&plan, &caller, &response))?;
+                request.context("something to ask")?
+            }
+            other => anyhow::bail!("no call is named {other}"),
+        };
+        let built = shown(&request)?;
+        if std::env::var_os("UPDATE_EXCHANGES").is_some() {
+            step.request = built;
+        } else {
+            anyhow::ensure!(built == step.request, "step {at}: built {built:#}, recorded {:#}", step.request);
+        }
+    }
+    if exchange.steps.iter().any(|step| step.call == "list") {
+        writeln!(read, "{:?}", listing.finish(&plan))?;
+    }
+    if std::env::var_os("UPDATE_EXCHANGES").is_some() {
+        std::fs::write(file, format!("{}\n", serde_json::to_string_pretty(&exchange)?))?;
+    }
+    Ok(read)
+}
+
+#[test]
+fn exchanges_are_replayed() -> anyhow::Result<()> {
+    let files = exchanges()?;
+    assert!(files.len() >= 15, "{files:?}");
+    for file in files {
+        let read = replay(&file).with_context(|| file.display().to_string())?;
+        let key = file.components().rev().nth(2).and_then(|part| part.as_os_str().to_str()).context("a folder")?;
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).context("a name")?;
+        insta::assert_snapshot!(format!("{key}_{stem}"), read);
+    }
+    Ok(())
+}
