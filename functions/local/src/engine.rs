@@ -4,7 +4,8 @@
 //! A transaction that was answered survives the death of the process, SIGKILL included: it is in SQLite's
 //! write-ahead log, and the system holds what the process wrote. A power cut may take back the last moments, whole
 //! transactions from the newest on, never a part of one. Waiting for the disk at every commit would protect
-//! against that too, at several times the latency; on a machine that polls again by itself it is not worth it.
+//! against that too, at the price of one such wait for each; for a system that polls again by itself it is not worth
+//! it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
