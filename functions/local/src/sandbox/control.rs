@@ -76,6 +76,7 @@ async fn describe(State(sandbox): State<Sandbox>) -> Json<Value> {
     Json(json!({
         "vendors": vendors,
         "faults": Faults::names(),
+        "faultsExample": {"vendor": "square", "account": "main", "faults": {"seed": 7, "rate_limit_every": 5, "late_indexing": [2, 6]}},
         "expire": ["tokens", "grants", "sync_tokens", "history", "cursors"],
         "developerCode": "sandbox-code-<account>",
         "developerToken": "sandbox-token-<account>",

@@ -13,7 +13,8 @@ pub struct Faults {
     pub seed: u64,
     /// A change shows up in lists only this many seconds after its date: at least the first, at most the second number.
     pub late_indexing: Option<(u32, u32)>,
-    /// Rows inserted (positive: rows come twice) or removed (negative: rows are skipped) before each page after the first.
+    /// Rows inserted (positive: rows come twice) or removed (negative: rows are skipped) before each page after the first,
+    /// wherever pages go by offset.
     pub page_shift: i32,
     /// Every n-th request is told to slow down, in the vendor's own words.
     pub rate_limit_every: Option<u32>,

@@ -208,6 +208,7 @@ fn identify(world: &mut World, call: &Call) -> Result<String, Reply> {
     let wanted: &[&str] = match call.path.split('/').nth(1) {
         Some("calendar") => &["calendar"],
         Some("gmail") => &["gmail", "mail.google.com"],
+        Some("oauth2") => &[""],
         _ => &["contacts"],
     };
     if !scope.is_empty() && !wanted.iter().any(|part| scope.contains(part)) {
@@ -260,6 +261,7 @@ fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
             None => missing(),
             Some(message) => Reply::ok(&formatted(message.clone(), call)),
         },
+        ["oauth2", "v2", "userinfo"] => Reply::ok(&json!({"id": account, "email": OWNER, "verified_email": true})),
         ["v1", "contactGroups"] => contact_groups(world, account, call),
         ["v1", "contactGroups", id] => match world.value(GOOGLE, account, "contactGroups", id) {
             Some(group) => Reply::ok(group),
@@ -958,6 +960,8 @@ mod tests {
             let allowed =
                 bed.send("GET", "/googlesuite/gmail/v1/users/me/profile", &[("authorization", &bearer)], "").await;
             assert_eq!(allowed.status, 200);
+            let who = bed.send("GET", "/googlesuite/oauth2/v2/userinfo", &[("authorization", &bearer)], "").await;
+            assert_eq!(who.json()["email"], OWNER);
             let calendar = bed.send("GET", &format!("/googlesuite{EVENTS}"), &[("authorization", &bearer)], "").await;
             assert_eq!(reason(&calendar), (403, "insufficientPermissions".into()));
             let revoked = bed.send("POST", &format!("/googlesuite/revoke?token={}", &bearer[7..]), &[], "").await;

@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use axum::routing::any;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -174,8 +175,12 @@ fn send(reply: Reply, cut: bool) -> Response<Body> {
     }
     let body = if cut {
         let half = Bytes::from(reply.body[..reply.body.floor_char_boundary(reply.body.len() / 2)].to_owned());
-        let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        Body::from_stream(futures::stream::iter([Ok(half), Err(lost)]))
+        let lost = async {
+            // Lets the server send what it has before the connection goes.
+            tokio::task::yield_now().await;
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+        };
+        Body::from_stream(futures::stream::iter([Ok(half)]).chain(futures::stream::once(lost)))
     } else {
         Body::from(reply.body)
     };

@@ -80,7 +80,7 @@ static COLLECTIONS: &[Collection] = &[
 ];
 
 /// Larger pages are too slow for the vendor unless the faults name another size.
-const SLOW_ABOVE: u32 = 1_000;
+const SLOW_ABOVE: u32 = 5_000;
 
 fn failure(message: &str, code: i64) -> Reply {
     Reply::ok(&json!({"Code": -1, "Msg": [{"Message": message, "ErrorCode": code}]}))
@@ -169,7 +169,8 @@ fn read_object(
     };
     let faults = world.faults(MAXIMIZER, account);
     let order = &asked["OrderBy"];
-    let size = order["PageSize"].as_u64().unwrap_or(100).max(1);
+    let top = asked["Criteria"]["Top"].as_u64();
+    let size = order["PageSize"].as_u64().or(top).unwrap_or(100).max(1);
     if size > u64::from(faults.slow_above_page_size.unwrap_or(SLOW_ABOVE)) {
         return Err(Reply::text(408, "text/plain", "Request Timeout"));
     }
@@ -198,7 +199,7 @@ fn read_object(
         let backwards = direction.as_str().is_some_and(|text| text.eq_ignore_ascii_case("DESC"));
         rows.sort_by(|a, b| if backwards { compare(&b[name], &a[name]) } else { compare(&a[name], &b[name]) });
     }
-    if let Some(top) = asked["Criteria"]["Top"].as_u64() {
+    if let Some(top) = top {
         rows.truncate(top as usize);
     }
     let offset = match &order["PageKey"] {
@@ -479,7 +480,7 @@ mod tests {
         let mut top = asked("AbEntry", json!({}), json!({}));
         top["AbEntry"]["Criteria"]["Top"] = json!(1);
         assert_eq!(read(&bed, &top).await.json()["AbEntry"]["Data"].as_array().unwrap().len(), 1);
-        let slow = asked("AbEntry", json!({}), json!({"PageSize": 1001}));
+        let slow = asked("AbEntry", json!({}), json!({"PageSize": 5001}));
         assert_eq!(read(&bed, &slow).await.status, 408);
     }
 

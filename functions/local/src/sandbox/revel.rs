@@ -124,20 +124,12 @@ fn unauthorized() -> Reply {
     Reply::json(401, &json!({"error": "Invalid API key or secret"}))
 }
 
-fn complete(kind: &str, value: &mut Map<String, Value>, _: DateTime<Utc>, _: u64, faults: &Faults) {
+fn complete(kind: &str, value: &mut Map<String, Value>, _: DateTime<Utc>, _: u64, _: &Faults) {
     let uri = format!("/{}/{kind}/{}/", site(kind), value.get("id").cloned().unwrap_or_default());
     value.insert("resource_uri".into(), json!(uri));
-    match kind {
-        "TimeSheetEntry" => {
-            let clock_in = value.get("created_date").cloned().unwrap_or_default();
-            value.entry("clock_in").or_insert(clock_in);
-        }
-        "Establishment" => {
-            if let Some(zone) = &faults.zone {
-                value.insert("time_zone".into(), json!(zone));
-            }
-        }
-        _ => {}
+    if kind == "TimeSheetEntry" {
+        let clock_in = value.get("created_date").cloned().unwrap_or_default();
+        value.entry("clock_in").or_insert(clock_in);
     }
 }
 
@@ -187,6 +179,9 @@ fn list(world: &World, account: &str, kind: &'static Collection, call: &Call) ->
         for row in rows.iter_mut().skip(4).step_by(5) {
             row["created_date"] = json!("0001-01-01T00:00:00");
         }
+    }
+    if let (Some(zone), "Establishment") = (&faults.zone, kind.name) {
+        rows.iter_mut().for_each(|row| row["time_zone"] = json!(zone));
     }
     let mut fields: Vec<String> = table::<Map<String, Value>>(kind.defaults).keys().cloned().collect();
     fields.extend(["id", "created_date", "updated_date", "resource_uri", "clock_in"].map(str::to_owned));
@@ -357,6 +352,8 @@ mod tests {
         let eastern = bed.sandbox.create("revel", "Employee", json!({})).unwrap();
         assert!(eastern["created_date"].as_str().unwrap().starts_with("2026-08-01T09:00:04"));
         assert_eq!(get(&bed, "/resources/Employee/").await.json()["meta"]["time_zone"], "America/New_York");
+        let stores = get(&bed, "/enterprise/Establishment/").await.json();
+        assert_eq!(stores["objects"][0]["time_zone"], "America/New_York");
     }
 
     #[tokio::test]

@@ -123,3 +123,26 @@ async fn data_tokens_and_faults_survive_a_kill() {
         assert_ne!(again["id"], minted["id"], "a number is never given twice");
     }
 }
+
+#[tokio::test]
+async fn over_a_real_socket_a_cut_answer_is_an_error_and_the_next_one_is_whole() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let home = format!("http://{}/sandbox/revel", listener.local_addr().unwrap());
+    let sandbox = Sandbox::default().with_samples();
+    sandbox.set_faults("revel", Faults { cut_connection_every: Some(2), ..Faults::default() }).unwrap();
+    let server = tokio::spawn(sandbox.clone().serve(listener));
+    let client = reqwest::Client::new();
+    let mut whole = 0;
+    for _ in 0..4 {
+        let request = client.get(format!("{home}/resources/Employee/")).header("API-AUTHENTICATION", "main:s");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        if let Ok(text) = response.text().await {
+            assert!(serde_json::from_str::<Value>(&text).unwrap()["objects"].is_array());
+            whole += 1;
+        }
+    }
+    assert_eq!(whole, 2);
+    assert_eq!(sandbox.request_count("revel").unwrap(), 4);
+    server.abort();
+}
