@@ -1,1 +1,68 @@
-//! placeholder
+//! The HTTP API: element instances and what became of their events, with the original's paths, keys and statuses.
+//!
+//! This crate turns requests into calls of `flow` and their outcomes into answers. It decides nothing about polling
+//! or delivery, and it never answers with a credential other than an instance's own token.
+
+mod catalog;
+mod exchange;
+mod input;
+mod instance;
+mod polls;
+mod refusal;
+mod view;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::routing::{get, post, put};
+use flow::service::Service;
+
+pub use input::LARGEST_BODY;
+use refusal::Refusal;
+
+/// Where the API is mounted, as in the original.
+pub const BASE: &str = "/elements/api-v2";
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The steps and their ports.
+    pub service: Service,
+}
+
+/// Every route. The same value is run by Lambda and served on a socket.
+pub fn router(state: ApiState) -> Router {
+    let api = Router::new()
+        .route("/instances", get(instance::get_or_list).post(instance::create).merge(instance::by_token()))
+        .route("/instances/{id}", get(instance::get).merge(instance::by_token()))
+        .route("/instances/enabled", put(instance::enable).delete(instance::disable))
+        .route("/instances/{id}/enabled", put(instance::enable).delete(instance::disable))
+        .route("/instances/poll", post(polls::now))
+        .route("/instances/{id}/poll", post(polls::now))
+        .route("/instances/configuration", get(instance::configuration))
+        .route("/instances/{id}/configuration", get(instance::configuration))
+        .route("/instances/deletions", post(polls::approve))
+        .route("/instances/{id}/deletions", post(polls::approve))
+        .route("/instances/coverage", get(polls::coverage))
+        .route("/instances/{id}/coverage", get(polls::coverage))
+        .route("/instances/event-poller-records", get(polls::poller_records))
+        .route("/instances/{id}/event-poller-records", get(polls::poller_records))
+        .route("/elements", get(catalog::list))
+        .route("/elements/keys", get(catalog::keys))
+        .route("/elements/{element}", get(catalog::get))
+        .route("/elements/{element}/configuration", get(catalog::configuration))
+        .route("/elements/{element}/metadata", get(catalog::metadata))
+        .route("/elements/{element}/oauth/url", get(catalog::oauth_url).post(catalog::oauth_url_of_body))
+        .route("/elements/{element}/instances", get(instance::list_of_element).post(instance::create_of_element))
+        .route("/ping", get(polls::ping))
+        .route("/objects", get(polls::objects))
+        .route("/hubs", get(catalog::hubs))
+        .route("/hubs/keys", get(catalog::hub_keys))
+        .route("/hubs/{hub}/elements", get(catalog::elements_of_hub));
+    Router::new()
+        .route("/healthz", get(async || "ok"))
+        .nest(BASE, api)
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "There is nothing at this path."))
+        .layer(middleware::from_fn_with_state(state.clone(), exchange::wrap))
+        .with_state(state)
+}

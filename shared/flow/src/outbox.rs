@@ -218,6 +218,7 @@ pub(crate) mod tests {
             created_at: now(),
             updated_at: now(),
             disabled: false,
+            deleted: false,
             reconnect: None,
             configuration: Default::default(),
             secrets: String::new(),

@@ -17,6 +17,10 @@ pub fn vault_owner(instance: InstanceId) -> String {
     table::instance_partition(instance)
 }
 
+/// Among the sealed values: the connection with what the vendor's own answers added to it, as JSON. No configuration
+/// key is called so, because none has a capital letter and a space.
+pub const PROVEN_CONNECTION: &str = "Proven connection";
+
 /// Seals the values that the shown configuration masks.
 pub async fn seal(
     service: &Service,
@@ -38,7 +42,7 @@ pub async fn open(service: &Service, instance: &InstanceRecord) -> Result<BTreeM
 /// The instance's configuration with its real values, as the element reads it.
 pub fn revealed(instance: &InstanceRecord, secrets: &BTreeMap<String, Secret>) -> Map<String, Value> {
     let mut configuration: Map<String, Value> = instance.configuration.clone().into_iter().collect();
-    for (key, secret) in secrets {
+    for (key, secret) in secrets.iter().filter(|(key, _)| *key != PROVEN_CONNECTION) {
         configuration.insert(key.clone(), Value::String(secret.expose().to_owned()));
     }
     configuration
@@ -52,6 +56,11 @@ pub async fn connection(
 ) -> Result<Result<(Connection, Map<String, Value>), Vec<FieldProblem>>, FlowError> {
     let secrets = open(service, instance).await?;
     let configuration = revealed(instance, &secrets);
+    if let Some(proven) = secrets.get(PROVEN_CONNECTION) {
+        let connection = serde_json::from_str(proven.expose());
+        let connection = connection.map_err(|_| FlowError::Damaged("a sealed connection is no connection"))?;
+        return Ok(Ok((connection, configuration)));
+    }
     let resolved = Connection::resolve(element, &configuration, &Map::new());
     Ok(resolved.map(|(connection, _)| (connection, configuration)))
 }

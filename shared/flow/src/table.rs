@@ -164,6 +164,9 @@ pub struct InstanceRecord {
     /// Switched off: no polls, and calls answer 403.
     #[serde(default)]
     pub disabled: bool,
+    /// Its removal has begun: it is out of everybody's sight, and removing it again finishes the work.
+    #[serde(default)]
+    pub deleted: bool,
     /// Set when the vendor no longer accepts the credentials: polling stops until someone logs in again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconnect: Option<Reconnect>,

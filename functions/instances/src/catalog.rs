@@ -1,0 +1,269 @@
+//! Calls about elements and hubs: what can be connected, what has to be filled in, and where a user logs in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use domain::problem::nearest;
+use elements::Element;
+use elements::auth::authorize_url;
+use elements::definition::{Auth, Change};
+use serde_json::{Map, Value, json};
+
+use crate::ApiState;
+use crate::input::{Authenticated, JsonBody};
+use crate::refusal::Refusal;
+use crate::view;
+
+type Answer = Result<Json<Value>, Refusal>;
+
+/// The element of this key or number, or 404 that names the nearest key.
+pub fn find<'a>(state: &'a ApiState, key_or_id: &str) -> Result<&'a Arc<Element>, Refusal> {
+    state.service.catalog.get(key_or_id).ok_or_else(|| {
+        let near = nearest(key_or_id, state.service.catalog.iter().map(|element| element.key.as_str()));
+        let near = near.map_or_else(String::new, |key| format!(" The nearest key is {key:?}."));
+        Refusal::not_found(format!("There is no element of this key or id.{near}"))
+    })
+}
+
+/// `GET /elements`.
+pub async fn list(State(state): State<ApiState>) -> Json<Value> {
+    Json(state.service.catalog.iter().map(|element| whole(element)).collect())
+}
+
+/// `GET /elements/keys`.
+pub async fn keys(State(state): State<ApiState>) -> Json<Value> {
+    let entry =
+        |element: &Arc<Element>| json!({ "id": view::element_id(element), "key": element.key, "name": element.name });
+    Json(state.service.catalog.iter().map(entry).collect())
+}
+
+/// `GET /elements/{element}`.
+pub async fn get(State(state): State<ApiState>, Path(element): Path<String>) -> Answer {
+    Ok(Json(whole(find(&state, &element)?)))
+}
+
+/// `GET /elements/{element}/configuration`.
+pub async fn configuration(State(state): State<ApiState>, Path(element): Path<String>) -> Answer {
+    Ok(Json(Value::Array(properties(find(&state, &element)?))))
+}
+
+/// `GET /elements/{element}/metadata`.
+pub async fn metadata(State(state): State<ApiState>, Path(element): Path<String>) -> Answer {
+    let element = find(&state, &element)?;
+    let polling: Map<String, Value> = element
+        .resources
+        .iter()
+        .map(|resource| {
+            let mut kinds = vec!["created", "updated"];
+            if resource.delete.flag.is_some()
+                || resource.delete.absence.is_some()
+                || matches!(resource.change, Change::SyncToken { .. } | Change::HistoryId { .. })
+            {
+                kinds.push("deleted");
+            }
+            let shown = json!({ "eventTypes": kinds, "pollUrl": resource.poll.get("url") });
+            (resource.name.clone(), shown)
+        })
+        .collect();
+    Ok(Json(json!({
+        "id": view::element_id(element),
+        "key": element.key,
+        "events": { "supported": !polling.is_empty(), "methods": ["polling"], "polling": polling },
+    })))
+}
+
+/// An element with everything that a page needs to make an instance of it.
+fn whole(element: &Element) -> Value {
+    let mut shown = view::element(element);
+    let resource = |resource: &elements::definition::Resource| {
+        json!({
+            "name": resource.name,
+            "label": resource.label,
+            "path": resource.hub_paths.first().map(|path| format!("/hubs/{}{path}", element.hub)),
+            "pollerConfiguration": resource.poll,
+        })
+    };
+    shown["resources"] = element.resources.iter().map(resource).collect();
+    shown["configuration"] = Value::Array(properties(element));
+    shown["docs"] = json!(element.docs);
+    shown
+}
+
+/// The event keys of every element: key, name, type, default, description.
+const EVENT_PROPERTIES: [(&str, &str, &str, Option<&str>, &str); 9] = [
+    (
+        "event.notification.enabled",
+        "Events Enabled",
+        "BOOLEAN",
+        Some("false"),
+        "Nothing is polled unless this is true.",
+    ),
+    (
+        "event.notification.callback.url",
+        "Event Notification Callback URL",
+        "TEXTFIELD_1000",
+        None,
+        "Where notifications are posted, http or https. Without one, events are only kept for reading.",
+    ),
+    (
+        "event.notification.signature.key",
+        "Callback Notification Signature Key",
+        "PASSWORD",
+        None,
+        "Key of the signature that every notification carries.",
+    ),
+    (
+        "event.notification.callback.headers",
+        "Event Notification Callback Headers",
+        "PASSWORD",
+        None,
+        "Headers that every notification carries.",
+    ),
+    ("event.notification.basic.username", "Callback User Name", "TEXTFIELD_128", None, "For Basic authentication."),
+    ("event.notification.basic.password", "Callback Password", "PASSWORD", None, "For Basic authentication."),
+    (
+        "event.notification.format",
+        "Notification Format",
+        "TEXTFIELD_32",
+        Some("elements"),
+        "elements, cloudevents or cloudevents-batch.",
+    ),
+    (
+        "event.poller.refresh_interval",
+        "Event poller refresh interval (mins)",
+        "TEXTFIELD_128",
+        Some("15"),
+        "Minutes between polls, 1 to 1440.",
+    ),
+    (
+        "filter.response.nulls",
+        "Filter null values from the response",
+        "BOOLEAN",
+        Some("true"),
+        "Leave null fields out.",
+    ),
+];
+
+/// Everything a user may fill in: the element's own fields, then the event keys.
+pub fn properties(element: &Element) -> Vec<Value> {
+    let mut listed: Vec<Value> = Vec::new();
+    let property = |key: &str, name: &str, kind: &str, default: Value, description: &str, required: bool| {
+        json!({
+            "key": key, "name": name, "type": kind, "defaultValue": default, "description": description,
+            "required": required, "active": true, "internal": false, "groupControl": false,
+            "resellerConfig": false, "companyConfig": false, "hideFromConsole": false,
+        })
+    };
+    for field in element.connection.values() {
+        let Some(key) = field.ce_keys.first() else { continue };
+        let kind = if field.secret { "PASSWORD" } else { "TEXTFIELD_128" };
+        let required = field.required && field.default.is_none() && field.unless.is_none();
+        let mut shown = property(key, &field.label, kind, json!(field.default), &field.help, required);
+        if !field.options.is_empty() {
+            shown["options"] = json!(field.options);
+        }
+        listed.push(shown);
+    }
+    for (key, name, kind, default, description) in EVENT_PROPERTIES {
+        listed.push(property(key, name, kind, json!(default), description, false));
+    }
+    let defaults: Map<String, Value> = element
+        .resources
+        .iter()
+        .map(|resource| (resource.name.clone(), Value::Object(resource.poll.clone())))
+        .collect();
+    listed.push(property(
+        "event.poller.configuration",
+        "Event Poller Resources Configuration",
+        "TEXTAREA",
+        json!(Value::Object(defaults).to_string()),
+        "What is polled: resource names to their settings.",
+        false,
+    ));
+    for (order, shown) in listed.iter_mut().enumerate() {
+        shown["displayOrder"] = json!(order);
+    }
+    listed
+}
+
+/// `GET /elements/{element}/oauth/url`.
+pub async fn oauth_url(
+    State(state): State<ApiState>,
+    _: Authenticated,
+    Path(element): Path<String>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Answer {
+    let given = parameters.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
+    login_address(&state, &element, given)
+}
+
+/// `POST` of the same, with the fields in the body.
+pub async fn oauth_url_of_body(
+    State(state): State<ApiState>,
+    _: Authenticated,
+    Path(element): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Answer {
+    match body {
+        Value::Object(given) => login_address(&state, &element, given),
+        _ => Err(Refusal::bad_request("The body must be a JSON object with apiKey, apiSecret and callbackUrl.")),
+    }
+}
+
+/// Where the user logs in at the vendor.
+fn login_address(state: &ApiState, element: &str, given: Map<String, Value>) -> Answer {
+    let element = find(state, element)?;
+    if !matches!(element.auth, Auth::Oauth2Code(_)) {
+        return Err(Refusal::bad_request(format!(
+            "{} needs no login in the browser: create the instance with its configuration alone.",
+            element.name
+        )));
+    }
+    // Parameters stand for the configuration keys of the same meaning; every other name is such a key itself.
+    let texts: BTreeMap<String, String> = given
+        .into_iter()
+        .filter_map(|(name, value)| match value {
+            Value::String(text) if !text.is_empty() => Some((name, text)),
+            Value::Number(_) | Value::Bool(_) => Some((name, value.to_string())),
+            _ => None,
+        })
+        .collect();
+    let text = |name: &str, key: &str| texts.get(name).or_else(|| texts.get(key)).map(String::as_str);
+    let url = authorize_url(
+        element,
+        &state.service.bases,
+        text("apiKey", "oauth.api.key").unwrap_or_default(),
+        text("callbackUrl", "oauth.callback.url").unwrap_or_default(),
+        text("scope", "oauth.scope"),
+        // The original sends the element's key where the caller has no state of its own.
+        Some(text("state", "state").unwrap_or(&element.key)),
+        &texts,
+    )
+    .map_err(Refusal::invalid)?;
+    Ok(Json(json!({ "oauthUrl": url.as_str(), "element": element.key })))
+}
+
+/// `GET /hubs`.
+pub async fn hubs(State(state): State<ApiState>) -> Json<Value> {
+    let hubs: BTreeSet<&str> = state.service.catalog.iter().map(|element| element.hub.as_str()).collect();
+    Json(hubs.into_iter().map(|hub| json!({ "key": hub, "name": hub, "active": true })).collect())
+}
+
+/// `GET /hubs/keys`.
+pub async fn hub_keys(State(state): State<ApiState>) -> Json<Value> {
+    let hubs: BTreeSet<&str> = state.service.catalog.iter().map(|element| element.hub.as_str()).collect();
+    Json(json!(hubs))
+}
+
+/// `GET /hubs/{hub}/elements`.
+pub async fn elements_of_hub(State(state): State<ApiState>, Path(hub): Path<String>) -> Answer {
+    let of_hub: Vec<Value> =
+        state.service.catalog.iter().filter(|element| element.hub == hub).map(|element| whole(element)).collect();
+    match of_hub.is_empty() {
+        true => Err(Refusal::new(StatusCode::NOT_FOUND, "There is no hub of this key.")),
+        false => Ok(Json(Value::Array(of_hub))),
+    }
+}

@@ -1,0 +1,266 @@
+//! Calls about instances: made, read, changed, removed, switched, polled.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::routing::{MethodRouter, delete};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use domain::id::OrganizationId;
+use domain::problem::FieldProblem;
+use flow::instance::{self, Change, InstanceBody, InstanceError, LARGEST_PAGE, Listed, ListingQuery, LoginError, Made};
+use flow::table::InstanceRecord;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+use crate::ApiState;
+use crate::exchange::{NEXT_PAGE, RETURNED_COUNT};
+use crate::input::{Authenticated, JsonBody, Target};
+use crate::refusal::Refusal;
+use crate::view;
+
+/// Tokens of a listing that are opened at once.
+const OPENED_AT_ONCE: usize = 16;
+
+type Answer = Result<Json<Value>, Refusal>;
+
+impl From<InstanceError> for Refusal {
+    fn from(error: InstanceError) -> Self {
+        match error {
+            InstanceError::Absent => Self::no_instance(),
+            InstanceError::Invalid(problems) => Self::invalid(problems),
+            InstanceError::Raced => Self::new(
+                StatusCode::CONFLICT,
+                "The instance was changed by others at the same time. Read it and send your change again.",
+            ),
+            InstanceError::Login(LoginError::Refused(said)) => {
+                Self::bad_request("The vendor did not accept the login. Log in at the vendor again for a new code.")
+                    .with_provider_message(said)
+            }
+            InstanceError::Login(LoginError::Unavailable { said, after: None }) => {
+                Self::new(StatusCode::BAD_GATEWAY, "The vendor could not be asked for tokens. Nothing was stored.")
+                    .with_provider_message(said)
+            }
+            InstanceError::Login(LoginError::Unavailable { said, after: Some(after) }) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "The vendor wants to be asked later. Nothing was stored.")
+                    .with_provider_message(said)
+                    .with_header(axum::http::header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)))
+            }
+            other => Self::internal(&other),
+        }
+    }
+}
+
+/// `PUT`, `PATCH` and `DELETE`, with an id in the path or by an instance's token.
+pub fn by_token() -> MethodRouter<ApiState> {
+    delete(remove).put(replace).patch(merge)
+}
+
+/// `POST /instances`.
+pub async fn create(State(state): State<ApiState>, Authenticated(caller): Authenticated, body: JsonBody) -> Answer {
+    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+    let made = instance::create(&state.service, &caller, body).await?;
+    Ok(Json(shown(&state, &made)))
+}
+
+/// `POST /elements/{element}/instances`: the same, with the element in the path.
+pub async fn create_of_element(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Path(element): Path<String>,
+    body: JsonBody,
+) -> Answer {
+    let mut body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+    let element = crate::catalog::find(&state, &element)?.key.clone();
+    if body
+        .element
+        .as_deref()
+        .is_some_and(|named| state.service.catalog.get(named).is_none_or(|named| named.key != element))
+    {
+        let expected = format!("{element:?} as in the path, or nothing");
+        return Err(Refusal::invalid(vec![FieldProblem::new("element", body.element.unwrap_or_default(), expected)]));
+    }
+    body.element = Some(element);
+    let made = instance::create(&state.service, &caller, body).await?;
+    Ok(Json(shown(&state, &made)))
+}
+
+fn shown(state: &ApiState, made: &Made) -> Value {
+    let element = state.service.catalog.get(&made.record.element);
+    view::instance(&made.record, element.map(|element| &**element), &made.token, &made.warnings)
+}
+
+/// A stored instance, with its token opened.
+async fn shown_stored(state: &ApiState, record: &InstanceRecord) -> Result<Value, Refusal> {
+    let token = instance::token(&state.service, record).await?;
+    let element = state.service.catalog.get(&record.element);
+    Ok(view::instance(record, element.map(|element| &**element), &token, &view::stored_warnings(record)))
+}
+
+/// `GET /instances/{id}`.
+pub async fn get(State(state): State<ApiState>, target: Target) -> Answer {
+    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    Ok(Json(shown_stored(&state, &stored.record).await?))
+}
+
+/// `GET /instances`: the instance whose token came along, or else the organization's.
+pub async fn get_or_list(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<(HeaderMap, Json<Value>), Refusal> {
+    if let Some(instance) = caller.instance {
+        let shown = get(State(state), Target { caller, instance }).await?;
+        return Ok((HeaderMap::new(), shown));
+    }
+    listing(&state, caller.organization, query, None).await
+}
+
+/// `GET /elements/{element}/instances`.
+pub async fn list_of_element(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Path(element): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<(HeaderMap, Json<Value>), Refusal> {
+    let element = crate::catalog::find(&state, &element)?.key.clone();
+    listing(&state, caller.organization, query, Some(element)).await
+}
+
+async fn listing(
+    state: &ApiState,
+    organization: OrganizationId,
+    parameters: Vec<(String, String)>,
+    element: Option<String>,
+) -> Result<(HeaderMap, Json<Value>), Refusal> {
+    let (query, hydrate) = listing_query(parameters, element)?;
+    let page = instance::list(&state.service.ports, organization, &query).await?;
+    if page.entries.is_empty() {
+        return Err(Refusal::not_found("No element instances found."));
+    }
+    let entries: Vec<Value> = if hydrate {
+        let opening: Vec<_> = page.entries.iter().map(|record| shown_stored(state, record)).collect();
+        stream::iter(opening).buffered(OPENED_AT_ONCE).try_collect().await?
+    } else {
+        let brief = |record: &InstanceRecord| {
+            json!({
+                "id": record.id,
+                "name": record.name,
+                "tags": record.tags,
+                "element": { "key": record.element },
+                "createdDate": view::instant(record.created_at),
+                "valid": record.reconnect.is_none(),
+                "disabled": record.disabled,
+                "eventsEnabled": record.events_enabled,
+            })
+        };
+        page.entries.iter().map(brief).collect()
+    };
+    Ok((page_headers(&page), Json(Value::Array(entries))))
+}
+
+/// `tags[]`, `searchText`, `pageSize`, `nextPage` and `hydrate`; other parameters are left alone.
+fn listing_query(parameters: Vec<(String, String)>, element: Option<String>) -> Result<(ListingQuery, bool), Refusal> {
+    let mut query = ListingQuery { element, page_size: LARGEST_PAGE, ..ListingQuery::default() };
+    let (mut problems, mut hydrate) = (Vec::new(), true);
+    for (name, value) in parameters {
+        match name.as_str() {
+            "tags[]" | "tags" => query.tags.push(value),
+            "searchText" => query.search = Some(value).filter(|text| !text.is_empty()),
+            "pageSize" => match value.parse() {
+                Ok(size) if (1..=LARGEST_PAGE).contains(&size) => query.page_size = size,
+                _ => problems.push(FieldProblem::new(name, value, format!("a whole number from 1 to {LARGEST_PAGE}"))),
+            },
+            "nextPage" => match read_page_token(&value) {
+                Some(after) => query.after = Some(after),
+                None => problems.push(FieldProblem::new(name, value, "the elements-next-page-token of an answer")),
+            },
+            "hydrate" => match value.as_str() {
+                "true" => hydrate = true,
+                "false" => hydrate = false,
+                _ => problems.push(FieldProblem::new(name, value, "true or false")),
+            },
+            _ => {}
+        }
+    }
+    if problems.is_empty() { Ok((query, hydrate)) } else { Err(Refusal::invalid(problems)) }
+}
+
+fn page_headers<T>(page: &Listed<T>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(RETURNED_COUNT, HeaderValue::from(page.entries.len()));
+    if let Some(next) = &page.next {
+        let token = URL_SAFE_NO_PAD.encode(json!({ "after": next }).to_string());
+        headers.extend(HeaderValue::from_str(&token).ok().map(|token| (NEXT_PAGE, token)));
+    }
+    headers
+}
+
+/// The place in a page token, if it is one of ours.
+fn read_page_token(token: &str) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).or_else(|_| STANDARD.decode(token)).ok()?;
+    let token: Value = serde_json::from_slice(&bytes).ok()?;
+    token["after"].as_str().filter(|after| after.starts_with("INST#")).map(str::to_owned)
+}
+
+/// `PUT /instances/{id}`.
+pub async fn replace(state: State<ApiState>, target: Target, body: JsonBody) -> Answer {
+    change(state, target, body, Change::Replace).await
+}
+
+/// `PATCH /instances/{id}`.
+pub async fn merge(state: State<ApiState>, target: Target, body: JsonBody) -> Answer {
+    change(state, target, body, Change::Merge).await
+}
+
+async fn change(State(state): State<ApiState>, target: Target, body: JsonBody, change: Change) -> Answer {
+    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+    let made = instance::update(&state.service, &target.caller, target.instance, body, change).await?;
+    Ok(Json(shown(&state, &made)))
+}
+
+/// `DELETE /instances/{id}`: 200 without a body.
+pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<StatusCode, Refusal> {
+    instance::remove(&state.service.ports, target.caller.organization, target.instance).await?;
+    Ok(StatusCode::OK)
+}
+
+/// `PUT /instances/{id}/enabled`.
+pub async fn enable(State(state): State<ApiState>, target: Target) -> Answer {
+    switch(&state, target, false).await
+}
+
+/// `DELETE /instances/{id}/enabled`.
+pub async fn disable(State(state): State<ApiState>, target: Target) -> Answer {
+    switch(&state, target, true).await
+}
+
+async fn switch(state: &ApiState, target: Target, disabled: bool) -> Answer {
+    let organization = target.caller.organization;
+    let record = instance::set_disabled(&state.service.ports, organization, target.instance, disabled).await?;
+    Ok(Json(shown_stored(state, &record).await?))
+}
+
+/// `GET /instances/{id}/configuration`: every key with what the element says of it. Secrets are masked.
+pub async fn configuration(State(state): State<ApiState>, target: Target) -> Answer {
+    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let described =
+        state.service.catalog.get(&stored.record.element).map(|element| crate::catalog::properties(element));
+    let described = described.unwrap_or_default();
+    let shown = stored.record.configuration.iter().enumerate().map(|(index, (key, value))| {
+        let known = described.iter().find(|property| property["key"] == key.as_str());
+        let of = |name: &str, otherwise: Value| known.map_or(otherwise, |property| property[name].clone());
+        json!({
+            "id": index + 1,
+            "key": key,
+            "name": of("name", json!(key)),
+            "description": of("description", json!("")),
+            "propertyValue": value,
+            "type": of("type", json!("TEXTFIELD_1000")),
+            "active": true,
+            "required": of("required", json!(false)),
+            "hideFromConsole": false,
+        })
+    });
+    Ok(Json(shown.collect()))
+}

@@ -1,0 +1,164 @@
+//! What a caller reads when a call does not succeed: one shape for every error, and one mapping to statuses.
+//!
+//! Handlers return a [`Refusal`]; [`crate::exchange`] writes it out with the request's id, so that no error leaves
+//! without one. What the user reads and what we log are two texts: the log gets the chain of causes.
+
+use std::error::Error;
+use std::fmt;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use domain::problem::FieldProblem;
+use flow::ports::StoreError;
+use flow::principal::AuthenticateError;
+use serde_json::{Value, json};
+
+/// Seconds after which a call that met a busy store may be tried again.
+const BUSY_RETRY_AFTER_S: &str = "1";
+
+/// An answer that says no, and why.
+#[derive(Debug, Clone)]
+pub struct Refusal(Box<Said>);
+
+#[derive(Debug, Clone)]
+struct Said {
+    status: StatusCode,
+    message: String,
+    provider_message: Option<String>,
+    problems: Vec<FieldProblem>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// For the log alone.
+    cause: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal of a status, with a message for people.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self(Box::new(Said {
+            status,
+            message: message.into(),
+            provider_message: None,
+            problems: Vec::new(),
+            headers: Vec::new(),
+            cause: None,
+        }))
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 400 with all that is wrong with the body. `problems` is not empty.
+    pub fn invalid(problems: Vec<FieldProblem>) -> Self {
+        let message = match problems.as_slice() {
+            [problem] => format!("The request is not valid: {problem}."),
+            [problem, rest @ ..] => format!("The request is not valid: {problem}; and {} more.", rest.len()),
+            [] => "The request is not valid.".to_owned(),
+        };
+        let mut refusal = Self::bad_request(message);
+        refusal.0.problems = problems;
+        refusal
+    }
+
+    /// 401: the same for absent, wrong and mismatched secrets.
+    pub fn unknown_caller() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "No caller is known by this Authorization header. Send `Authorization: User <secret>, Organization \
+             <secret>`, or `User <secret>, Element <token>` to act for one instance.",
+        )
+        .with_header(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Elements"))
+    }
+
+    /// 404 for what is absent or another organization's: the two cannot be told apart.
+    pub fn no_instance() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "No element instance found for the given id.")
+    }
+
+    /// 404 of another kind of thing.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// 500, or 503 where trying again helps. The cause is logged with the request and not shown.
+    pub fn internal(error: &(dyn Error + 'static)) -> Self {
+        let (mut chain, mut busy, mut next) = (String::new(), false, Some(error));
+        while let Some(cause) = next {
+            if !chain.is_empty() {
+                chain.push_str(": ");
+            }
+            chain.push_str(&cause.to_string());
+            busy |= matches!(cause.downcast_ref(), Some(StoreError::Busy(_)));
+            next = cause.source();
+        }
+        let mut refusal = if busy {
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "The service is busy; try again in a moment.")
+                .with_header(axum::http::header::RETRY_AFTER, HeaderValue::from_static(BUSY_RETRY_AFTER_S))
+        } else {
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Something failed on our side; the request id names the case.")
+        };
+        refusal.0.cause = Some(chain);
+        refusal
+    }
+
+    /// The same, with what the vendor said.
+    pub fn with_provider_message(mut self, message: impl Into<String>) -> Self {
+        self.0.provider_message = Some(message.into());
+        self
+    }
+
+    /// The same, with a header.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// Why, for the log.
+    pub fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// The body of the answer.
+    pub fn body(&self, request_id: &str) -> Value {
+        let mut body = json!({ "message": self.0.message, "requestId": request_id });
+        if let Some(message) = &self.0.provider_message {
+            body["providerMessage"] = json!(message);
+        }
+        if !self.0.problems.is_empty() {
+            body["errors"] = json!(self.0.problems);
+        }
+        body
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0.status.as_u16(), self.0.message)
+    }
+}
+
+impl IntoResponse for Refusal {
+    /// Status and headers; the body is written in [`crate::exchange`], which knows the request's id.
+    fn into_response(self) -> Response {
+        let mut response = self.0.status.into_response();
+        response.headers_mut().extend(self.0.headers.iter().cloned());
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<AuthenticateError> for Refusal {
+    fn from(error: AuthenticateError) -> Self {
+        match error {
+            AuthenticateError::Unknown => Self::unknown_caller(),
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}

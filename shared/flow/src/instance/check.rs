@@ -1,0 +1,187 @@
+//! What a request means, checked as a whole before anything is stored or sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use domain::configuration::EventSettings;
+use domain::problem::{FieldProblem, Warning, below, nearest};
+use elements::connection::{Connection, is_secret_key};
+use elements::plan::Plan;
+use elements::{Catalog, Element};
+use serde_json::{Map, Value};
+
+use super::InstanceError;
+use super::body::kind;
+use super::change::RESOURCES_PER_INSTANCE;
+use super::login::check_login;
+
+/// Where the resources stand.
+pub(super) const POLLER_CONFIGURATION: &str = "event.poller.configuration";
+
+/// Keys whose values are tokens that the caller already holds. They are kept with the tokens, not with the
+/// configuration, where they would go stale.
+pub(super) const ACCESS_TOKEN: &str = "oauth.user.token";
+/// See [`ACCESS_TOKEN`].
+pub(super) const REFRESH_TOKEN: &str = "oauth.user.refresh_token";
+
+/// A request that is in order.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// Which vendor.
+    pub element: Arc<Element>,
+    /// How it is reached.
+    pub connection: Connection,
+    /// What is polled and where notifications go.
+    pub settings: EventSettings,
+    /// Every key as it will be stored, with its real value as text.
+    pub configuration: BTreeMap<String, Option<String>>,
+    /// What was read differently from how it was written.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a login brings along.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LoginGiven<'a> {
+    /// `providerData`.
+    pub provider_data: &'a Map<String, Value>,
+    /// Tokens stand in the configuration.
+    pub tokens_given: bool,
+    /// A login has to be there: the instance is new, or it logs in again.
+    pub needed: bool,
+}
+
+/// The element that a request names.
+pub(super) fn choose_element(catalog: &Catalog, named: Option<&str>) -> Result<Arc<Element>, FieldProblem> {
+    let keys = || catalog.iter().map(|element| element.key.as_str());
+    let Some(named) = named else {
+        let expected =
+            format!("an object with the key of an element: one of {}", keys().collect::<Vec<_>>().join(", "));
+        return Err(FieldProblem::new("element", "nothing", expected));
+    };
+    catalog.get(named).cloned().ok_or_else(|| {
+        let near = nearest(named, keys()).map_or_else(String::new, |near| format!("; the nearest is {near}"));
+        let expected = format!("one of {}{near}", keys().collect::<Vec<_>>().join(", "));
+        FieldProblem::new("element.key", named, expected)
+    })
+}
+
+/// Checks everything together, so that one answer says all that is wrong.
+pub(super) fn check(
+    element: Result<Arc<Element>, FieldProblem>,
+    configuration: &Map<String, Value>,
+    login: LoginGiven<'_>,
+) -> Result<Checked, InstanceError> {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let (element, connection) = match element {
+        Err(problem) => {
+            problems.push(problem);
+            (None, None)
+        }
+        Ok(element) => {
+            let connection = match Connection::resolve(&element, configuration, login.provider_data) {
+                Ok((connection, read_differently)) => {
+                    warnings.extend(read_differently);
+                    Some(connection)
+                }
+                Err(missing) => {
+                    problems.extend(missing);
+                    None
+                }
+            };
+            problems.extend(check_login(&element, connection.as_ref(), configuration, login));
+            (Some(element), connection)
+        }
+    };
+    let settings = match EventSettings::parse(configuration) {
+        Ok((settings, read_differently)) => {
+            warnings.extend(read_differently);
+            Some(settings)
+        }
+        Err(wrong) => {
+            problems.extend(wrong);
+            None
+        }
+    };
+    // A slip elsewhere does not hide what is wrong with the resources.
+    let alone = || {
+        let only = configuration.iter().filter(|(key, _)| *key == POLLER_CONFIGURATION);
+        let only: Map<String, Value> = only.map(|(key, value)| (key.clone(), value.clone())).collect();
+        EventSettings::parse(&only).ok().map(|(settings, _)| settings)
+    };
+    if let (Some(element), Some(settings)) = (&element, settings.clone().or_else(alone)) {
+        let path = below("configuration", POLLER_CONFIGURATION);
+        if settings.resources.len() > RESOURCES_PER_INSTANCE {
+            let read = format!("{} resources", settings.resources.len());
+            let expected = format!("at most {RESOURCES_PER_INSTANCE}; spread more over several instances");
+            problems.push(FieldProblem::new(&path, read, expected));
+        }
+        for (name, resource) in &settings.resources {
+            match Plan::resolve(element, name, resource, configuration) {
+                Ok((_, read_differently)) => warnings.extend(read_differently),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+    }
+    let flat = flatten(configuration, element.as_deref(), login.provider_data, &mut problems);
+    match (element, connection, settings) {
+        (Some(element), Some(connection), Some(settings)) if problems.is_empty() => {
+            Ok(Checked { element, connection, settings, configuration: flat, warnings })
+        }
+        _ => Err(InstanceError::Invalid(problems)),
+    }
+}
+
+/// Every key with its value as text. What the connection took from `providerData` becomes configuration, because
+/// later polls know nothing else.
+fn flatten(
+    configuration: &Map<String, Value>,
+    element: Option<&Element>,
+    provider_data: &Map<String, Value>,
+    problems: &mut Vec<FieldProblem>,
+) -> BTreeMap<String, Option<String>> {
+    let mut flat = BTreeMap::new();
+    for (key, value) in configuration {
+        let text = match value {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+            // Event settings are read in either form; the original answers them as text.
+            Value::Object(_) | Value::Array(_) if key.starts_with("event.") => Some(value.to_string()),
+            Value::Object(_) | Value::Array(_) => {
+                problems.push(FieldProblem::new(
+                    below("configuration", key),
+                    kind(value),
+                    "a text, a number, or true or false",
+                ));
+                continue;
+            }
+        };
+        if key != ACCESS_TOKEN && key != REFRESH_TOKEN {
+            flat.insert(key.clone(), text);
+        }
+    }
+    let fields = element.into_iter().flat_map(|element| element.connection.values());
+    for keys in fields.map(|field| &field.ce_keys) {
+        if keys.iter().any(|key| flat.get(key).is_some_and(Option::is_some)) {
+            continue;
+        }
+        let given = keys.iter().find_map(|key| Some((key, provider_data.get(key)?.as_str()?)));
+        flat.extend(given.map(|(key, text)| (key.clone(), Some(text.to_owned()))));
+    }
+    flat
+}
+
+/// Whether a value is masked wherever it is shown: what the element or the callback calls a secret, and what is
+/// named like one.
+pub(super) fn is_secret(element: &Element, key: &str) -> bool {
+    const OF_CALLBACKS: [&str; 3] = [
+        "event.notification.signature.key",
+        "event.notification.callback.headers",
+        "event.notification.basic.password",
+    ];
+    const NAMED_LIKE_ONE: [&str; 4] = ["password", "secret", "token", "api.key"];
+    let lower = key.to_ascii_lowercase();
+    OF_CALLBACKS.contains(&key)
+        || is_secret_key(element, key)
+        || (!key.starts_with("event.") && NAMED_LIKE_ONE.iter().any(|word| lower.contains(word)))
+}

@@ -1,0 +1,210 @@
+//! The vendor's side of making an instance: a code, or tokens that are at hand, become tokens that are stored.
+
+use std::time::Duration;
+
+use domain::problem::{FieldProblem, below};
+use domain::secret::Secret;
+use elements::Element;
+use elements::auth::{Grant, Tokens, grants_code, needs_tokens, unattended_grant};
+use elements::call::Caller;
+use elements::connection::Connection;
+use elements::fault::Fault;
+use elements::single;
+use serde_json::{Map, Value};
+
+use super::InstanceError;
+use super::check::{ACCESS_TOKEN, Checked, LoginGiven, REFRESH_TOKEN};
+use crate::ports::{Audience, Bounds};
+use crate::secrets;
+use crate::service::Service;
+use crate::table::InstanceRecord;
+use crate::tokens::{self, TokenError};
+
+/// Why there are no tokens, though the request was in order.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// What was given is worth nothing to the vendor: an expired code, wrong credentials.
+    #[error("the vendor refused the login: {0}")]
+    Refused(String),
+    /// The vendor was not reached, or its answer was no answer.
+    #[error("the vendor could not be asked: {said}")]
+    Unavailable {
+        /// What the vendor or the connection said.
+        said: String,
+        /// When it wants to be asked again.
+        after: Option<Duration>,
+    },
+}
+
+/// What is to become of an instance's tokens.
+#[derive(Debug, Clone)]
+pub(super) enum Login {
+    /// These are new.
+    Tokens(Tokens),
+    /// Calls prove themselves without any.
+    NotNeeded,
+    /// They stay as they are.
+    Unchanged,
+}
+
+impl Login {
+    /// The new tokens, if there are any.
+    pub(super) fn tokens(&self) -> Option<&Tokens> {
+        match self {
+            Login::Tokens(tokens) => Some(tokens),
+            Login::NotNeeded | Login::Unchanged => None,
+        }
+    }
+}
+
+/// Where the vendor sends the user back to; the exchange has to name it again.
+const REDIRECT: &str = "oauth.callback.url";
+
+fn text<'a>(values: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    values.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// What a login lacks, known without asking the vendor.
+pub(super) fn check_login(
+    element: &Element,
+    connection: Option<&Connection>,
+    configuration: &Map<String, Value>,
+    login: LoginGiven<'_>,
+) -> Option<FieldProblem> {
+    let needs = connection.is_none_or(|connection| needs_tokens(element, connection));
+    if !login.needed || !needs || !grants_code(element) {
+        return None;
+    }
+    if login.tokens_given {
+        let given = text(configuration, REFRESH_TOKEN).or_else(|| text(configuration, ACCESS_TOKEN));
+        let problem = || {
+            let expected =
+                format!("the refresh token, because externalAuthentication is \"initial\"; or {ACCESS_TOKEN}");
+            FieldProblem::new(below("configuration", REFRESH_TOKEN), "nothing", expected)
+        };
+        return given.is_none().then(problem);
+    }
+    let problem = || {
+        let expected = format!(
+            "the code with which the vendor sent the user back after the login at GET /elements/{}/oauth/url",
+            element.key
+        );
+        let said = text(login.provider_data, "error").map(|error| format!("the vendor's refusal: {error}"));
+        FieldProblem::new("providerData.code", said.unwrap_or_else(|| "nothing".to_owned()), expected)
+    };
+    text(login.provider_data, "code").is_none().then(problem)
+}
+
+/// Gets the tokens. Asks the vendor at most once.
+pub(super) async fn log_in(
+    service: &Service,
+    checked: &Checked,
+    configuration: &Map<String, Value>,
+    login: LoginGiven<'_>,
+) -> Result<Login, InstanceError> {
+    let (element, connection) = (&*checked.element, &checked.connection);
+    if !needs_tokens(element, connection) {
+        return Ok(Login::NotNeeded);
+    }
+    let (code, verifier, refresh);
+    let grant = if let Some(grant) = unattended_grant(element) {
+        grant
+    } else if login.tokens_given {
+        let access = text(configuration, ACCESS_TOKEN);
+        match (text(configuration, REFRESH_TOKEN), access) {
+            (Some(text), _) => {
+                refresh = Secret::new(text);
+                Grant::Refresh { refresh: &refresh }
+            }
+            (None, access) => {
+                let access = Secret::new(access.unwrap_or_default());
+                let tokens = Tokens { access, refresh: None, expires_at: None, extra: Default::default() };
+                return Ok(Login::Tokens(tokens));
+            }
+        }
+    } else {
+        code = Secret::new(text(login.provider_data, "code").unwrap_or_default());
+        verifier = text(login.provider_data, "code_verifier").map(Secret::new);
+        Grant::Code {
+            code: &code,
+            redirect_uri: text(configuration, REDIRECT).unwrap_or_default(),
+            code_verifier: verifier.as_ref(),
+        }
+    };
+    // What is offered stays good where the vendor's answer has no new refresh token.
+    let offered = match grant {
+        Grant::Refresh { refresh } => Some(Tokens {
+            access: Secret::default(),
+            refresh: Some(refresh.clone()),
+            expires_at: None,
+            extra: Default::default(),
+        }),
+        _ => None,
+    };
+    match tokens::exchange(service, element, connection, grant, offered.as_ref()).await {
+        Ok(tokens) => Ok(Login::Tokens(tokens)),
+        Err(TokenError::Dead(said)) => Err(LoginError::Refused(said).into()),
+        Err(TokenError::Busy { reason, after }) => Err(LoginError::Unavailable { said: reason, after }.into()),
+        Err(TokenError::Flow(error)) => Err(error.into()),
+    }
+}
+
+/// Bounds of one call that proves a connection: small answers, and somebody waits.
+const PROOF_BOUNDS: Bounds =
+    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(10), largest_body: 1024 * 1024 };
+
+/// Makes the element's cheap calls, which prove that the vendor lets us in, and reads from their answers what later
+/// calls need. A vendor that cannot answer just now proves nothing, and is an error only where its answer is needed.
+pub(super) async fn prove(
+    service: &Service,
+    element: &Element,
+    connection: &Connection,
+    tokens: Option<&Tokens>,
+) -> Result<Connection, LoginError> {
+    let mut connection = connection.clone();
+    for check in &element.check {
+        let caller = Caller { element, connection: &connection, bases: &service.bases, tokens };
+        let request =
+            single::check_request(check, &caller).map_err(|problem| LoginError::Refused(problem.to_string()))?;
+        let Some(request) = request else { continue };
+        let answer = match service.ports.http.send(request, PROOF_BOUNDS).await {
+            Ok(exchange) => single::checked(check, &caller, &exchange.response),
+            Err(error) => Err(Fault::Retry { after: None, reason: error.to_string() }),
+        };
+        connection = match answer {
+            Ok(learned) => learned,
+            Err(Fault::Retry { .. } | Fault::RateLimited { .. }) if check.sets.is_empty() || check.optional => continue,
+            Err(Fault::Retry { after, reason } | Fault::RateLimited { after, reason }) => {
+                return Err(LoginError::Unavailable { said: reason, after });
+            }
+            Err(refused) => return Err(LoginError::Refused(refused.to_string())),
+        };
+    }
+    Ok(connection)
+}
+
+/// Whether the vendor lets the instance in now. An error says why not.
+pub async fn ping(service: &Service, record: &InstanceRecord) -> Result<Result<(), LoginError>, InstanceError> {
+    let Some(element) = service.catalog.get(&record.element) else {
+        return Ok(Err(LoginError::Refused(format!("there is no element {:?} any more", record.element))));
+    };
+    let connection = match secrets::connection(service, element, record).await? {
+        Ok((connection, _)) => connection,
+        Err(problems) => {
+            let said = problems.first().map(ToString::to_string).unwrap_or_default();
+            return Ok(Err(LoginError::Refused(said)));
+        }
+    };
+    let tokens = match needs_tokens(element, &connection) {
+        false => None,
+        true => match tokens::renewed(service, element, record.id, &connection, None).await {
+            Ok(tokens) => Some(tokens),
+            Err(TokenError::Dead(said)) => return Ok(Err(LoginError::Refused(said))),
+            Err(TokenError::Busy { reason, after }) => {
+                return Ok(Err(LoginError::Unavailable { said: reason, after }));
+            }
+            Err(TokenError::Flow(error)) => return Err(error.into()),
+        },
+    };
+    Ok(prove(service, element, &connection, tokens.as_ref()).await.map(drop))
+}

@@ -1,0 +1,99 @@
+//! Switching instances off and on, and removing them.
+
+use domain::id::{InstanceId, OrganizationId};
+use domain::wheel::Slot;
+
+use super::change::polled;
+use super::{InstanceError, Stored, find, get};
+use crate::ports::{Condition, Key, Ports, StoreError, Write, query_all};
+use crate::table::{self, InstanceRecord, instance_key, instance_partition, listing_key, principal_key, slot_key};
+
+/// Times a change is tried again when another came in between.
+pub(super) const ATTEMPTS: usize = 4;
+
+/// Switches polling and calls off or on. The slots stay: the poller reads the switch at every poll.
+pub async fn set_disabled(
+    ports: &Ports,
+    organization: OrganizationId,
+    id: InstanceId,
+    disabled: bool,
+) -> Result<InstanceRecord, InstanceError> {
+    for _ in 0..ATTEMPTS {
+        let Stored { mut record, version } = get(ports, organization, id).await?;
+        if record.disabled == disabled {
+            return Ok(record);
+        }
+        record.disabled = disabled;
+        record.updated_at = ports.now();
+        match ports.store.transact(&[table::replace(instance_key(id), version, &record)]).await {
+            Ok(()) => return Ok(record),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(InstanceError::Raced)
+}
+
+/// Removes an instance and everything that is its own. Its deliveries expire in their own time.
+///
+/// The first transaction makes it invisible, unpolled and its token worthless. The rest follows item by item, the
+/// instance's own item last: until then the same call can be made again and goes on where it stopped.
+pub async fn remove(ports: &Ports, organization: OrganizationId, id: InstanceId) -> Result<(), InstanceError> {
+    let record = begin(ports, organization, id).await?;
+    let partition = instance_partition(id);
+    let mut rest: Vec<Key> = Vec::new();
+    for prefix in ["META#", "RES#", "IDX#"] {
+        rest.extend(query_all(&*ports.store, &partition, prefix).await?.into_iter().map(|item| item.key));
+    }
+    // Slots again: a change that raced with the first transaction may have left one.
+    rest.extend(slots(&record));
+    delete_each(ports, rest).await?;
+    delete_each(ports, vec![instance_key(id)]).await
+}
+
+/// Marks the instance as going and takes it out of sight; done already, it says so again.
+async fn begin(ports: &Ports, organization: OrganizationId, id: InstanceId) -> Result<InstanceRecord, InstanceError> {
+    for _ in 0..ATTEMPTS {
+        let Some(Stored { mut record, version }) = find(ports, organization, id).await? else {
+            return Err(InstanceError::Absent);
+        };
+        if record.deleted {
+            return Ok(record);
+        }
+        record.deleted = true;
+        record.disabled = true;
+        let mut writes = vec![
+            table::replace(instance_key(id), version, &record),
+            delete(listing_key(organization, id)),
+            delete(principal_key(&record.token_hash)),
+        ];
+        writes.extend(slots(&record).map(delete));
+        match ports.store.transact(&writes).await {
+            Ok(()) => return Ok(record),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(InstanceError::Raced)
+}
+
+/// Where the instance's resources sit on the wheel.
+fn slots(record: &InstanceRecord) -> impl Iterator<Item = Key> {
+    polled(record)
+        .into_iter()
+        .map(|(resource, interval)| slot_key(Slot::of(record.id, &resource, interval), record.id, &resource))
+}
+
+/// An unconditional delete.
+pub(super) fn delete(key: Key) -> Write {
+    Write::Delete { key, condition: Condition::Unconditional }
+}
+
+/// Deletes any number of items, each on its own.
+pub(super) async fn delete_each(ports: &Ports, keys: Vec<Key>) -> Result<(), InstanceError> {
+    let writes: Vec<Write> = keys.into_iter().map(delete).collect();
+    for outcome in ports.store.write_each(&writes).await {
+        outcome?;
+    }
+    Ok(())
+}

@@ -1,0 +1,633 @@
+//! The HTTP API through its real router: what a client sends, what it reads, and what is stored by then.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use domain::wheel::Wheel;
+use elements::{Bases, Catalog};
+use flow::ports::{HttpError, Item};
+use flow::principal::{NewOrganization, create_organization};
+use flow::service::Service;
+use flow::testing::TestPorts;
+use instances::{ApiState, router};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+const SQUARE: &str = include_str!("../../shared/domain/tests/seeds/square.json");
+
+/// The body that the original's manual prints for cURL: other quotation marks have been lost, the trailing comma not.
+const SQUARE_CURL: &str = r#"{
+"element": {
+"key": "square"
+},
+"providerData":{
+"code": "<AUTHORIZATION_GRANT_CODE>"
+},
+"configuration": {
+"oauth.callback.url": "https;//mycoolapp.com",
+"oauth.api.key": "xxxxxxxxxxxxxxxxxx",
+"oauth.api.secret": "xxxxxxxxxxxxxxxxxxxxxxxx",
+"event.vendor.type": "polling",
+"event.notification.callback.url": "https://api.cloud-elements.com/elements/api-v2/events/woocommercerest/",
+"event.poller.refresh_interval": "15",
+"event.poller.configuration":{
+"timesheets": {
+"url":"/hubs/ecommerce/customers",
+"idField":"id",
+"datesConfiguration":{
+"updatedDateField":"updated_at",
+"updatedDateFormat": "yyyy-MM-dd'T'HH:mm:ssXXX",
+"createdDateField":"created_at",
+"createdDateFormat": "yyyy-MM-dd'T'HH:mm:ssXXX",
+}
+}
+}
+},
+"tags": [
+"Docs"
+],
+"name": "API Instance with Polling"
+}"#;
+
+/// A vendor that takes one code, hands out one token, and has no records.
+fn vendor(request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
+    let body = String::from_utf8_lossy(request.body()).into_owned();
+    let (status, answer) = match request.uri().path() {
+        "/oauth2/token" if body.contains("expired-code") => {
+            (401, json!({"error": "invalid_grant", "error_description": "Authorization code is expired"}))
+        }
+        "/oauth2/token" if body.contains("broken-vendor") => return Err(HttpError::Connect("refused".into())),
+        "/oauth2/token" => (
+            200,
+            json!({
+                "access_token": "vendor-access", "token_type": "bearer", "refresh_token": "vendor-refresh",
+                "expires_at": "2026-02-04T09:00:00Z", "merchant_id": "M1"
+            }),
+        ),
+        "/v2/merchants/me" => (200, json!({"merchant": {"id": "M1"}})),
+        _ => (200, json!({})),
+    };
+    let response = http::Response::builder().status(status).header("content-type", "application/json");
+    Ok(response.body(Bytes::from(answer.to_string())).expect("a response"))
+}
+
+struct World {
+    ports: TestPorts,
+    service: Service,
+    router: Router,
+    owner: NewOrganization,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl World {
+    async fn new() -> Self {
+        let ports = TestPorts::new("2026-01-05T09:00:00Z", vendor);
+        let service = Service {
+            ports: ports.ports(),
+            catalog: Arc::new(Catalog::embedded()),
+            bases: Arc::new(Bases::default()),
+            wheel: Wheel::default(),
+        };
+        let owner = create_organization(&service.ports, "owner").await.expect("an organization");
+        Self { ports, router: router(ApiState { service: service.clone() }), service, owner }
+    }
+
+    fn secrets(&self) -> String {
+        secrets_of(&self.owner)
+    }
+
+    /// A call with the owner's secrets.
+    async fn call(&self, method: &str, path: &str, body: impl Into<String>) -> Answer {
+        self.call_as(&self.secrets(), method, path, body).await
+    }
+
+    async fn call_as(&self, secrets: &str, method: &str, path: &str, body: impl Into<String>) -> Answer {
+        let method: Method = method.parse().expect("a method");
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/elements/api-v2{path}"))
+            .header("authorization", secrets)
+            .header("content-type", "application/json")
+            .body(Body::from(body.into()))
+            .expect("a request");
+        self.send(request).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response: Response<Body> = self.router.clone().oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a whole body");
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Everything stored but who may call.
+    fn stored(&self) -> Vec<Item> {
+        let of_organizations = |item: &Item| {
+            item.key.pk.starts_with("SECRET#") && item.body.windows(10).all(|part| part != b"\"instance\"")
+                || item.key.pk == "ORGS"
+                || item.key.sk.starts_with("USER#")
+        };
+        self.ports.store.items().into_iter().filter(|item| !of_organizations(item)).collect()
+    }
+
+    /// Makes an instance from the seed body and answers its id.
+    async fn instance(&self) -> u64 {
+        let answer = self.call("POST", "/instances", SQUARE).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body["id"].as_u64().expect("an id")
+    }
+}
+
+fn secrets_of(organization: &NewOrganization) -> String {
+    format!("User {}, Organization {}", organization.user_secret.expose(), organization.organization_secret.expose())
+}
+
+/// The seed body with a change.
+fn square(change: impl FnOnce(&mut Value)) -> String {
+    let mut body: Value = serde_json::from_str(SQUARE).expect("JSON");
+    change(&mut body);
+    body.to_string()
+}
+
+fn set(key: &'static str, value: impl Into<Value>) -> String {
+    square(|body| body["configuration"][key] = value.into())
+}
+
+// ---------------------------------------------------------------- Making one
+
+#[tokio::test]
+async fn a_seed_body_makes_an_instance_and_its_answer_has_the_original_keys() {
+    let world = World::new().await;
+    let answer = world.call("POST", "/instances", SQUARE).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let body = &answer.body;
+    for key in [
+        "id",
+        "name",
+        "createdDate",
+        "token",
+        "element",
+        "elementId",
+        "tags",
+        "provisionInteractions",
+        "valid",
+        "disabled",
+        "maxCacheSize",
+        "cacheTimeToLive",
+        "providerData",
+        "configuration",
+        "eventsEnabled",
+        "traceLoggingEnabled",
+        "cachingEnabled",
+        "externalAuthentication",
+        "user",
+    ] {
+        assert!(body.get(key).is_some(), "{key} is missing in {body}");
+    }
+    assert_eq!(body["createdDate"], "2026-01-05T09:00:00Z");
+    assert_eq!(body["element"]["key"], "square");
+    assert_eq!(body["element"]["hub"], "employee");
+    assert_eq!(body["elementId"], body["element"]["id"]);
+    assert_eq!(
+        (&body["valid"], &body["disabled"], &body["eventsEnabled"]),
+        (&json!(true), &json!(false), &json!(true))
+    );
+    assert_eq!(body["providerData"], json!({}));
+    assert_eq!(body["user"]["id"], world.owner.user.0);
+    let configuration = &body["configuration"];
+    assert_eq!(configuration["oauth.api.secret"], "********");
+    assert_eq!(configuration["event.notification.enabled"], "true");
+    assert_eq!(configuration["event.poller.refresh_interval"], "5");
+    let resources: Value =
+        serde_json::from_str(configuration["event.poller.configuration"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(resources["timesheets"]["idField"], "id");
+
+    // The same again by its id and by its token.
+    let id = body["id"].as_u64().expect("a number");
+    let again = world.call("GET", &format!("/instances/{id}"), "").await;
+    assert_eq!((again.status.as_u16(), &again.body["token"]), (200, &body["token"]));
+    let with_token = format!("{}, Element {}", world.secrets(), body["token"].as_str().expect("a token"));
+    let by_token = world.call_as(&with_token, "GET", "/instances", "").await;
+    assert_eq!((by_token.status.as_u16(), &by_token.body["id"]), (200, &body["id"]));
+}
+
+#[tokio::test]
+async fn the_code_is_exchanged_once_and_no_secret_is_stored_in_the_clear() {
+    let world = World::new().await;
+    world.instance().await;
+    let requests = world.ports.http.requests();
+    let exchanges: Vec<_> = requests.iter().filter(|(request, _)| request.uri().path() == "/oauth2/token").collect();
+    assert_eq!(exchanges.len(), 1);
+    let sent = String::from_utf8_lossy(exchanges[0].0.body()).into_owned();
+    assert!(sent.contains("AUTHORIZATION_GRANT_CODE") && sent.contains("authorization_code"), "{sent}");
+    for item in world.ports.store.items() {
+        let text = String::from_utf8_lossy(&item.body).into_owned();
+        for secret in ["vendor-access", "vendor-refresh", "Square Application Secret", "AUTHORIZATION_GRANT_CODE"] {
+            assert!(!text.contains(secret), "{secret} stands in {:?}", item.key);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_instance_sits_on_the_wheel_and_was_polled_once_in_silence() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let keys: Vec<String> = world.stored().into_iter().map(|item| format!("{} {}", item.key.pk, item.key.sk)).collect();
+    let has = |start: &str, end: &str| keys.iter().any(|key| key.starts_with(start) && key.ends_with(end));
+    assert!(has("SLOT#5#", &format!("{id}#timesheets")), "{keys:?}");
+    assert!(has("WHEEL INTERVAL#", "0005"), "{keys:?}");
+    assert!(has(&format!("INST#{id} RES#"), "timesheets"), "{keys:?}");
+    assert!(!keys.iter().any(|key| key.contains("DLV#")), "{keys:?}");
+    let coverage = world.call("GET", &format!("/instances/{id}/coverage"), "").await;
+    assert_eq!(coverage.body[0]["resource"], "timesheets");
+    assert_eq!(coverage.body[0]["baselined"], true, "{}", coverage.body);
+}
+
+#[tokio::test]
+async fn tokens_at_hand_make_an_instance_without_a_code() {
+    let world = World::new().await;
+    let body = square(|body| {
+        body["providerData"] = json!({});
+        body["externalAuthentication"] = json!("initial");
+        body["configuration"]["oauth.user.refresh_token"] = json!("my-refresh");
+    });
+    let answer = world.call("POST", "/instances", body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(!answer.body.to_string().contains("my-refresh"));
+    let (request, _) = &world.ports.http.requests()[0];
+    let sent = String::from_utf8_lossy(request.body()).into_owned();
+    assert!(sent.contains("my-refresh") && sent.contains("refresh_token"), "{sent}");
+}
+
+// ---------------------------------------------------------------- Refused
+
+/// The call is refused with this status and a message that has this part; nothing was stored, nobody was asked.
+async fn check_refused(body: impl Into<String>, status: u16, part: &str) {
+    let world = World::new().await;
+    let body = body.into();
+    let answer = world.call("POST", "/instances", body.clone()).await;
+    let shown = answer.body.to_string();
+    assert_eq!(answer.status.as_u16(), status, "{shown}");
+    assert!(shown.contains(part), "{part} is not in {shown}");
+    let id = answer.body["requestId"].as_str().expect("a request id");
+    assert!(id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    assert_eq!(answer.headers["elements-request-id"], id);
+    assert_eq!(world.stored(), [], "{part}");
+    assert!(world.ports.http.requests().is_empty(), "the vendor was asked for {body}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_body_is_said_before_anything_is_stored_or_sent() {
+    check_refused(SQUARE_CURL, 400, "line 24, column 1").await;
+    check_refused("{\"a\": 1, \"a\": 2}", 400, "line 1").await;
+    check_refused("", 400, "line 1").await;
+    check_refused("[]", 400, "a JSON object").await;
+    check_refused(square(|body| body["element"]["key"] = json!("sqare")), 400, "the nearest is square").await;
+    check_refused(square(|body| drop(body.as_object_mut().map(|body| body.remove("element")))), 400, "element").await;
+    check_refused(square(|body| body["providerData"] = json!({})), 400, "providerData.code").await;
+    check_refused(set("oauth.api.secret", Value::Null), 400, "oauth.api.secret").await;
+    check_refused(set("event.poller.refresh_interval", "<minutes>"), 400, "event.poller.refresh_interval").await;
+    check_refused(set("event.notification.callback.url", "https;//mycoolapp.com"), 400, "callback.url").await;
+    check_refused(set("event.notification.callback.url", "ftp://mycoolapp.com"), 400, "callback.url").await;
+    let resource = |key: &'static str, value: &'static str| {
+        square(|body| body["configuration"]["event.poller.configuration"]["timesheets"][key] = json!(value))
+    };
+    check_refused(resource("url", "/hubs/employee/timesheets?where=a='${gmtDat:yyyy}'"), 400, "gmtDat").await;
+    check_refused(resource("url", "/hubs/employee/nonsense"), 400, "timesheets.url").await;
+    let date = |key: &'static str, value: &'static str| {
+        square(|body| {
+            body["configuration"]["event.poller.configuration"]["timesheets"]["datesConfiguration"][key] = json!(value);
+        })
+    };
+    check_refused(date("updatedDateFormat", "yyyy-jj"), 400, "updatedDateFormat").await;
+    check_refused(date("updatedDateTimezone", "Amerika/Denver"), 400, "updatedDateTimezone").await;
+    check_refused(set("event.poller.configuration", "{\"timesheets\": "), 400, "event.poller.configuration").await;
+    check_refused(square(|body| body["name"] = json!("x".repeat(1 << 20))), 413, "1048576 bytes").await;
+}
+
+#[tokio::test]
+async fn everything_wrong_is_in_one_answer() {
+    let world = World::new().await;
+    let body = square(|body| {
+        body["providerData"] = json!({});
+        body["configuration"]["event.poller.refresh_interval"] = json!("soon");
+        body["configuration"]["oauth.api.key"] = json!("");
+        body["configuration"]["event.poller.configuration"]["nonsense"] = json!({});
+    });
+    let answer = world.call("POST", "/instances", body).await;
+    let fields: Vec<&str> =
+        answer.body["errors"].as_array().expect("errors").iter().filter_map(|e| e["field"].as_str()).collect();
+    for part in ["providerData.code", "refresh_interval", "oauth.api.key", "nonsense"] {
+        assert!(fields.iter().any(|field| field.contains(part)), "{part} is not in {fields:?}");
+    }
+    for error in answer.body["errors"].as_array().expect("errors") {
+        assert!(error["read"].is_string() && error["expected"].is_string(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_the_vendor_refuses_stores_nothing() {
+    let world = World::new().await;
+    let answer =
+        world.call("POST", "/instances", square(|body| body["providerData"]["code"] = json!("expired-code"))).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body["providerMessage"].as_str().is_some_and(|said| said.contains("expired")), "{}", answer.body);
+    assert_eq!(leftovers(&world), 0);
+
+    let answer =
+        world.call("POST", "/instances", square(|body| body["providerData"]["code"] = json!("broken-vendor"))).await;
+    assert_eq!(answer.status, 502, "{}", answer.body);
+    assert_eq!(leftovers(&world), 0);
+}
+
+fn leftovers(world: &World) -> usize {
+    world.stored().len()
+}
+
+#[tokio::test]
+async fn other_media_methods_and_paths_are_refused_in_the_same_shape() {
+    let world = World::new().await;
+    let request = |method: &str, path: &str, header: (&str, &str)| {
+        let request = Request::builder().method(method).uri(path).header("authorization", world.secrets());
+        request.header(header.0, header.1).body(Body::from("{}")).expect("a request")
+    };
+    let base = "/elements/api-v2/instances";
+    for (request, status) in [
+        (request("POST", base, ("content-type", "text/xml")), 415),
+        (request("GET", base, ("accept", "text/html")), 406),
+        (request("PUT", "/elements/api-v2/elements", ("accept", "*/*")), 405),
+        (request("GET", "/elements/api-v2/nowhere", ("accept", "*/*")), 404),
+        (request("GET", "/nowhere", ("accept", "application/json;q=0.9, text/html")), 404),
+    ] {
+        let path = request.uri().clone();
+        let answer = world.send(request).await;
+        assert_eq!(answer.status.as_u16(), status, "{path}");
+        assert_eq!(answer.headers["content-type"], "application/json");
+        assert!(answer.body["message"].is_string() && answer.body["requestId"].is_string(), "{}", answer.body);
+        if status == 405 {
+            assert_eq!(answer.headers["allow"], "GET,HEAD");
+        }
+    }
+    let preflight = world.send(request("OPTIONS", base, ("origin", "https://example.com"))).await;
+    assert_eq!(preflight.status, 204);
+    assert!(
+        preflight.headers["access-control-allow-headers"].to_str().is_ok_and(|names| names.contains("Authorization"))
+    );
+    let exposed = preflight.headers["access-control-expose-headers"].to_str().expect("text");
+    assert!(exposed.contains("Elements-Next-Page-Token"));
+}
+
+// ---------------------------------------------------------------- Who may
+
+#[tokio::test]
+async fn wrong_secrets_get_one_answer_whatever_they_ask() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let stored = world.stored();
+    let mut bodies = Vec::new();
+    for secrets in ["", "User x, Organization y", "Bearer x", &format!("User {}", world.owner.user_secret.expose())] {
+        for (method, path) in [
+            ("POST", "/instances".to_owned()),
+            ("GET", format!("/instances/{id}")),
+            ("GET", "/instances/1".to_owned()),
+            ("DELETE", format!("/instances/{id}")),
+            ("GET", "/elements/square/oauth/url".to_owned()),
+        ] {
+            let mut answer = world.call_as(secrets, method, &path, SQUARE).await;
+            assert_eq!(answer.status, 401, "{method} {path} as {secrets:?}");
+            answer.body["requestId"].take();
+            bodies.push(answer.body);
+        }
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert_eq!(world.stored(), stored);
+}
+
+#[tokio::test]
+async fn another_organization_cannot_tell_an_instance_from_none() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let stranger = create_organization(&world.service.ports, "stranger").await.expect("an organization");
+    let stored = world.stored();
+    let secrets = secrets_of(&stranger);
+    let absent = if id == 12_345 { 12_346 } else { 12_345 };
+    for (method, tail) in [
+        ("GET", ""),
+        ("PUT", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("PUT", "/enabled"),
+        ("DELETE", "/enabled"),
+        ("POST", "/poll"),
+        ("GET", "/coverage"),
+        ("GET", "/configuration"),
+        ("GET", "/event-poller-records"),
+    ] {
+        let mut answers = Vec::new();
+        for id in [id, absent] {
+            let mut answer = world.call_as(&secrets, method, &format!("/instances/{id}{tail}"), "{}").await;
+            assert_eq!(answer.status, 404, "{method} {tail}");
+            answer.body["requestId"].take();
+            answers.push(answer.body);
+        }
+        assert_eq!(answers[0], answers[1], "{method} {tail}");
+    }
+    assert_eq!(world.call_as(&secrets, "GET", "/instances", "").await.status, 404);
+    assert_eq!(world.stored(), stored);
+    let token = world.call("GET", &format!("/instances/{id}"), "").await.body["token"].as_str().map(str::to_owned);
+    let mixed = format!("{secrets}, Element {}", token.expect("a token"));
+    assert_eq!(world.call_as(&mixed, "GET", "/instances", "").await.status, 401);
+}
+
+// ---------------------------------------------------------------- Listing, changing, removing
+
+#[tokio::test]
+async fn a_listing_is_filtered_and_paged() {
+    let world = World::new().await;
+    for (name, tag) in [("one", "a"), ("two", "a"), ("three", "b")] {
+        let body = square(|body| {
+            body["name"] = json!(name);
+            body["tags"] = json!([tag]);
+        });
+        assert_eq!(world.call("POST", "/instances", body).await.status, 200);
+    }
+    let names = |answer: &Answer| -> Vec<String> {
+        let mut names: Vec<String> = answer
+            .body
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|i| i["name"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&world.call("GET", "/instances", "").await), ["one", "three", "two"]);
+    assert_eq!(names(&world.call("GET", "/instances?tags%5B%5D=a", "").await), ["one", "two"]);
+    assert_eq!(names(&world.call("GET", "/instances?searchText=THR", "").await), ["three"]);
+    assert_eq!(
+        names(&world.call("GET", "/elements/square/instances?hydrate=false", "").await),
+        ["one", "three", "two"]
+    );
+    assert_eq!(world.call("GET", "/instances?tags[]=c", "").await.status, 404);
+    assert_eq!(world.call("GET", "/instances?pageSize=0", "").await.status, 400);
+
+    let (mut seen, mut path) = (Vec::new(), "/instances?pageSize=2".to_owned());
+    let mut pages = 0;
+    loop {
+        let page = world.call("GET", &path, "").await;
+        assert_eq!(page.headers["elements-returned-count"], page.body.as_array().expect("a list").len().to_string());
+        seen.extend(names(&page));
+        pages += 1;
+        match page.headers.get("elements-next-page-token") {
+            Some(token) => path = format!("/instances?pageSize=2&nextPage={}", token.to_str().expect("text")),
+            None => break,
+        }
+    }
+    seen.sort();
+    assert_eq!((pages, seen), (2, vec!["one".to_owned(), "three".into(), "two".into()]));
+}
+
+#[tokio::test]
+async fn a_patch_changes_what_it_names_and_moves_the_slot() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let patch = json!({"name": "renamed", "configuration": {"event.poller.refresh_interval": "1", "oauth.api.secret": "********"}});
+    let answer = world.call("PATCH", &format!("/instances/{id}"), patch.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body["name"], "renamed");
+    assert_eq!(answer.body["configuration"]["event.notification.callback.url"], "http://mycoolapp.com");
+    let slots: Vec<String> =
+        world.stored().into_iter().filter(|item| item.key.pk.starts_with("SLOT#")).map(|item| item.key.pk).collect();
+    assert_eq!(slots, ["SLOT#1#0"]);
+    let exchanges = world.ports.http.requests().iter().filter(|(r, _)| r.uri().path() == "/oauth2/token").count();
+    assert_eq!(exchanges, 1, "a patch without providerData asked for tokens");
+
+    let bad = json!({"configuration": {"event.poller.refresh_interval": "never"}});
+    let before = world.stored();
+    assert_eq!(world.call("PATCH", &format!("/instances/{id}"), bad.to_string()).await.status, 400);
+    assert_eq!(world.stored(), before);
+}
+
+#[tokio::test]
+async fn a_put_with_a_code_logs_in_again_and_a_put_without_a_key_is_refused() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let answer = world.call("PUT", &format!("/instances/{id}"), SQUARE).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let exchanges = world.ports.http.requests().iter().filter(|(r, _)| r.uri().path() == "/oauth2/token").count();
+    assert_eq!(exchanges, 2);
+    let answer = world.call("PUT", &format!("/instances/{id}"), json!({"configuration": {}}).to_string()).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.to_string().contains("oauth.api.key"), "{}", answer.body);
+    // What an answer says can be sent back as it is.
+    let shown = world.call("GET", &format!("/instances/{id}"), "").await;
+    let echoed = world.call("PUT", &format!("/instances/{id}"), shown.body.to_string()).await;
+    assert_eq!(echoed.status, 200, "{}", echoed.body);
+    assert_eq!(echoed.body["configuration"], shown.body["configuration"]);
+}
+
+#[tokio::test]
+async fn a_resource_that_goes_loses_its_state_and_one_that_stays_keeps_it() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let state = |world: &World, resource: &str| {
+        let key = format!("RES#{resource}");
+        world.stored().into_iter().find(|item| item.key.sk == key).map(|item| (item.version, item.body))
+    };
+    let before = state(&world, "timesheets").expect("a state");
+    let resources = json!({"timesheets": serde_json::from_str::<Value>(SQUARE).expect("JSON")["configuration"]["event.poller.configuration"]["timesheets"], "employees": {}});
+    let patch = json!({"configuration": {"event.poller.configuration": resources}});
+    let answer = world.call("PATCH", &format!("/instances/{id}"), patch.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(state(&world, "timesheets"), Some(before));
+    assert!(state(&world, "employees").is_some());
+    let patch = json!({"configuration": {"event.poller.configuration": {"employees": {}}}});
+    let answer = world.call("PATCH", &format!("/instances/{id}"), patch.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(state(&world, "timesheets"), None);
+    let slots = world.stored().into_iter().filter(|item| item.key.pk.starts_with("SLOT#")).count();
+    assert_eq!(slots, 1);
+}
+
+#[tokio::test]
+async fn a_removed_instance_leaves_nothing_and_its_token_is_worthless() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let token =
+        world.call("GET", &format!("/instances/{id}"), "").await.body["token"].as_str().expect("a token").to_owned();
+    assert_eq!(world.call("DELETE", &format!("/instances/{id}"), "").await.status, 200);
+    let left: Vec<_> = world.stored().into_iter().filter(|item| item.key.pk != "WHEEL").collect();
+    assert_eq!(left, []);
+    assert_eq!(world.call("GET", &format!("/instances/{id}"), "").await.status, 404);
+    assert_eq!(world.call("DELETE", &format!("/instances/{id}"), "").await.status, 404);
+    let with_token = format!("{}, Element {token}", world.secrets());
+    assert_eq!(world.call_as(&with_token, "GET", "/instances", "").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_disabled_instance_is_not_polled() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let answer = world.call("DELETE", &format!("/instances/{id}/enabled"), "").await;
+    assert_eq!((answer.status.as_u16(), &answer.body["disabled"]), (200, &json!(true)));
+    assert_eq!(world.call("POST", &format!("/instances/{id}/poll"), "").await.status, 403);
+    let answer = world.call("PUT", &format!("/instances/{id}/enabled"), "").await;
+    assert_eq!((answer.status.as_u16(), &answer.body["disabled"]), (200, &json!(false)));
+    let answer = world.call("POST", &format!("/instances/{id}/poll?resource=timesheets"), "").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    for figure in ["pages", "records", "created", "updated", "deleted", "suppressed"] {
+        assert!(answer.body[figure].is_u64(), "{figure} in {}", answer.body);
+    }
+    assert_eq!(world.call("POST", &format!("/instances/{id}/poll?resource=nonsense"), "").await.status, 400);
+}
+
+// ---------------------------------------------------------------- Elements
+
+#[tokio::test]
+async fn elements_say_what_they_need_and_where_to_log_in() {
+    let world = World::new().await;
+    let anonymous =
+        |path: &str| Request::get(format!("/elements/api-v2{path}")).body(Body::empty()).expect("a request");
+    let all = world.send(anonymous("/elements")).await;
+    assert_eq!(all.status, 200);
+    let keys: Vec<&str> =
+        all.body.as_array().expect("a list").iter().filter_map(|element| element["key"].as_str()).collect();
+    assert!(keys.contains(&"square"), "{keys:?}");
+    assert_eq!(world.send(anonymous("/elements/square")).await.body["id"], 8374);
+    assert_eq!(world.send(anonymous("/elements/8374")).await.body["key"], "square");
+    let absent = world.send(anonymous("/elements/sqare")).await;
+    assert_eq!(absent.status, 404);
+    assert!(absent.body["message"].as_str().is_some_and(|text| text.contains("\"square\"")), "{}", absent.body);
+    let configuration = world.send(anonymous("/elements/square/configuration")).await;
+    assert!(configuration.body.as_array().expect("a list").iter().any(|p| p["key"] == "oauth.api.key"));
+    let metadata = world.send(anonymous("/elements/square/metadata")).await;
+    assert!(metadata.body["events"]["polling"]["timesheets"]["eventTypes"].is_array(), "{}", metadata.body);
+
+    let path =
+        "/elements/square/oauth/url?apiKey=app&apiSecret=s&callbackUrl=https%3A%2F%2Fa.example%2Fback&state=mine";
+    let login = world.call("GET", path, "").await;
+    let url: url::Url = login.body["oauthUrl"].as_str().expect("a URL").parse().expect("a URL");
+    let query: std::collections::BTreeMap<_, _> = url.query_pairs().into_owned().collect();
+    assert_eq!((query["client_id"].as_str(), query["state"].as_str()), ("app", "mine"));
+    assert_eq!(login.body["element"], "square");
+    let same = world
+        .call(
+            "POST",
+            "/elements/square/oauth/url",
+            json!({"apiKey": "app", "callbackUrl": "https://a.example/back", "state": "mine"}).to_string(),
+        )
+        .await;
+    assert_eq!(same.body["oauthUrl"], login.body["oauthUrl"]);
+    assert_eq!(world.call("GET", "/elements/square/oauth/url", "").await.status, 400);
+}
