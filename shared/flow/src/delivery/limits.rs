@@ -2,29 +2,39 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Unused entries are dropped when there are more than so many.
 const MOST_IDLE: usize = 1000;
 
-/// How many attempts at once one callback may have in this process. Other processes count for themselves; how many
+/// One deadline over connect, headers and body: the lower end of what Standard Webhooks advises.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long an attempt may take, and how many at once one callback may have in this process. Other processes count for themselves; how many
 /// there are is the event source's `MaximumConcurrency`.
 pub struct CallbackLimits {
     each: usize,
+    deadline: Duration,
     by_callback: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Default for CallbackLimits {
     fn default() -> Self {
-        Self::new(4)
+        Self::new(4, DEADLINE)
     }
 }
 
 impl CallbackLimits {
-    /// At most `each` at once for one callback.
-    pub fn new(each: usize) -> Self {
-        Self { each, by_callback: Mutex::default() }
+    /// At most `each` at once for one callback, each for at most `deadline`.
+    pub fn new(each: usize, deadline: Duration) -> Self {
+        Self { each, deadline, by_callback: Mutex::default() }
+    }
+
+    /// How long an attempt may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// A place for one attempt, until it is dropped. None: all are taken; waiting for one would let a hanging
@@ -45,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_full_callback_does_not_fill_another() {
-        let limits = CallbackLimits::new(2);
+        let limits = CallbackLimits::new(2, DEADLINE);
         let held: Vec<_> = (0..2).map(|_| limits.enter("dead").expect("a place")).collect();
         assert!(limits.enter("dead").is_none());
         assert!(limits.enter("healthy").is_some());
