@@ -260,7 +260,7 @@ pub struct Check {
     /// Connection values read from the answer; with `*` all of them. A value given by the user is not overwritten.
     #[serde(default)]
     pub sets: BTreeMap<String, Pointer>,
-    /// A refusal or an absent value is no failure.
+    /// A refusal of this one call or an absent value is no failure; a refused login is.
     #[serde(default)]
     pub optional: bool,
 }

@@ -185,8 +185,9 @@ pub fn check_request(check: &Check, caller: &Caller<'_>) -> Result<Option<Reques
 pub fn checked(check: &Check, caller: &Caller<'_>, response: &Response<Bytes>) -> Result<Connection, Fault> {
     let mut connection = caller.connection.clone();
     if let Some(fault) = fault::classify(caller.element, &[], response) {
-        let passing = matches!(fault, Fault::Retry { .. } | Fault::RateLimited { .. });
-        return if check.optional && !passing { Ok(connection) } else { Err(fault) };
+        // A login that is refused is refused for everything; only what is not allowed or not there can be done without.
+        let dispensable = check.optional && matches!(fault, Fault::ConfigError { .. });
+        return if dispensable { Ok(connection) } else { Err(fault) };
     }
     let text = text_of(response.body())?;
     let tree: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
