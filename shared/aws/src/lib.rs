@@ -6,6 +6,7 @@ pub mod guard;
 pub mod http;
 pub mod queue;
 pub mod settings;
+pub mod start;
 pub mod store;
 pub mod telemetry;
 pub mod vault;
