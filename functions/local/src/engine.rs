@@ -157,7 +157,7 @@ async fn serve(listener: std::net::TcpListener, database: Database, stopped: one
 }
 
 /// A client for an engine at `endpoint`, which looks at no credentials.
-fn client(endpoint: &str) -> Client {
+pub(crate) fn client(endpoint: &str) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("local"))

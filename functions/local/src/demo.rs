@@ -1,0 +1,271 @@
+//! `pollux demo`: the whole story in the terminal. Everything is real but the vendor: an instance made with the body
+//! that the original's manual prints, a schedule that runs fast, signed events that arrive at a receiver.
+
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use domain::secret::Secret;
+use serde_json::{Map, Value, json};
+
+use crate::cli::{DemoArguments, say};
+use crate::inbox::{Behaviour, Inbox, Receipt};
+use crate::sandbox::Sandbox;
+use crate::system::{Options, System};
+
+/// Name of the data set at the vendor and of the receiver.
+const NAME: &str = "demo";
+
+/// An event that has not come by now does not come.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// So many records are at the vendor before anything is polled.
+const RECORDS_BEFORE: usize = 9;
+
+/// So many schedule minutes nothing may arrive at the end.
+const QUIET_MINUTES: u32 = 4;
+
+/// One element's story.
+struct Story {
+    element: &'static str,
+    /// The manual's instance body.
+    body: &'static str,
+    /// The polled resource that the story is about; others in the body are polled and stay silent.
+    resource: &'static str,
+    /// Where the vendor keeps its records.
+    collection: &'static str,
+    /// Field of a record that names it in events.
+    id: &'static str,
+    /// Fields of a new record.
+    created: &'static str,
+    /// What changes in it.
+    changed: &'static str,
+    /// How a deletion comes to light.
+    deletion: Deletion,
+}
+
+/// How a deletion at the vendor comes to light.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deletion {
+    /// Only by its absence from a complete listing, which the story asks for.
+    Sweep,
+}
+
+const STORIES: &[Story] = &[Story {
+    element: "square",
+    body: include_str!("../../../shared/domain/tests/seeds/square.json"),
+    resource: "timesheets",
+    collection: "timecards",
+    id: "id",
+    created: r#"{"team_member_id": "TM1", "start_at": "2026-08-03T09:00:00-04:00"}"#,
+    changed: r#"{"end_at": "2026-08-03T17:00:00-04:00", "status": "CLOSED"}"#,
+    deletion: Deletion::Sweep,
+}];
+
+/// Tells the story of an element. Fails unless every expected event arrived once, well signed, and nothing else did.
+pub async fn run(arguments: DemoArguments) -> Result<()> {
+    let Some(story) = STORIES.iter().find(|story| story.element == arguments.element) else {
+        let known: Vec<&str> = STORIES.iter().map(|story| story.element).collect();
+        bail!("there is no story of {:?}; there are {}", arguments.element, known.join(", "));
+    };
+    let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let options = Options {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        data: folder.path().to_owned(),
+        vendors: Vec::new(),
+        minute: arguments.minute,
+        allow_private: true,
+        sandbox: true,
+    };
+    let system = System::start(&options).await?;
+    let told = Teller::new(&system, story, arguments.minute)?.tell().await;
+    system.stop().await;
+    told
+}
+
+/// What the story knows while it is told.
+struct Teller<'a> {
+    began: Instant,
+    system: &'a System,
+    story: &'a Story,
+    minute: Duration,
+    vendor: Sandbox,
+    inbox: &'a Inbox,
+    client: reqwest::Client,
+    /// Callbacks seen so far.
+    seen: u64,
+    /// Ids of the events seen so far.
+    events: Vec<String>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(system: &'a System, story: &'a Story, minute: Duration) -> Result<Self> {
+        Ok(Self {
+            began: Instant::now(),
+            system,
+            story,
+            minute,
+            vendor: system.sandbox.as_ref().context("the demo has a sandbox")?.of(NAME),
+            inbox: &system.inbox,
+            client: reqwest::Client::new(),
+            seen: 0,
+            events: Vec::new(),
+        })
+    }
+
+    fn line(&self, what: impl Display) {
+        say(format_args!("{:7.2} s  {what}", self.began.elapsed().as_secs_f64()));
+    }
+
+    async fn tell(mut self) -> Result<()> {
+        let Story { element, collection, resource, .. } = *self.story;
+        say(format_args!("Pollux demo: {element}. A minute of the schedule lasts {} ms.\n", self.minute.as_millis()));
+        self.line(format_args!("API, schedule, poller, sandbox vendor and receiver are up at {}", self.system.url));
+        for _ in 0..RECORDS_BEFORE {
+            self.vendor.create(element, collection, serde_json::from_str(self.story.created)?)?;
+        }
+        let there = self.vendor.list(element, collection)?.len();
+        self.line(format_args!("vendor    {there} {collection} are there already"));
+        let instance = self.create_instance().await?;
+
+        let record = self.vendor.create(element, collection, serde_json::from_str(self.story.created)?)?;
+        let id = match &record[self.story.id] {
+            Value::String(id) => id.clone(),
+            other => other.to_string(),
+        };
+        self.line(format_args!("vendor    {id} is created"));
+        self.expect("CREATED", &id).await?;
+
+        self.vendor.update(element, collection, &id, serde_json::from_str(self.story.changed)?)?;
+        self.line(format_args!("vendor    {id} is changed"));
+        self.expect("UPDATED", &id).await?;
+
+        self.vendor.delete(element, collection, &id)?;
+        self.line(format_args!("vendor    {id} is deleted"));
+        if self.story.deletion == Deletion::Sweep {
+            let path = format!("instances/{instance}/poll?sweep=true&resource={resource}");
+            let report = self.call(&path, &Value::Null).await?;
+            self.line(format_args!(
+                "pollux    a complete listing of {} {resource} lacks it, and a read by id confirms that",
+                report["records"]
+            ));
+        }
+        self.expect("DELETED", &id).await?;
+        self.expect_silence().await?;
+        self.sum_up()
+    }
+
+    /// Makes the instance with the manual's body, its blanks filled in.
+    async fn create_instance(&self) -> Result<String> {
+        let mut key = [0; 16];
+        self.system.service.ports.ambient.fill_random(&mut key);
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.inbox.behave(NAME, Behaviour { signature_key: Some(Secret::new(key.clone())), ..Behaviour::default() });
+        let mut body: Value = serde_json::from_str(self.story.body).context("the manual's body")?;
+        let callback = format!("{}/inbox/{NAME}", self.system.url);
+        if let Some(provider) = body["providerData"].as_object_mut() {
+            fill_blanks(provider, &format!("sandbox-code-{NAME}"));
+        }
+        let configuration = body["configuration"].as_object_mut().context("the manual's body has a configuration")?;
+        fill_blanks(configuration, NAME);
+        configuration.insert("event.notification.callback.url".into(), json!(callback));
+        configuration.insert("event.notification.signature.key".into(), json!(key));
+        configuration.insert("event.poller.refresh_interval".into(), json!("1"));
+        body["name"] = json!("Demo");
+        body["tags"] = json!(["demo"]);
+        let made = self.call("instances", &body).await?;
+        let id = made["id"].to_string();
+        self.line(format_args!(
+            "API       instance {id} is made, with the body that the manual prints; its first poll"
+        ));
+        self.line("          remembers what is there and tells nothing");
+        for warning in made["warnings"].as_array().into_iter().flatten() {
+            self.line(format_args!(
+                "          warning: {}",
+                warning["message"].as_str().unwrap_or(&warning.to_string())
+            ));
+        }
+        Ok(id)
+    }
+
+    /// Calls the API as a customer would.
+    async fn call(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.client.post(format!("{}/elements/api-v2/{path}", self.system.url));
+        let request = request.header("Authorization", self.system.credentials.authorization());
+        let request = request.header("Content-Type", "application/json").body(body.to_string());
+        let response = request.send().await.with_context(|| format!("POST {path}"))?;
+        let status = response.status();
+        let text = response.text().await.with_context(|| format!("POST {path}"))?;
+        ensure!(status.is_success(), "POST {path} was answered {status}: {text}");
+        serde_json::from_str(&text).with_context(|| format!("POST {path} was not answered with JSON"))
+    }
+
+    /// Waits for one event, and for nothing but that.
+    async fn expect(&mut self, event_type: &str, id: &str) -> Result<()> {
+        let since = Instant::now();
+        let receipts = self.inbox.wait_for(NAME, self.seen + 1, PATIENCE).await;
+        let receipts = receipts.with_context(|| format!("{event_type} {id} did not arrive"))?;
+        let fresh: Vec<_> = receipts.iter().filter(|receipt| receipt.number > self.seen).collect();
+        ensure!(fresh.len() == 1, "{} callbacks arrived where one was expected", fresh.len());
+        self.seen += 1;
+        let receipt = fresh[0];
+        let notification = receipt.json();
+        let events = notification["message"]["events"].as_array().cloned().unwrap_or_default();
+        let [event] = &events[..] else { bail!("a notification of {} events arrived: {}", events.len(), receipt.raw) };
+        let (told, object) = (event["eventType"].as_str().unwrap_or("?"), event["objectId"].as_str().unwrap_or("?"));
+        ensure!((told, object) == (event_type, id), "{told} {object} arrived where {event_type} {id} was expected");
+        let event_id = event["id"].as_str().context("the event has no id")?;
+        ensure!(!self.events.iter().any(|seen| seen == event_id), "event {event_id} arrived twice");
+        self.events.push(event_id.to_owned());
+        well_signed(receipt)?;
+        self.line(format_args!(
+            "callback  {told} {object}, {} ms later; Elements-Webhook-Signature and webhook-signature are right",
+            since.elapsed().as_millis()
+        ));
+        Ok(())
+    }
+
+    /// Lets the schedule run on and sees that nothing else is told.
+    async fn expect_silence(&self) -> Result<()> {
+        let quiet = (self.minute * QUIET_MINUTES).clamp(Duration::from_secs(1), PATIENCE);
+        if let Ok(receipts) = self.inbox.wait_for(NAME, self.seen + 1, quiet).await {
+            let surplus = receipts.last().map(|receipt| receipt.raw.clone()).unwrap_or_default();
+            bail!("something arrived that was not expected: {surplus}");
+        }
+        self.line(format_args!("          {:.1} s more of polling, and nothing else is told", quiet.as_secs_f64()));
+        Ok(())
+    }
+
+    fn sum_up(&self) -> Result<()> {
+        let counters = self.inbox.counters(NAME);
+        let expected = self.events.len() as u64;
+        ensure!(
+            (counters.received, counters.events, counters.duplicates) == (expected, expected, 0),
+            "{} callbacks with {} events arrived, {} of them duplicates; {expected} were expected",
+            counters.received,
+            counters.events,
+            counters.duplicates
+        );
+        let requests = self.vendor.request_count(self.story.element)?;
+        say(format_args!(
+            "\n{expected} of {expected} events arrived, each exactly once. The vendor answered {requests} requests."
+        ));
+        Ok(())
+    }
+}
+
+fn well_signed(receipt: &Receipt) -> Result<()> {
+    ensure!(receipt.verified.elements == Some(true), "Elements-Webhook-Signature is missing or wrong");
+    ensure!(receipt.verified.standard == Some(true), "webhook-signature is missing or wrong");
+    Ok(())
+}
+
+/// The manual writes `<…>` where the user has something to fill in.
+fn fill_blanks(fields: &mut Map<String, Value>, with: &str) {
+    for value in fields.values_mut() {
+        if value.as_str().is_some_and(|text| text.starts_with('<')) {
+            *value = json!(with);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `pollux serve`: starts the system, says how to use it, and ends it in good order.
+
+use anyhow::Result;
+
+use crate::cli::{ServeArguments, say};
+use crate::data::Credentials;
+use crate::sandbox::Vendor;
+use crate::system::{Options, System};
+
+/// Serves until Ctrl-C or SIGTERM; a second one does not wait for what is in hand.
+pub async fn run(arguments: ServeArguments) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    let options = Options {
+        address: arguments.addr,
+        data: arguments.data,
+        vendors: arguments.vendors,
+        minute: arguments.minute,
+        allow_private: !arguments.deny_private,
+        sandbox: !arguments.no_sandbox,
+    };
+    let system = System::start(&options).await?;
+    say(greeting(&system, &options));
+    signals.next().await;
+    say("Finishing what is in hand. Once more ends at once.");
+    tokio::select! {
+        () = system.stop() => say("Stopped."),
+        () = signals.next() => say("Ended. What was in hand is found again by the next start."),
+    }
+    Ok(())
+}
+
+/// What asks a process to end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            // Neither can fail once it listens.
+            _ = tokio::signal::ctrl_c() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+/// What is printed at the start: where, who, and three lines to paste.
+fn greeting(system: &System, options: &Options) -> String {
+    let url = &system.url;
+    let file = Credentials::file(&options.data);
+    let mut text = format!(
+        "Pollux answers on {url} and keeps its data in {data}. Ctrl-C ends it.\n\n\
+         User secret          {user}\n\
+         Organization secret  {organization}\n\
+         (both also in {file})\n\n",
+        data = options.data.display(),
+        user = system.credentials.user_secret.expose(),
+        organization = system.credentials.organization_secret.expose(),
+        file = file.display(),
+    );
+    text += match options.allow_private {
+        true => {
+            "Callbacks and vendors may be on private addresses, this machine included; --deny-private forbids it.\n"
+        }
+        false => {
+            "Callbacks and vendors on private addresses are refused, the sandbox and the inbox on this machine included.\n"
+        }
+    };
+    if !options.sandbox {
+        return text + "There is no sandbox: elements are called where they really are.\n";
+    }
+    let vendors = Vendor::ALL.map(Vendor::key).join(", ");
+    text += &format!("Elements call the sandbox at {url}/sandbox, which plays {vendors}.\n");
+    if !options.allow_private {
+        return text;
+    }
+    let [create, change, read] = lines_to_paste(system);
+    let wait = match options.minute.as_secs() {
+        60 => "within a minute".to_owned(),
+        _ => format!("within {} ms", options.minute.as_millis()),
+    };
+    text + &format!(
+        "\nTo see it work, paste these lines.\n\n\
+         # 1. An account at Square, its timesheets polled every minute, events sent to the inbox:\n{create}\n\n\
+         # 2. A timecard changes at Square:\n{change}\n\n\
+         # 3. The signed event is in the inbox {wait}:\n{read}\n"
+    )
+}
+
+/// The example's own data set in the sandbox, so that it changes nobody else's.
+const ACCOUNT: &str = "hello";
+
+fn lines_to_paste(system: &System) -> [String; 3] {
+    let url = &system.url;
+    let authorization = system.credentials.authorization();
+    let body = serde_json::json!({
+        "element": {"key": "square"},
+        "providerData": {"code": format!("sandbox-code-{ACCOUNT}")},
+        "configuration": {
+            "oauth.callback.url": format!("{url}/callback"),
+            "oauth.api.key": "sandbox-key",
+            "oauth.api.secret": "sandbox-secret",
+            "event.notification.enabled": true,
+            "event.notification.callback.url": format!("{url}/inbox/{ACCOUNT}"),
+            "event.poller.refresh_interval": "1",
+            "event.poller.configuration": {"timesheets": {
+                "url": "/hubs/employee/timesheets?where=begin_updated_at='${gmtDate:yyyy-MM-dd'T'HH:mm:ssXXX}'",
+                "idField": "id",
+                "datesConfiguration": {
+                    "updatedDateField": "updated_at",
+                    "updatedDateFormat": "yyyy-MM-dd'T'HH:mm:ssXXX",
+                    "updatedDateTimezone": "GMT",
+                    "createdDateField": "created_at",
+                    "createdDateFormat": "yyyy-MM-dd'T'HH:mm:ssXXX",
+                    "createdDateTimezone": "GMT",
+                },
+            }},
+        },
+        "tags": ["hello"],
+        "name": "Hello Square",
+    });
+    // In a shell's single quotes a single quote is written as '\''.
+    let body = body.to_string().replace('\'', r"'\''");
+    [
+        format!(
+            "curl -sS -X POST {url}/elements/api-v2/instances -H 'Authorization: {authorization}' \
+             -H 'Content-Type: application/json' -d '{body}'"
+        ),
+        format!(
+            "curl -sS -X POST '{url}/sandbox/control/square/timecards?account={ACCOUNT}' \
+             -H 'Content-Type: application/json' -d '{{}}'"
+        ),
+        format!("curl -sS {url}/inbox/{ACCOUNT}"),
+    ]
+}

@@ -1,0 +1,156 @@
+//! What stands between the functions in the cloud: the schedule that calls the dispatcher and the mappings that feed
+//! the queues to the poller. Here they build the documents that Lambda would deliver and call the same handlers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::SqsEvent;
+use chrono::{DateTime, SecondsFormat, Utc};
+use flow::delivery;
+use flow::ports::{LONGEST_QUEUE_DELAY, QueueName};
+use flow::service::Service;
+use poller::Poller;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::queue::{LocalQueue, Received};
+
+/// Messages of one call of the poller, as in the template.
+const BATCH: usize = 10;
+
+/// Calls of the poller at once for each queue. More would only wait for the one engine.
+const BATCHES_AT_ONCE: usize = 8;
+
+/// How long one call of the poller may take, as in the template.
+const INVOCATION: Duration = Duration::from_secs(60);
+
+/// The clock is looked at this often at least: sleeping is measured by a clock that stands still while the machine
+/// is suspended.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// Calls the dispatcher at once and then at the start of every wheel minute, until told to stop. A call that fails
+/// or was slept through is made good by the next, which catches up.
+pub(crate) async fn schedule(service: Service, mut stop: watch::Receiver<bool>) {
+    loop {
+        let minute = service.wheel.minute_of(service.ports.now());
+        let event = scheduled_event(service.wheel.start_of(minute));
+        match serde_json::from_value(event) {
+            Ok(event) => {
+                if let Err(error) = dispatcher::handle(&service, event).await {
+                    tracing::error!(error = &error as &dyn std::error::Error, "minute not dispatched");
+                }
+            }
+            Err(error) => tracing::error!(%error, "scheduled event cannot be read"),
+        }
+        let next = service.wheel.start_of(minute + 1);
+        while let Ok(left) = (next - service.ports.now()).to_std()
+            && !left.is_zero()
+        {
+            // Rounded up: waking a little early would mean a second round for the rest.
+            let nap = (left + Duration::from_millis(1)).min(LONGEST_NAP);
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+        if *stop.borrow() {
+            return;
+        }
+    }
+}
+
+/// Puts back on the queue what a stop or a crash took from it. Only deliveries: a lost poll has its next slot, while
+/// a delivery would wait for the minute that it is filed under. To be done before anything else works: what is being
+/// delivered already would be delivered twice.
+pub(crate) async fn repair(service: &Service) {
+    let minute = Service::RETRY_WHEEL.minute_of(service.ports.now());
+    let last = Service::RETRY_WHEEL.minute_of(service.ports.now() + LONGEST_QUEUE_DELAY);
+    match delivery::due(&service.ports, &Service::RETRY_WHEEL, minute..=last).await {
+        Ok(0) => {}
+        Ok(deliveries) => tracing::info!(deliveries, "deliveries found again that the last run left in the queue"),
+        Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "lost deliveries not looked for"),
+    }
+}
+
+/// Feeds a queue to the poller until told to stop, and then waits for the calls under way.
+pub(crate) async fn consume(
+    poller: Arc<Poller>,
+    queue: Arc<LocalQueue>,
+    name: QueueName,
+    mut stop: watch::Receiver<bool>,
+) {
+    let free = Arc::new(Semaphore::new(BATCHES_AT_ONCE));
+    let mut calls = JoinSet::new();
+    loop {
+        while calls.try_join_next().is_some() {}
+        // Asked before a message is taken: what is taken is worked on.
+        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { break };
+        let batch = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            batch = queue.receive(name, BATCH) => batch,
+        };
+        let (poller, queue) = (Arc::clone(&poller), Arc::clone(&queue));
+        calls.spawn(async move {
+            call_poller(&poller, &queue, name, batch).await;
+            drop(permit);
+        });
+    }
+    calls.join_all().await;
+}
+
+async fn call_poller(poller: &Poller, queue: &LocalQueue, name: QueueName, batch: Vec<Received>) {
+    let until = Utc::now() + INVOCATION;
+    let event: SqsEvent = match serde_json::from_value(queue_event(name, &batch)) {
+        Ok(event) => event,
+        Err(error) => return tracing::error!(%error, "batch cannot be read"),
+    };
+    let failed: HashSet<String> = match poller.handle(event, until).await {
+        Ok(response) => response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect(),
+        Err(error) => return tracing::error!(error = &error as &dyn std::error::Error, "batch failed"),
+    };
+    for message in batch.iter().filter(|message| !failed.contains(&message.id.to_string())) {
+        queue.delete(message.receipt);
+    }
+}
+
+/// What EventBridge sends for a rule with a schedule.
+pub fn scheduled_event(at: DateTime<Utc>) -> Value {
+    json!({
+        "version": "0",
+        "id": format!("minute-{}", at.timestamp_millis()),
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "000000000000",
+        "time": at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        "region": "local",
+        "resources": ["arn:aws:events:local:000000000000:rule/every-minute"],
+        "detail": {},
+    })
+}
+
+/// What Lambda sends for a batch of a queue.
+fn queue_event(name: QueueName, batch: &[Received]) -> Value {
+    let source = match name {
+        QueueName::Polls => "polls",
+        QueueName::Deliveries => "deliveries",
+    };
+    let record = |message: &Received| {
+        json!({
+            "messageId": message.id.to_string(),
+            "receiptHandle": message.id.to_string(),
+            "body": message.body,
+            "attributes": {
+                "ApproximateReceiveCount": message.receive_count.to_string(),
+                "MessageGroupId": message.group,
+            },
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": format!("arn:aws:sqs:local:000000000000:{source}"),
+            "awsRegion": "local",
+        })
+    };
+    json!({ "Records": batch.iter().map(record).collect::<Vec<_>>() })
+}
