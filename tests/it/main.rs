@@ -5,7 +5,6 @@ mod api;
 mod cloud;
 mod contract;
 mod elements;
-mod delivery;
 mod guard;
 mod template;
 mod tidy;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use aws::settings::VARIABLES;
 use serde_json::{Map, Value, json};
 use serde_yaml_ng::Value as Yaml;
 
@@ -101,6 +102,23 @@ fn the_three_functions_are_built_from_their_own_binaries() {
     assert_eq!(globals["Runtime"], "provided.al2023");
     assert_eq!(globals["Architectures"], json!([{"Ref": "Architecture"}]));
     assert_eq!(template["Parameters"]["Architecture"]["Default"], "arm64");
+}
+
+#[test]
+fn the_environment_is_what_the_settings_declare() {
+    /// What only makes sense on one machine, in a test or for whoever brings files of their own.
+    const LEFT_OUT: &[&str] = &["POLLUX_KEY_FILE", "POLLUX_VENDOR_*", "POLLUX_ALLOW_PRIVATE", "POLLUX_ELEMENTS_DIR"];
+    let template = template();
+    let set = template["Globals"]["Function"]["Environment"]["Variables"].as_object().expect("variables");
+    let set: BTreeSet<&str> = set.keys().map(String::as_str).collect();
+    let declared = VARIABLES.iter().map(|variable| variable.name).filter(|name| !LEFT_OUT.contains(name)).collect();
+    assert_eq!(set, declared);
+    for variable in VARIABLES.iter().filter(|variable| variable.required) {
+        assert!(set.contains(variable.name), "{} is required", variable.name);
+    }
+    for (id, function) in functions(&template) {
+        assert!(function["Environment"].is_null(), "{id} differs from the others");
+    }
 }
 
 #[test]

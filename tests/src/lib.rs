@@ -1,1 +1,4 @@
-//! What the stories under `it/` share: the tools they start beside the system. It has no story of its own.
+//! What the stories under `it/` share: the programs that they start beside the system. It has no story of its own.
+
+pub mod moto;
+pub mod program;
