@@ -1,6 +1,7 @@
 //! The HTTP API through its real router: what a client sends, what it reads, and what is stored by then.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -52,8 +53,10 @@ const SQUARE_CURL: &str = r#"{
 "name": "API Instance with Polling"
 }"#;
 
-/// A vendor that takes one code, hands out one token, and has no records.
-fn vendor(request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
+type TimeCards = Arc<Mutex<Vec<Value>>>;
+
+/// A vendor that hands out one token, and has time cards and nothing else.
+fn vendor(cards: &TimeCards, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
     let body = String::from_utf8_lossy(request.body()).into_owned();
     let (status, answer) = match request.uri().path() {
         "/oauth2/token" if body.contains("expired-code") => {
@@ -68,6 +71,7 @@ fn vendor(request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpEr
             }),
         ),
         "/v2/merchants/me" => (200, json!({"merchant": {"id": "M1"}})),
+        "/v2/labor/timecards/search" => (200, json!({"timecards": *cards.lock().expect("nobody panicked")})),
         _ => (200, json!({})),
     };
     let response = http::Response::builder().status(status).header("content-type", "application/json");
@@ -79,6 +83,7 @@ struct World {
     service: Service,
     router: Router,
     owner: NewOrganization,
+    cards: TimeCards,
 }
 
 struct Answer {
@@ -89,7 +94,9 @@ struct Answer {
 
 impl World {
     async fn new() -> Self {
-        let ports = TestPorts::new("2026-01-05T09:00:00Z", vendor);
+        let cards = TimeCards::default();
+        let answering = Arc::clone(&cards);
+        let ports = TestPorts::new("2026-01-05T09:00:00Z", move |request| vendor(&answering, request));
         let service = Service {
             ports: ports.ports(),
             catalog: Arc::new(Catalog::embedded()),
@@ -97,7 +104,7 @@ impl World {
             wheel: Wheel::default(),
         };
         let owner = create_organization(&service.ports, "owner").await.expect("an organization");
-        Self { ports, router: router(ApiState { service: service.clone() }), service, owner }
+        Self { ports, router: router(ApiState { service: service.clone() }), service, owner, cards }
     }
 
     fn secrets(&self) -> String {
@@ -432,6 +439,14 @@ async fn another_organization_cannot_tell_an_instance_from_none() {
         ("GET", "/coverage"),
         ("GET", "/configuration"),
         ("GET", "/event-poller-records"),
+        ("GET", "/events"),
+        ("GET", "/events/x"),
+        ("GET", "/deliveries"),
+        ("PUT", "/deliveries"),
+        ("GET", "/deliveries/x"),
+        ("PUT", "/deliveries/x"),
+        ("POST", "/deliveries/test"),
+        ("GET", "/callback"),
     ] {
         let mut answers = Vec::new();
         for id in [id, absent] {
@@ -590,6 +605,57 @@ async fn a_disabled_instance_is_not_polled() {
         assert!(answer.body[figure].is_u64(), "{figure} in {}", answer.body);
     }
     assert_eq!(world.call("POST", &format!("/instances/{id}/poll?resource=nonsense"), "").await.status, 400);
+}
+
+// ---------------------------------------------------------------- Events
+
+#[tokio::test]
+async fn a_change_becomes_an_event_that_can_be_read_and_sent_again() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    world.ports.ambient.advance(Duration::from_secs(600));
+    let stamp = "2026-01-05T09:08:00Z";
+    let card = json!({"id": "TC1", "created_at": stamp, "updated_at": stamp, "version": 1});
+    world.cards.lock().expect("nobody panicked").push(card);
+    let report = world.call("POST", &format!("/instances/{id}/poll?resource=timesheets"), "").await;
+    assert_eq!((report.status.as_u16(), &report.body["created"]), (200, &json!(1)), "{}", report.body);
+
+    let events = world.call("GET", &format!("/instances/{id}/events"), "").await;
+    let event = &events.body[0];
+    assert_eq!((&event["status"], &event["eventDate"]), (&json!("RECEIVED"), &json!("2026-01-05T09:10:00Z")));
+    let notification: Value = serde_json::from_str(event["providerData"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(notification["message"]["events"][0]["objectId"], "TC1");
+    assert_eq!(notification["message"]["events"][0]["eventType"], "CREATED");
+    let event_id = event["id"].as_str().expect("an id");
+    let same = world.call("GET", &format!("/instances/{id}/events/{event_id}"), "").await;
+    assert_eq!(same.body, *event);
+    assert_eq!(world.call("GET", "/instances/events", "").await.body, events.body);
+    assert_eq!(world.call("GET", &format!("/instances/{id}/events/none"), "").await.status, 404);
+
+    let deliveries = world.call("GET", &format!("/instances/{id}/deliveries?status=created,retry"), "").await;
+    assert_eq!(deliveries.body[0]["id"], event_id);
+    assert_eq!(deliveries.body[0]["callbackUrl"], "http://mycoolapp.com");
+    assert_eq!(world.call("GET", &format!("/instances/{id}/deliveries?status=lost"), "").await.status, 400);
+    let one = world.call("GET", &format!("/instances/{id}/deliveries/{event_id}"), "").await;
+    assert_eq!(one.body["notification"], event["providerData"]);
+    let again = world.call("PUT", &format!("/instances/{id}/deliveries/{event_id}"), "").await;
+    assert_eq!((again.status.as_u16(), &again.body["redelivered"]), (200, &json!(1)));
+    let callback = world.call("GET", &format!("/instances/{id}/callback"), "").await;
+    assert_eq!(callback.body["status"], "ok", "{}", callback.body);
+
+    let where_url =
+        "channel%3D%27webhook%27%20and%20status%3D%27created%27%20and%20config.url%3D%27http%3A%2F%2Fmycoolapp.com%27";
+    let found = world.call("GET", &format!("/notifications/subscriptions/deliveries?where={where_url}"), "").await;
+    assert_eq!((found.status.as_u16(), &found.body[0]["id"]), (200, &json!(event_id)), "{}", found.body);
+    let none = world.call("GET", "/notifications/subscriptions/deliveries?where=status%3D%27queued%27", "").await;
+    assert_eq!(none.body, json!([]));
+    let bad = world.call("GET", "/notifications/subscriptions/deliveries?where=size%3E3", "").await;
+    assert_eq!(bad.status, 400, "{}", bad.body);
+    let subscriptions = world.call("GET", "/notifications/subscriptions", "").await;
+    assert_eq!(subscriptions.body[0]["topics"][0], format!("instance-{id}-square-events"));
+
+    let test = world.call("POST", &format!("/instances/{id}/deliveries/test"), "").await;
+    assert!(test.body["delivery"].is_string(), "{}", test.body);
 }
 
 // ---------------------------------------------------------------- Elements

@@ -5,6 +5,7 @@ mod api;
 mod cloud;
 mod contract;
 mod elements;
+mod delivery;
 mod guard;
 mod template;
 mod tidy;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ApiState;
 use crate::input::{Authenticated, JsonBody};
+use crate::page::Parameters;
 use crate::refusal::Refusal;
 use crate::view;
 
@@ -194,7 +195,7 @@ pub async fn oauth_url(
     State(state): State<ApiState>,
     _: Authenticated,
     Path(element): Path<String>,
-    Query(parameters): Query<Vec<(String, String)>>,
+    Query(parameters): Query<Parameters>,
 ) -> Answer {
     let given = parameters.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
     login_address(&state, &element, given)

@@ -4,18 +4,16 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, delete};
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use domain::id::OrganizationId;
 use domain::problem::FieldProblem;
-use flow::instance::{self, Change, InstanceBody, InstanceError, LARGEST_PAGE, Listed, ListingQuery, LoginError, Made};
+use flow::instance::{self, Change, InstanceBody, InstanceError, ListingQuery, LoginError, Made};
 use flow::table::InstanceRecord;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::ApiState;
-use crate::exchange::{NEXT_PAGE, RETURNED_COUNT};
 use crate::input::{Authenticated, JsonBody, Target};
+use crate::page::{self, Paging, Parameters};
 use crate::refusal::Refusal;
 use crate::view;
 
@@ -107,7 +105,7 @@ pub async fn get(State(state): State<ApiState>, target: Target) -> Answer {
 pub async fn get_or_list(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(query): Query<Vec<(String, String)>>,
+    Query(query): Query<Parameters>,
 ) -> Result<(HeaderMap, Json<Value>), Refusal> {
     if let Some(instance) = caller.instance {
         let shown = get(State(state), Target { caller, instance }).await?;
@@ -121,7 +119,7 @@ pub async fn list_of_element(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
     Path(element): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
+    Query(query): Query<Parameters>,
 ) -> Result<(HeaderMap, Json<Value>), Refusal> {
     let element = crate::catalog::find(&state, &element)?.key.clone();
     listing(&state, caller.organization, query, Some(element)).await
@@ -130,10 +128,10 @@ pub async fn list_of_element(
 async fn listing(
     state: &ApiState,
     organization: OrganizationId,
-    parameters: Vec<(String, String)>,
+    parameters: Parameters,
     element: Option<String>,
 ) -> Result<(HeaderMap, Json<Value>), Refusal> {
-    let (query, hydrate) = listing_query(parameters, element)?;
+    let (query, hydrate) = listing_query(Paging::of(parameters, "INST#")?, element)?;
     let page = instance::list(&state.service.ports, organization, &query).await?;
     if page.entries.is_empty() {
         return Err(Refusal::not_found("No element instances found."));
@@ -156,51 +154,24 @@ async fn listing(
         };
         page.entries.iter().map(brief).collect()
     };
-    Ok((page_headers(&page), Json(Value::Array(entries))))
+    Ok((page::headers(page.entries.len(), page.next.as_deref()), Json(Value::Array(entries))))
 }
 
-/// `tags[]`, `searchText`, `pageSize`, `nextPage` and `hydrate`; other parameters are left alone.
-fn listing_query(parameters: Vec<(String, String)>, element: Option<String>) -> Result<(ListingQuery, bool), Refusal> {
-    let mut query = ListingQuery { element, page_size: LARGEST_PAGE, ..ListingQuery::default() };
-    let (mut problems, mut hydrate) = (Vec::new(), true);
-    for (name, value) in parameters {
-        match name.as_str() {
-            "tags[]" | "tags" => query.tags.push(value),
-            "searchText" => query.search = Some(value).filter(|text| !text.is_empty()),
-            "pageSize" => match value.parse() {
-                Ok(size) if (1..=LARGEST_PAGE).contains(&size) => query.page_size = size,
-                _ => problems.push(FieldProblem::new(name, value, format!("a whole number from 1 to {LARGEST_PAGE}"))),
-            },
-            "nextPage" => match read_page_token(&value) {
-                Some(after) => query.after = Some(after),
-                None => problems.push(FieldProblem::new(name, value, "the elements-next-page-token of an answer")),
-            },
-            "hydrate" => match value.as_str() {
-                "true" => hydrate = true,
-                "false" => hydrate = false,
-                _ => problems.push(FieldProblem::new(name, value, "true or false")),
-            },
+/// `tags[]`, `searchText` and `hydrate`; other parameters are left alone.
+fn listing_query(paging: Paging, element: Option<String>) -> Result<(ListingQuery, bool), Refusal> {
+    let mut query = ListingQuery { element, page_size: paging.size, after: paging.after, ..ListingQuery::default() };
+    let mut hydrate = true;
+    for (name, value) in paging.others {
+        match (name.as_str(), value.as_str()) {
+            ("tags[]" | "tags", _) => query.tags.push(value),
+            ("searchText", _) => query.search = Some(value).filter(|text| !text.is_empty()),
+            ("hydrate", "true") => hydrate = true,
+            ("hydrate", "false") => hydrate = false,
+            ("hydrate", _) => return Err(Refusal::invalid(vec![FieldProblem::new(name, value, "true or false")])),
             _ => {}
         }
     }
-    if problems.is_empty() { Ok((query, hydrate)) } else { Err(Refusal::invalid(problems)) }
-}
-
-fn page_headers<T>(page: &Listed<T>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(RETURNED_COUNT, HeaderValue::from(page.entries.len()));
-    if let Some(next) = &page.next {
-        let token = URL_SAFE_NO_PAD.encode(json!({ "after": next }).to_string());
-        headers.extend(HeaderValue::from_str(&token).ok().map(|token| (NEXT_PAGE, token)));
-    }
-    headers
-}
-
-/// The place in a page token, if it is one of ours.
-fn read_page_token(token: &str) -> Option<String> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).or_else(|_| STANDARD.decode(token)).ok()?;
-    let token: Value = serde_json::from_slice(&bytes).ok()?;
-    token["after"].as_str().filter(|after| after.starts_with("INST#")).map(str::to_owned)
+    Ok((query, hydrate))
 }
 
 /// `PUT /instances/{id}`.
@@ -221,7 +192,7 @@ async fn change(State(state): State<ApiState>, target: Target, body: JsonBody, c
 
 /// `DELETE /instances/{id}`: 200 without a body.
 pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<StatusCode, Refusal> {
-    instance::remove(&state.service.ports, target.caller.organization, target.instance).await?;
+    instance::remove(&state.service, target.caller.organization, target.instance).await?;
     Ok(StatusCode::OK)
 }
 

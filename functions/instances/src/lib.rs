@@ -4,9 +4,11 @@
 //! or delivery, and it never answers with a credential other than an instance's own token.
 
 mod catalog;
+mod deliveries;
 mod exchange;
 mod input;
 mod instance;
+mod page;
 mod polls;
 mod refusal;
 mod view;
@@ -47,6 +49,18 @@ pub fn router(state: ApiState) -> Router {
         .route("/instances/{id}/coverage", get(polls::coverage))
         .route("/instances/event-poller-records", get(polls::poller_records))
         .route("/instances/{id}/event-poller-records", get(polls::poller_records))
+        .route("/instances/events", get(deliveries::events_of_all))
+        .route("/instances/{id}/events", get(deliveries::events))
+        .route("/instances/events/{event}", get(deliveries::event))
+        .route("/instances/{id}/events/{event}", get(deliveries::event))
+        .route("/instances/deliveries", get(deliveries::list).put(deliveries::resume))
+        .route("/instances/{id}/deliveries", get(deliveries::list).put(deliveries::resume))
+        .route("/instances/{id}/deliveries/test", post(deliveries::test))
+        .route("/instances/{id}/deliveries/{delivery}", get(deliveries::get).put(deliveries::resend))
+        .route("/instances/{id}/callback", get(deliveries::callback))
+        .route("/notifications/subscriptions", get(deliveries::subscriptions))
+        .route("/notifications/subscriptions/deliveries", get(deliveries::find_deliveries).put(deliveries::redeliver))
+        .route("/notifications/subscriptions/{id}", get(deliveries::subscription_of))
         .route("/elements", get(catalog::list))
         .route("/elements/keys", get(catalog::keys))
         .route("/elements/{element}", get(catalog::get))

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::ApiState;
 use crate::input::Target;
+use crate::page::Parameters;
 use crate::refusal::Refusal;
 use crate::view::instant;
 
@@ -28,11 +29,7 @@ const POLL_BUDGET: TimeDelta = TimeDelta::seconds(24);
 const POLLED_AT_ONCE: usize = 4;
 
 /// `POST /instances/{id}/poll`: polls one resource or all and answers when what was found is committed.
-pub async fn now(
-    State(state): State<ApiState>,
-    target: Target,
-    Query(parameters): Query<Vec<(String, String)>>,
-) -> Answer {
+pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> Answer {
     let service = &state.service;
     let Stored { record, .. } = instance::get(&service.ports, target.caller.organization, target.instance).await?;
     if record.disabled {
@@ -149,11 +146,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
 }
 
 /// `POST /instances/{id}/deletions?resource=`: tells the deletions that a listing held back, after confirming each.
-pub async fn approve(
-    State(state): State<ApiState>,
-    target: Target,
-    Query(parameters): Query<Vec<(String, String)>>,
-) -> Answer {
+pub async fn approve(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> Answer {
     let service = &state.service;
     let Stored { record, .. } = instance::get(&service.ports, target.caller.organization, target.instance).await?;
     let resource =

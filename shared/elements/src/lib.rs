@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod connection;
 pub mod definition;
 pub mod fault;
+pub mod hub;
 pub mod listing;
 pub mod plan;
 pub mod pointer;

@@ -67,6 +67,8 @@ pub struct Listing {
     upper: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
     page_size: u32,
+    /// Most records to ask for: a page of more was too much for the vendor.
+    most: u32,
     position: Position,
     newest: Option<DateTime<Utc>>,
     token: Option<String>,
@@ -143,6 +145,7 @@ impl Listing {
             upper: None,
             now,
             page_size: plan.page_size,
+            most: LARGEST_PAGE,
             position: Position::First,
             newest: None,
             token: None,
@@ -167,6 +170,20 @@ impl Listing {
     /// The listing that [`Listing::save`] wrote; `None` when the text is of another version.
     pub fn resume(saved: &str) -> Option<Listing> {
         serde_json::from_str(saved).ok()
+    }
+
+    /// Everything that meets the configured conditions, from `at` on: a token of [`Listing::place`].
+    pub(crate) fn from_place(plan: &Plan, at: Option<&str>, partition: &str, now: DateTime<Utc>) -> Option<Self> {
+        let mut listing = Self::start(plan, Pass::Complete, &Cursor::Start, None, partition, now);
+        if let Some(at) = at {
+            listing.position = serde_json::from_str(at).ok().filter(|position| *position != Position::End)?;
+        }
+        Some(listing)
+    }
+
+    /// Where the next page begins, as text; `None` at the end.
+    pub(crate) fn place(&self) -> Option<String> {
+        if self.position == Position::End { None } else { serde_json::to_string(&self.position).ok() }
     }
 
     /// What the pass reads: a complete one where the vendor offers nothing else.
@@ -297,6 +314,7 @@ impl Listing {
                 return Err(Fault::retry("the vendor cannot even list one record"));
             }
             Some(Fault::ShrinkPage) => {
+                self.most = self.page_size - 1;
                 self.page_size = (self.page_size / 2).max(SMALLEST_PAGE);
                 return Err(Fault::ShrinkPage);
             }
@@ -432,12 +450,12 @@ impl Listing {
                     (false, false) if *ties == Ties::Offset => {
                         Position::Keyset { from: *from, offset: offset + count as u64, given: given.clone() }
                     }
-                    (false, false) if self.page_size >= LARGEST_PAGE => {
-                        let reason = format!("more than {LARGEST_PAGE} records share one stamp");
+                    (false, false) if self.page_size >= self.most => {
+                        let reason = format!("more than {} records share one stamp", self.most);
                         return Err(Fault::ConfigError { reason });
                     }
                     (false, false) => {
-                        self.page_size = self.page_size.saturating_mul(2);
+                        self.page_size = self.page_size.saturating_mul(2).min(self.most);
                         Position::Keyset {
                             from: *from,
                             offset: 0,

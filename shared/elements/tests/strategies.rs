@@ -225,6 +225,33 @@ fn a_vendor_that_caps_pages_below_what_was_asked_for_loses_nothing() {
 }
 
 #[test]
+fn a_page_that_must_grow_but_was_too_much_already_ends_in_words() {
+    let query = r#"since = "${watermark}", limit = "${page_size}""#;
+    let page = r#"kind = "keyset", size = 4, ties = "grow""#;
+    let resource = resource(query, page, r#"kind = "filter""#);
+    let auth = format!("{STATIC}\n[[errors]]\nwhen = {{ status = 408 }}\naction = \"shrink_page\"");
+    let account = Account::new(element(&auth, &resource));
+    let rows: Vec<(u64, &str)> = (0..9).map(|id| (id, "2026-08-01T10:00:00Z")).collect();
+    let mut listing = account.start(Pass::Changes, Some("2026-08-01T00:00:00Z"));
+    let (mut seen, mut faults) = (Vec::new(), Vec::new());
+    for _ in 0..10 {
+        let uri = account.uri(&listing);
+        let large = uri.contains("limit=8&");
+        let response = if large { answer(408, &json!({})) } else { serve(&rows, &uri, usize::MAX) };
+        match account.read(&mut listing, &response) {
+            Ok(page) => seen.extend(ids(&page).into_iter().map(str::to_owned)),
+            Err(fault) => faults.push(fault),
+        }
+        if matches!(faults.last(), Some(Fault::ConfigError { .. })) {
+            break;
+        }
+    }
+    assert_eq!(seen, ["0", "1", "2", "3"], "each once");
+    let reason = "more than 7 records share one stamp".to_owned();
+    assert_eq!(faults, [Fault::ShrinkPage, Fault::ConfigError { reason }]);
+}
+
+#[test]
 fn an_exclusive_bound_is_moved_by_its_grain() {
     let query = r#"since = "${watermark|iso_ms}""#;
     let account =

@@ -23,8 +23,6 @@ use crate::job::DeliveryJob;
 use crate::ports::{Audience, Bounds, Exchange, HttpError, Ports, VaultError};
 use crate::table::{InstanceRecord, META, instance_key, instance_partition, read};
 
-/// One deadline over connect, headers and body: the lower end of what Standard Webhooks advises.
-pub const DEADLINE: Duration = Duration::from_secs(15);
 /// A response is read up to this many bytes, so that a connection can be kept…
 const LARGEST_RESPONSE: usize = 16 * 1024;
 /// …and remembered up to these.
@@ -142,7 +140,7 @@ pub async fn deliver(
         Admitted::No(report) => return Ok(report),
     }
 
-    let Some(_permit) = limits.enter(&url) else {
+    let Some(_permit) = limits.enter(&url).await else {
         // The entry stays; the delay lets those under way end. Chance keeps the returning ones apart.
         let delay = Duration::from_secs(5 + ports.ambient.random() % 10);
         send(ports, vec![message(job, delay)]).await;
@@ -150,7 +148,7 @@ pub async fn deliver(
     };
     let body = body_of(&*ports.store, &key, &row).await?;
     let at = ports.now();
-    let tried = try_once(ports, &instance, &url, &row, body, at).await?;
+    let tried = try_once(ports, limits.deadline(), &instance, &url, &row, body, at).await?;
     conclude(&mut scene, &instance, &ticket, &url, at, tried).await
 }
 
@@ -237,6 +235,7 @@ struct Tried {
 
 async fn try_once(
     ports: &Ports,
+    deadline: Duration,
     instance: &InstanceRecord,
     url: &str,
     row: &DeliveryRow,
@@ -253,7 +252,7 @@ async fn try_once(
         Ok(request) => request,
         Err(error) => return Ok(failed(format!("the request could not be built: {error}"))),
     };
-    let bounds = Bounds { audience: Audience::Callback, deadline: DEADLINE, largest_body: LARGEST_RESPONSE };
+    let bounds = Bounds { audience: Audience::Callback, deadline, largest_body: LARGEST_RESPONSE };
     Ok(match ports.http.send(request, bounds).await {
         Ok(exchange) => Tried { took: exchange.elapsed, answer: Ok(exchange) },
         Err(error) => {

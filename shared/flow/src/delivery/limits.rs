@@ -2,40 +2,55 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Unused entries are dropped when there are more than so many.
 const MOST_IDLE: usize = 1000;
 
-/// How many attempts at once one callback may have in this process. Other processes count for themselves; how many
+/// One deadline over connect, headers and body: the lower end of what Standard Webhooks advises.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long an attempt may take, and how many at once one callback may have in this process. Other processes count for themselves; how many
 /// there are is the event source's `MaximumConcurrency`.
 pub struct CallbackLimits {
     each: usize,
+    deadline: Duration,
     by_callback: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Default for CallbackLimits {
     fn default() -> Self {
-        Self::new(4)
+        Self::new(4, DEADLINE)
     }
 }
 
 impl CallbackLimits {
-    /// At most `each` at once for one callback.
-    pub fn new(each: usize) -> Self {
-        Self { each, by_callback: Mutex::default() }
+    /// At most `each` at once for one callback, each for at most `deadline`.
+    pub fn new(each: usize, deadline: Duration) -> Self {
+        Self { each, deadline, by_callback: Mutex::default() }
     }
 
-    /// A place for one attempt, until it is dropped. None: all are taken; waiting for one would let a hanging
-    /// callback hold this process, so the job had better come later.
-    pub fn enter(&self, callback: &str) -> Option<OwnedSemaphorePermit> {
+    /// How long an attempt may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// A place for one attempt, until it is dropped. At a callback that answers, one is soon free and is waited for,
+    /// a fifteenth of the deadline at most. None: all stayed taken, as by a callback that hangs; the job had better
+    /// come later than hold this process, too.
+    pub async fn enter(&self, callback: &str) -> Option<OwnedSemaphorePermit> {
+        let places = self.places(callback);
+        tokio::time::timeout(self.deadline / 15, places.acquire_owned()).await.ok()?.ok()
+    }
+
+    fn places(&self, callback: &str) -> Arc<Semaphore> {
         let mut by_callback = self.by_callback.lock().unwrap_or_else(PoisonError::into_inner);
         if by_callback.len() > MOST_IDLE {
-            by_callback.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+            by_callback.retain(|_, places| Arc::strong_count(places) > 1);
         }
-        let semaphore = by_callback.entry(callback.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
-        semaphore.clone().try_acquire_owned().ok()
+        by_callback.entry(callback.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
     }
 }
 
@@ -43,13 +58,13 @@ impl CallbackLimits {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_full_callback_does_not_fill_another() {
-        let limits = CallbackLimits::new(2);
-        let held: Vec<_> = (0..2).map(|_| limits.enter("dead").expect("a place")).collect();
-        assert!(limits.enter("dead").is_none());
-        assert!(limits.enter("healthy").is_some());
+    #[tokio::test]
+    async fn a_full_callback_does_not_fill_another() {
+        let limits = CallbackLimits::new(2, Duration::from_millis(15));
+        let held = (limits.enter("dead").await.expect("a place"), limits.enter("dead").await.expect("a place"));
+        assert!(limits.enter("dead").await.is_none());
+        assert!(limits.enter("healthy").await.is_some());
         drop(held);
-        assert!(limits.enter("dead").is_some());
+        assert!(limits.enter("dead").await.is_some());
     }
 }

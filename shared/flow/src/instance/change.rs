@@ -20,6 +20,7 @@ use super::check::{Checked, LoginGiven, POLLER_CONFIGURATION, check, choose_elem
 use super::login::{Login, LoginError, log_in, prove};
 use super::remove::{ATTEMPTS, delete, delete_each};
 use super::{InstanceError, Stored, get, seal_token};
+use crate::delivery;
 use crate::fields;
 use crate::job::PollJob;
 use crate::poll::state::ResourceRecord;
@@ -182,6 +183,12 @@ pub async fn update(
         let record = configured(service, blank, &checked, proven).await?;
         match write_change(service, &before, &record, login).await {
             Ok(started) => {
+                let urls = [&before.record.callback, &record.callback];
+                if let [Some(old), new] = urls
+                    && new.as_ref().is_none_or(|new| new.url != old.url)
+                {
+                    release_line(service, &before.record).await;
+                }
                 let token = super::token(service, &record).await?;
                 let mut warnings = checked.warnings;
                 warnings.extend(first_polls(service, &record, started).await);
@@ -225,6 +232,16 @@ async fn log_in_again(
     };
     let proven = prove(service, element, &checked.connection, tokens).await?;
     Ok((login, proven))
+}
+
+/// What waits in line at a callback that this instance leaves is tried again where it goes now. Should that not
+/// work, the line drains by its own probes.
+pub(super) async fn release_line(service: &Service, left: &InstanceRecord) {
+    let Some(callback) = &left.callback else { return };
+    let outcome = delivery::release_line(&service.ports, &service.wheel, left.organization, &callback.url).await;
+    if let Err(error) = outcome {
+        tracing::warn!({ fields::INSTANCE } = %left.id, { fields::ERROR } = %error, "line of a callback not released");
+    }
 }
 
 /// An instance stays with its element: what its resources and credentials mean hangs on it.

@@ -3,9 +3,10 @@
 use domain::id::{InstanceId, OrganizationId};
 use domain::wheel::Slot;
 
-use super::change::polled;
+use super::change::{polled, release_line};
 use super::{InstanceError, Stored, find, get};
 use crate::ports::{Condition, Key, Ports, StoreError, Write, query_all};
+use crate::service::Service;
 use crate::table::{self, InstanceRecord, instance_key, instance_partition, listing_key, principal_key, slot_key};
 
 /// Times a change is tried again when another came in between.
@@ -38,8 +39,10 @@ pub async fn set_disabled(
 ///
 /// The first transaction makes it invisible, unpolled and its token worthless. The rest follows item by item, the
 /// instance's own item last: until then the same call can be made again and goes on where it stopped.
-pub async fn remove(ports: &Ports, organization: OrganizationId, id: InstanceId) -> Result<(), InstanceError> {
+pub async fn remove(service: &Service, organization: OrganizationId, id: InstanceId) -> Result<(), InstanceError> {
+    let ports = &service.ports;
     let record = begin(ports, organization, id).await?;
+    release_line(service, &record).await;
     let partition = instance_partition(id);
     let mut rest: Vec<Key> = Vec::new();
     for prefix in ["META#", "RES#", "IDX#"] {

@@ -1,0 +1,320 @@
+//! Calls about what was told: events and deliveries listed, sent again, tried out, and the callback's own state.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use domain::ceql::{self, Operator};
+use domain::id::{DeliveryId, InstanceId};
+use domain::problem::FieldProblem;
+use flow::delivery::desk::{self, Filter, Found};
+use flow::delivery::row::Status;
+use flow::delivery::{self, DeliveryError};
+use flow::instance::{self, ListingQuery, Stored};
+use flow::outbox::ElementLabel;
+use flow::table::InstanceRecord;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+use crate::ApiState;
+use crate::input::{Authenticated, Target};
+use crate::page::{self, LARGEST_PAGE, Paging, Parameters};
+use crate::refusal::Refusal;
+use crate::view::instant;
+
+type Answer = Result<Json<Value>, Refusal>;
+type PageAnswer = Result<(HeaderMap, Json<Value>), Refusal>;
+
+/// Bodies of a page that are read at once.
+const READ_AT_ONCE: usize = 16;
+
+/// Every status, for messages.
+const STATUSES: &str = "created, delivered, retry, waiting, queued or kept";
+
+impl From<DeliveryError> for Refusal {
+    fn from(error: DeliveryError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+/// The caller's instance.
+async fn own(state: &ApiState, target: &Target) -> Result<InstanceRecord, Refusal> {
+    let Stored { record, .. } =
+        instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    Ok(record)
+}
+
+/// A page of an instance's deliveries, the youngest first, and where it goes on.
+async fn page_of(
+    state: &ApiState,
+    target: &Target,
+    parameters: Parameters,
+) -> Result<(Vec<Found>, HeaderMap), Refusal> {
+    own(state, target).await?;
+    let paging = Paging::of(parameters, "DLV#")?;
+    let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
+    let ports = &state.service.ports;
+    let page = desk::of_instance(ports, target.instance, &filter, paging.size, paging.after.as_deref()).await?;
+    let headers = page::headers(page.deliveries.len(), page.next.as_deref());
+    Ok((page.deliveries, headers))
+}
+
+fn statuses_of(parameters: &Parameters) -> Result<Vec<Status>, Refusal> {
+    let named = parameters.iter().filter(|(name, _)| name == "status");
+    let statuses = named.flat_map(|(_, words)| words.split(',')).map(|word| {
+        Status::named(word).ok_or_else(|| Refusal::invalid(vec![FieldProblem::new("status", word, STATUSES)]))
+    });
+    statuses.collect()
+}
+
+/// One delivery of the caller's instance, or 404.
+async fn find(state: &ApiState, target: &Target, id: &str) -> Result<Found, Refusal> {
+    own(state, target).await?;
+    let found = desk::one(&state.service.ports, target.instance, &DeliveryId(id.to_owned())).await?;
+    found.ok_or_else(|| Refusal::not_found("The instance has no event or delivery of this id."))
+}
+
+// ---------------------------------------------------------------- Events
+
+/// `GET /instances/{id}/events`: notifications as the original lists its events.
+pub async fn events(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> PageAnswer {
+    let (found, headers) = page_of(&state, &target, parameters).await?;
+    Ok((headers, Json(shown_events(&state, &found).await?)))
+}
+
+/// `GET /instances/events`: of the instance whose token came along, or else of all of the organization's.
+pub async fn events_of_all(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Query(parameters): Query<Parameters>,
+) -> PageAnswer {
+    if let Some(instance) = caller.instance {
+        return events(State(state), Target { caller, instance }, Query(parameters)).await;
+    }
+    let paging = Paging::of(parameters, "DLV#")?;
+    let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
+    let ports = &state.service.ports;
+    let mut found = desk::of_organization(ports, caller.organization, &filter, paging.size).await?;
+    found.truncate(paging.size);
+    Ok((page::headers(found.len(), None), Json(shown_events(&state, &found).await?)))
+}
+
+async fn shown_events(state: &ApiState, found: &[Found]) -> Result<Value, Refusal> {
+    let views: Vec<_> = found.iter().map(|found| desk::event_view(&state.service.ports, found)).collect();
+    let views: Vec<_> = stream::iter(views).buffered(READ_AT_ONCE).try_collect().await?;
+    Ok(json!(views))
+}
+
+/// `GET /instances/{id}/events/{event}`.
+pub async fn event(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
+    let found = find(&state, &target, part(&path, "event")).await?;
+    Ok(Json(json!(desk::event_view(&state.service.ports, &found).await?)))
+}
+
+/// A part of the path by its name in the route.
+fn part<'a>(path: &'a Parameters, name: &str) -> &'a str {
+    path.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+}
+
+// ---------------------------------------------------------------- Deliveries
+
+/// A delivery: the original's keys, and everything that was tried.
+fn shown(found: &Found) -> Value {
+    let row = &found.row;
+    json!({
+        "id": row.id,
+        "notificationId": row.number,
+        "subscriptionId": row.instance,
+        "status": row.status.word(),
+        "createdDate": instant(row.created_at),
+        "updatedDate": instant(row.updated_at),
+        "elementInstanceId": row.instance,
+        "elementKey": row.element,
+        "resource": row.resource,
+        "objectType": row.object_type,
+        "callbackUrl": row.callback,
+        "events": row.events,
+        "bytes": row.bytes,
+        "omitted": row.omitted,
+        "attemptsMade": row.attempts_made,
+        "attempts": row.attempts,
+        "nextAttempt": row.due.filter(|_| !row.status.is_settled()),
+    })
+}
+
+/// `GET /instances/{id}/deliveries`: what was sent or waits, the youngest first; `status` narrows it.
+pub async fn list(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> PageAnswer {
+    let (found, headers) = page_of(&state, &target, parameters).await?;
+    Ok((headers, Json(found.iter().map(shown).collect())))
+}
+
+/// `GET /instances/{id}/deliveries/{delivery}`: one, with the body as it is sent.
+pub async fn get(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
+    let found = find(&state, &target, part(&path, "delivery")).await?;
+    let mut view = shown(&found);
+    let body = desk::body(&state.service.ports, &found).await?;
+    view["notification"] = json!(String::from_utf8_lossy(&body));
+    Ok(Json(view))
+}
+
+/// `PUT /instances/{id}/deliveries`: sends again what is queued, or what has the given `status`, and resumes the
+/// callback.
+pub async fn resume(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> Answer {
+    own(&state, &target).await?;
+    let mut statuses = statuses_of(&parameters)?;
+    if statuses.is_empty() {
+        statuses.push(Status::Queued);
+    }
+    let filter = Filter { statuses, ..Filter::default() };
+    let ports = &state.service.ports;
+    let (mut found, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = desk::of_instance(ports, target.instance, &filter, LARGEST_PAGE, after.as_deref()).await?;
+        found.extend(page.deliveries);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    send_again(&state, &found).await
+}
+
+/// `PUT /instances/{id}/deliveries/{delivery}`: sends one again, whatever became of it before.
+pub async fn resend(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
+    let found = find(&state, &target, part(&path, "delivery")).await?;
+    send_again(&state, &[found]).await
+}
+
+async fn send_again(state: &ApiState, found: &[Found]) -> Answer {
+    let sent = desk::redeliver(&state.service.ports, &state.service.wheel, found).await?;
+    Ok(Json(json!({ "redelivered": sent, "deliveries": found.iter().map(shown).collect::<Vec<_>>() })))
+}
+
+/// `POST /instances/{id}/deliveries/test`: sends an event that says it is a test.
+pub async fn test(State(state): State<ApiState>, target: Target) -> Answer {
+    let record = own(&state, &target).await?;
+    let element = crate::catalog::find(&state, &record.element)?;
+    let label = ElementLabel { key: &element.key, hub: &element.hub };
+    let sent = desk::send_test(&state.service.ports, &state.service.wheel, &record, &label).await?;
+    Ok(Json(json!({ "delivery": sent, "callbackUrl": record.callback.map(|callback| callback.url) })))
+}
+
+/// `GET /instances/{id}/callback`: how the callback is doing.
+pub async fn callback(State(state): State<ApiState>, target: Target) -> Answer {
+    let record = own(&state, &target).await?;
+    let Some(callback) = &record.callback else {
+        return Err(Refusal::not_found("The instance has no callback: its events are only kept."));
+    };
+    let view = delivery::callback_view(&state.service.ports, record.organization, &callback.url).await?;
+    let mut shown = json!(view);
+    shown["url"] = json!(callback.url);
+    Ok(Json(shown))
+}
+
+// ---------------------------------------------------------------- Subscriptions, the original's way
+
+/// A subscription is an instance's callback, under the instance's id.
+fn subscription(record: &InstanceRecord) -> Option<Value> {
+    let callback = record.callback.as_ref().filter(|_| record.events_enabled)?;
+    Some(json!({
+        "id": record.id,
+        "channel": "webhook",
+        "topics": [format!("instance-{}-{}-events", record.id, record.element)],
+        "config": { "url": callback.url },
+        "active": !record.disabled,
+    }))
+}
+
+/// `GET /notifications/subscriptions`.
+pub async fn subscriptions(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Query(parameters): Query<Parameters>,
+) -> PageAnswer {
+    let paging = Paging::of(parameters, "INST#")?;
+    let query = ListingQuery { page_size: paging.size, after: paging.after, ..ListingQuery::default() };
+    let page = instance::list(&state.service.ports, caller.organization, &query).await?;
+    let shown: Vec<Value> = page.entries.iter().filter_map(subscription).collect();
+    Ok((page::headers(shown.len(), page.next.as_deref()), Json(Value::Array(shown))))
+}
+
+/// `GET /notifications/subscriptions/{id}`.
+pub async fn subscription_of(State(state): State<ApiState>, target: Target) -> Answer {
+    let shown = subscription(&own(&state, &target).await?);
+    shown.map(Json).ok_or_else(|| Refusal::not_found("No subscription found for the given id."))
+}
+
+/// `GET /notifications/subscriptions/deliveries?where=status='queued' and config.url='…'`.
+pub async fn find_deliveries(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Query(parameters): Query<Parameters>,
+) -> PageAnswer {
+    let hydrate = parameters.iter().any(|(name, value)| name == "hydrate" && value == "true");
+    let found = matching(&state, &caller, parameters).await?;
+    let mut shown: Vec<Value> = found.iter().map(shown).collect();
+    if hydrate {
+        for (view, found) in shown.iter_mut().zip(&found) {
+            let body = desk::body(&state.service.ports, found).await?;
+            view["notification"] = json!(String::from_utf8_lossy(&body));
+            view["subscription"] =
+                json!({ "id": found.row.instance, "channel": "webhook", "config": { "url": found.row.callback } });
+        }
+    }
+    Ok((page::headers(shown.len(), None), Json(Value::Array(shown))))
+}
+
+/// `PUT` of the same: sends again what matches, and resumes its callbacks.
+pub async fn redeliver(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Query(parameters): Query<Parameters>,
+) -> Answer {
+    let found = matching(&state, &caller, parameters).await?;
+    send_again(&state, &found).await
+}
+
+async fn matching(
+    state: &ApiState,
+    caller: &flow::principal::Caller,
+    parameters: Parameters,
+) -> Result<Vec<Found>, Refusal> {
+    let paging = Paging::of(parameters, "DLV#")?;
+    let clause = paging.others.iter().find(|(name, _)| name == "where").map_or("", |(_, clause)| clause.as_str());
+    let (filter, only) = filter_of(clause).map_err(|problem| Refusal::invalid(vec![problem]))?;
+    let mut found = desk::of_organization(&state.service.ports, caller.organization, &filter, paging.size).await?;
+    found.retain(|found| only.is_none_or(|instance| found.row.instance == instance));
+    found.truncate(paging.size);
+    Ok(found)
+}
+
+/// What a `where` clause over deliveries asks for, and the one instance it may name.
+fn filter_of(clause: &str) -> Result<(Filter, Option<InstanceId>), FieldProblem> {
+    const EXPECTED: &str =
+        "comparisons with = joined by AND, of channel, status, config.url and subscriptionId, like status='queued'";
+    let (mut filter, mut only) = (Filter::default(), None);
+    if clause.trim().is_empty() {
+        return Ok((filter, only));
+    }
+    let problem = |expected: String| FieldProblem::new("where", clause, expected);
+    let expression = ceql::parse(clause).map_err(|wrong| problem(format!("CEQL; {wrong}")))?;
+    for comparison in expression.all_of().ok_or_else(|| problem(EXPECTED.to_owned()))? {
+        let value = comparison.values.first().map_or("", |value| value.text().as_str());
+        match (comparison.attribute.as_str(), comparison.operator) {
+            ("channel", Operator::Equal) if value == "webhook" => {}
+            ("channel", Operator::Equal) => return Err(problem("the channel 'webhook', the only one there is".into())),
+            ("status", Operator::Equal | Operator::In) => {
+                for word in &comparison.values {
+                    let word = word.text();
+                    let status = Status::named(word).ok_or_else(|| problem(format!("a status: {STATUSES}")))?;
+                    filter.statuses.push(status);
+                }
+            }
+            ("config.url", Operator::Equal) => filter.url = Some(value.to_owned()),
+            ("subscriptionId", Operator::Equal) => {
+                only = Some(value.parse().map_err(|_| problem("the id of a subscription".into()))?);
+            }
+            _ => return Err(problem(EXPECTED.to_owned())),
+        }
+    }
+    Ok((filter, only))
+}

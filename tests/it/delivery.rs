@@ -1,0 +1,408 @@
+//! The deliver step with the real client against receivers of every temper, over real sockets; table, queue and
+//! clock in memory.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws::guard::GuardPolicy;
+use aws::http::Client;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::event::event_id;
+use domain::id::{InstanceId, OrganizationId};
+use domain::record::{Change, ChangeKind};
+use domain::wheel::Wheel;
+use flow::delivery::desk::{self, Filter};
+use flow::delivery::row::Status;
+use flow::delivery::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due};
+use flow::job::DeliveryJob;
+use flow::outbox::{ElementLabel, file};
+use flow::ports::{Ports, QueueName, Store};
+use flow::table::{InstanceRecord, insert, instance_key};
+use flow::testing::TestPorts;
+use futures::StreamExt;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Short, so that a test with receivers that hang is quick. An answer that a busy machine makes late is only retried.
+const SHORT: Duration = Duration::from_millis(500);
+/// For receivers that answer: no busy machine is so slow.
+const LONG: Duration = Duration::from_secs(30);
+const ORGANIZATION: OrganizationId = OrganizationId(7);
+
+/// What a receiver does once it has read a request.
+#[derive(Clone)]
+enum Manner {
+    /// Says this and closes.
+    Says(String),
+    /// Says this, then nothing, and keeps the connection open.
+    SaysAndHangs(&'static str),
+    /// Says this, then a byte now and then for ever.
+    Drips(&'static str),
+    /// Says this, then as much as is taken.
+    Floods(&'static str),
+    /// Closes with the request unread, which makes the system send a reset.
+    Resets,
+}
+
+/// A callback that notes the bodies it was sent.
+struct Receiver {
+    address: SocketAddr,
+    manner: Arc<Mutex<Manner>>,
+    bodies: Arc<Mutex<Vec<Bytes>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Receiver {
+    async fn start(manner: Manner) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
+        let receiver = Self {
+            address: listener.local_addr().expect("an address"),
+            manner: Arc::new(Mutex::new(manner)),
+            bodies: Arc::default(),
+            connections: Arc::default(),
+        };
+        let (manner, bodies, connections) =
+            (receiver.manner.clone(), receiver.bodies.clone(), receiver.connections.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let manner = manner.lock().expect("a manner").clone();
+                tokio::spawn(converse(stream, manner, bodies.clone()));
+            }
+        });
+        receiver
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    fn bodies(&self) -> Vec<Bytes> {
+        self.bodies.lock().expect("the bodies").clone()
+    }
+
+    /// The object id of the first event of each body, in order.
+    fn objects(&self) -> Vec<String> {
+        let object = |body: &Bytes| {
+            let body: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+            body["message"]["events"][0]["objectId"].as_str().expect("an id").to_owned()
+        };
+        self.bodies().iter().map(object).collect()
+    }
+}
+
+async fn converse(mut stream: TcpStream, manner: Manner, bodies: Arc<Mutex<Vec<Bytes>>>) -> std::io::Result<()> {
+    if let Manner::Resets = manner {
+        stream.peek(&mut [0; 16]).await?;
+        return Ok(());
+    }
+    let body = read_request(&mut stream).await?;
+    bodies.lock().expect("the bodies").push(body);
+    match manner {
+        Manner::Says(text) => stream.write_all(text.as_bytes()).await,
+        Manner::SaysAndHangs(text) => {
+            stream.write_all(text.as_bytes()).await?;
+            // Until the client gives up.
+            stream.read(&mut [0; 16]).await.map(drop)
+        }
+        Manner::Drips(text) => {
+            stream.write_all(text.as_bytes()).await?;
+            let mut tick = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                tick.tick().await;
+                stream.write_all(b"x").await?;
+            }
+        }
+        Manner::Floods(text) => {
+            stream.write_all(text.as_bytes()).await?;
+            loop {
+                stream.write_all(&[b'x'; 65536]).await?;
+            }
+        }
+        Manner::Resets => Ok(()),
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> std::io::Result<Bytes> {
+    let mut request = Vec::new();
+    loop {
+        let mut chunk = [0; 16384];
+        let length = stream.read(&mut chunk).await?;
+        if length == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        request.extend_from_slice(&chunk[..length]);
+        let Some(head) = request.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
+        let announced = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let body = head + 4..head + 4 + announced.unwrap_or(0);
+        if request.len() >= body.end {
+            return Ok(Bytes::copy_from_slice(&request[body]));
+        }
+    }
+}
+
+fn says(status: u16, headers: &str) -> Manner {
+    Manner::Says(format!("HTTP/1.1 {status} So\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"))
+}
+
+struct World {
+    test: TestPorts,
+    ports: Ports,
+    limits: CallbackLimits,
+    wheel: Wheel,
+    hand: i64,
+}
+
+impl World {
+    fn new(guard: GuardPolicy, deadline: Duration) -> Self {
+        let test = TestPorts::new("2026-01-05T09:00:00Z", |_| unreachable!("the real client is used"));
+        let http = Client::new(guard, guard).expect("a client");
+        let ports = Ports { http: Arc::new(http), ..test.ports() };
+        let wheel = Wheel::default();
+        let hand = wheel.minute_of(ports.now());
+        Self { test, ports, limits: CallbackLimits::new(4, deadline), wheel, hand }
+    }
+
+    fn relaxed(deadline: Duration) -> Self {
+        Self::new(GuardPolicy { allow_private: true }, deadline)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.ports.now()
+    }
+
+    async fn instance(&self, id: u64, url: &str) -> InstanceRecord {
+        let record: InstanceRecord = serde_json::from_value(json!({
+            "id": id, "organization": ORGANIZATION, "user": 9, "name": "Shop", "tags": [], "element": "square",
+            "created_at": self.now(), "updated_at": self.now(), "configuration": {}, "secrets": "", "token": "",
+            "token_hash": "", "events_enabled": true, "interval_minutes": 5, "resources": {},
+            "callback": { "url": url, "format": "elements", "failure_policy": "retry" },
+        }))
+        .expect("an instance");
+        self.test.store.transact(&[insert(instance_key(record.id), &record)]).await.expect("stored");
+        record
+    }
+
+    /// Commits one delivery of one event; each is committed a millisecond after the one before.
+    async fn commit(&self, instance: &InstanceRecord, object: &str) -> DeliveryJob {
+        self.test.ambient.advance(Duration::from_millis(1));
+        let change = Change {
+            event: event_id(instance.id, "orders", "", object, 1),
+            kind: ChangeKind::Created,
+            id: object.to_owned(),
+            partition: String::new(),
+            revision: 1,
+            date: None,
+            raw: Bytes::from_static(b"{ \"total\": 1.50 }"),
+        };
+        let label = ElementLabel { key: "square", hub: "payment" };
+        let now = self.now();
+        let outgoing = file(instance, &label, "orders", "orders", &[change], now, now, &self.wheel).remove(0);
+        self.test.store.transact(&outgoing.writes).await.expect("stored");
+        outgoing.job.expect("a callback")
+    }
+
+    async fn deliver(&self, job: &DeliveryJob) -> DeliveryReport {
+        deliver(&self.ports, &self.wheel, &self.limits, job).await.expect("no trouble of our own")
+    }
+
+    /// Delivers what is due, ten at a time as the poller does, until nothing is.
+    async fn drain(&self) {
+        loop {
+            let messages = self.test.queue.take(QueueName::Deliveries, 100);
+            if messages.is_empty() {
+                return;
+            }
+            let jobs = messages.into_iter().map(|message| async move {
+                let job: DeliveryJob = serde_json::from_str(&message.body).expect("a job");
+                self.deliver(&job).await
+            });
+            futures::stream::iter(jobs).buffer_unordered(10).collect::<Vec<_>>().await;
+        }
+    }
+
+    /// Lets time pass on the clock, dispatching every minute and delivering whatever comes due.
+    async fn pass(&mut self, time: TimeDelta) {
+        let end = self.now() + time;
+        loop {
+            self.drain().await;
+            if self.now() >= end {
+                return;
+            }
+            let next_due = self.test.queue.next_due().unwrap_or(end);
+            let next =
+                next_due.min(self.wheel.start_of(self.hand + 1)).min(end).max(self.now() + TimeDelta::milliseconds(1));
+            self.test.ambient.advance((next - self.now()).to_std().expect("forwards"));
+            let minute = self.wheel.minute_of(self.now());
+            if minute > self.hand {
+                due(&self.ports, &self.wheel, self.hand + 1..=minute).await.expect("dispatched");
+                self.hand = minute;
+            }
+        }
+    }
+}
+
+/// What one receiver makes of one delivery: in words, with the attempt's status or error.
+async fn judged(manner: Manner, deadline: Duration) -> (String, DeliveryReport, Receiver) {
+    let (world, receiver) = (World::relaxed(deadline), Receiver::start(manner).await);
+    let instance = world.instance(42, &receiver.url()).await;
+    let job = world.commit(&instance, "1").await;
+    let report = world.deliver(&job).await;
+    let outcome = match &report.outcome {
+        Outcome::RetryAt(at) => {
+            let seconds = (*at - world.now()).num_seconds();
+            // The first rung is 5 s, give or take a fifth; what is longer was asked for.
+            if (4..=6).contains(&seconds) { "retry".into() } else { format!("retry in {seconds} s") }
+        }
+        other => format!("{other:?}").to_lowercase(),
+    };
+    let attempt = report.attempt.as_ref().expect("an attempt");
+    let how = attempt.status.map_or_else(|| attempt.error.clone().unwrap_or_default(), |status| status.to_string());
+    (format!("{outcome}: {how}"), report, receiver)
+}
+
+#[tokio::test]
+async fn every_answer_has_its_consequence() {
+    for (manner, expected) in [
+        (says(200, ""), "delivered: 200"),
+        (says(204, ""), "delivered: 204"),
+        (says(304, ""), "retry: 304"),
+        (says(400, ""), "retry: 400"),
+        (says(410, ""), "queued: 410"),
+        (says(429, "retry-after: 120\r\n"), "retry in 120 s: 429"),
+        (says(429, "retry-after: 999999\r\n"), "retry in 3600 s: 429"),
+        (says(503, "retry-after: Mon, 05 Jan 2026 09:10:00 GMT\r\n"), "retry in 599 s: 503"),
+        (says(503, ""), "retry: 503"),
+    ] {
+        assert_eq!(judged(manner, LONG).await.0, expected);
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_not_a_whole_answer_in_time_is_tried_again() {
+    let late = format!("retry: no complete answer within {} ms", SHORT.as_millis());
+    for manner in [
+        Manner::SaysAndHangs(""),
+        Manner::SaysAndHangs("HTTP/1.1 200 OK\r\n"),
+        Manner::SaysAndHangs("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfour"),
+        Manner::Drips("HTTP/1.1 200 OK\r\nx-drip: "),
+        Manner::Drips("HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n"),
+    ] {
+        assert_eq!(judged(manner, SHORT).await.0, late);
+    }
+    for manner in [
+        Manner::Resets,
+        Manner::Says("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort".into()),
+        Manner::Says("I am no HTTP server\r\n\r\n".into()),
+        Manner::Says(String::new()),
+    ] {
+        let (verdict, report, _receiver) = judged(manner, LONG).await;
+        assert!(verdict.starts_with("retry: the exchange broke off"), "{verdict}");
+        assert_eq!(report.attempt.expect("an attempt").status, None);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_is_not_followed() {
+    let elsewhere = Receiver::start(says(200, "")).await;
+    for status in [301, 302, 303, 307, 308] {
+        let location = format!("location: {}\r\n", elsewhere.url());
+        assert_eq!(judged(says(status, &location), LONG).await.0, format!("retry: {status}"));
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_long_answer_is_read_up_to_a_cap_and_its_head_is_kept() {
+    let (verdict, report, _receiver) = judged(Manner::Floods("HTTP/1.1 200 OK\r\n\r\nhello "), LONG).await;
+    assert_eq!(verdict, "delivered: 200");
+    let response = report.attempt.expect("an attempt").response;
+    assert!(response.starts_with("hello xxx") && response.len() == 1024, "{} bytes", response.len());
+}
+
+#[tokio::test]
+async fn nobody_there_and_an_address_inside_are_failures_that_say_so() {
+    let world = World::relaxed(LONG);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    drop(listener);
+    let job = world.commit(&world.instance(42, &url).await, "1").await;
+    let report = world.deliver(&job).await;
+    assert!(matches!(report.outcome, Outcome::RetryAt(_)), "{report:?}");
+
+    let receiver = Receiver::start(says(200, "")).await;
+    let world = World::new(GuardPolicy { allow_private: false }, LONG);
+    let job = world.commit(&world.instance(42, &receiver.url()).await, "1").await;
+    let report = world.deliver(&job).await;
+    assert!(matches!(report.outcome, Outcome::RetryAt(_)), "{report:?}");
+    let error = report.attempt.and_then(|attempt| attempt.error).expect("an error");
+    assert!(error.contains("not allowed"), "{error}");
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_bytes_that_arrive_are_the_bytes_that_were_stored() {
+    let (world, receiver) = (World::relaxed(LONG), Receiver::start(says(500, "")).await);
+    let instance = world.instance(42, &receiver.url()).await;
+    let job = world.commit(&instance, "1").await;
+    world.deliver(&job).await;
+    *receiver.manner.lock().expect("a manner") = says(200, "");
+    world.test.ambient.advance(Duration::from_secs(7));
+    world.drain().await;
+    let found = desk::one(&world.ports, instance.id, &job.delivery).await.expect("read").expect("there");
+    assert_eq!((found.row.status, found.row.attempts_made), (Status::Delivered, 2));
+    let stored = desk::body(&world.ports, &found).await.expect("a body");
+    assert_eq!(receiver.bodies(), [stored.clone(), stored.clone()]);
+    assert!(String::from_utf8_lossy(&stored).contains(r#""orders":[{ "total": 1.50 }]"#));
+}
+
+/// A callback that hangs, with many notifications before those of a healthy one in the queue.
+#[tokio::test]
+async fn a_dead_callback_harms_only_itself_and_gets_everything_in_order_when_it_is_back() {
+    let mut world = World::relaxed(SHORT);
+    let dead = Receiver::start(Manner::SaysAndHangs("")).await;
+    let healthy = Receiver::start(says(200, "")).await;
+    let (of_dead, of_healthy) = (world.instance(1, &dead.url()).await, world.instance(2, &healthy.url()).await);
+    let mut jobs = Vec::new();
+    for n in 0..60 {
+        jobs.push(world.commit(&of_dead, &format!("{n:02}")).await);
+    }
+    for n in 0..20 {
+        jobs.push(world.commit(&of_healthy, &n.to_string()).await);
+    }
+    let delivered_of = async |world: &World, id| {
+        let filter = Filter { statuses: vec![Status::Delivered], ..Filter::default() };
+        let page = desk::of_instance(&world.ports, InstanceId(id), &filter, 100, None).await.expect("read");
+        page.deliveries.len()
+    };
+    futures::stream::iter(&jobs).map(|job| world.deliver(job)).buffer_unordered(10).collect::<Vec<_>>().await;
+    world.pass(TimeDelta::minutes(1)).await;
+    assert_eq!(delivered_of(&world, 2).await, 20, "the healthy ones arrive whatever is before them");
+
+    world.pass(TimeDelta::minutes(30)).await;
+    let while_down = dead.bodies().len();
+    assert!(while_down < 40, "{while_down} requests to a dead callback in half an hour");
+    let view = callback_view(&world.ports, ORGANIZATION, &dead.url()).await.expect("a view");
+    assert_eq!(view.status, "open");
+    assert!(view.waiting >= 40, "{view:?}");
+
+    *dead.manner.lock().expect("a manner") = says(200, "");
+    world.pass(TimeDelta::hours(3)).await;
+    assert_eq!(delivered_of(&world, 1).await, 60);
+    let view = callback_view(&world.ports, ORGANIZATION, &dead.url()).await.expect("a view");
+    assert_eq!((view.status, view.waiting), ("ok", 0));
+    // After the probe that finds it alive, the line comes in order but for the few that are under way at once.
+    let arrived = &dead.objects()[while_down + 1..];
+    let places: Vec<usize> = arrived.iter().take(40).map(|object| object.parse().expect("a number")).collect();
+    let strayed = places.windows(2).filter(|pair| pair[1] + 4 < pair[0]).count();
+    assert!(strayed <= 4, "{places:?}");
+}
