@@ -71,6 +71,8 @@ fn vendor(cards: &TimeCards, request: http::Request<Bytes>) -> Result<http::Resp
             }),
         ),
         "/v2/merchants/me" => (200, json!({"merchant": {"id": "M1"}})),
+        "/v2/labor/timecards/TC1" => (200, json!({"timecard": {"id": "TC1", "note": null}})),
+        path if path.starts_with("/v2/labor/timecards/TC") => (404, json!({"errors": [{"code": "NOT_FOUND"}]})),
         "/v2/labor/timecards/search" => (200, json!({"timecards": *cards.lock().expect("nobody panicked")})),
         _ => (200, json!({})),
     };
@@ -656,6 +658,47 @@ async fn a_change_becomes_an_event_that_can_be_read_and_sent_again() {
 
     let test = world.call("POST", &format!("/instances/{id}/deliveries/test"), "").await;
     assert!(test.body["delivery"].is_string(), "{}", test.body);
+}
+
+// ---------------------------------------------------------------- Hubs
+
+#[tokio::test]
+async fn a_hub_call_reads_what_the_vendor_has_through_the_instance() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let shown = world.call("GET", &format!("/instances/{id}"), "").await;
+    let secrets = format!("{}, Element {}", world.secrets(), shown.body["token"].as_str().expect("a token"));
+    let stamp = "2026-01-05T09:08:00Z";
+    let card = json!({"id": "TC1", "created_at": stamp, "updated_at": stamp, "note": null, "version": 1});
+    world.cards.lock().expect("nobody panicked").push(card);
+    for hub in ["employee", "crap"] {
+        let found = world.call_as(&secrets, "GET", &format!("/hubs/{hub}/timesheets"), "").await;
+        let bare = json!([{"id": "TC1", "created_at": stamp, "updated_at": stamp, "version": 1}]);
+        assert_eq!((found.status.as_u16(), &found.body), (200, &bare));
+        assert_eq!(found.headers["elements-element-instance-id"], id.to_string());
+        assert_eq!(found.headers["elements-returned-count"], "1");
+    }
+    let fields = world.call_as(&secrets, "GET", "/hubs/employee/timesheets?fields=id", "").await;
+    assert_eq!(fields.body, json!([{"id": "TC1"}]));
+    let one = world.call_as(&secrets, "GET", "/hubs/employee/timesheets/TC1", "").await;
+    assert_eq!((one.status.as_u16(), &one.body), (200, &json!({"id": "TC1"})));
+    for (path, status) in [
+        ("/hubs/employee/timesheets/TC2", 404),
+        ("/hubs/employee/nonsense", 404),
+        ("/hubs/employee/timesheets?where=id%20%3D", 400),
+        ("/hubs/employee/timesheets?where=colour%3D%27red%27", 400),
+        ("/hubs/employee/timesheets?orderBy=id", 400),
+        ("/hubs/employee/timesheets?nextPage=bm9uZQ", 400),
+    ] {
+        let answer = world.call_as(&secrets, "GET", path, "").await;
+        assert_eq!(answer.status.as_u16(), status, "{path}: {}", answer.body);
+    }
+    assert_eq!(world.call("GET", "/hubs/employee/timesheets", "").await.status, 400);
+    let ping = world.call_as(&secrets, "GET", "/ping", "").await;
+    assert_eq!((&ping.body["endpoint"], &ping.body["valid"]), (&json!("square"), &json!(true)));
+    world.call("DELETE", &format!("/instances/{id}/enabled"), "").await;
+    assert_eq!(world.call_as(&secrets, "GET", "/hubs/employee/timesheets", "").await.status, 403);
+    assert_eq!(world.call_as(&secrets, "GET", "/objects", "").await.status, 200);
 }
 
 // ---------------------------------------------------------------- Elements

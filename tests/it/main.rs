@@ -4,8 +4,8 @@
 mod api;
 mod cloud;
 mod contract;
-mod elements;
 mod delivery;
+mod elements;
 mod guard;
 mod template;
 mod tidy;

@@ -19,6 +19,10 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("elements-request-id"
 pub const NEXT_PAGE: HeaderName = HeaderName::from_static("elements-next-page-token");
 /// How many entries this page has.
 pub const RETURNED_COUNT: HeaderName = HeaderName::from_static("elements-returned-count");
+/// How many entries there are in all, where the vendor says so.
+pub const TOTAL_COUNT: HeaderName = HeaderName::from_static("elements-total-count");
+/// The instance that a hub call went through.
+pub const INSTANCE_ID: HeaderName = HeaderName::from_static("elements-element-instance-id");
 
 /// Answer headers that scripts in a browser may read.
 const EXPOSED: &str = "Elements-Returned-Count, Elements-Total-Count, Elements-Request-Id, Elements-Next-Page-Token, \

@@ -6,6 +6,7 @@
 mod catalog;
 mod deliveries;
 mod exchange;
+mod hub;
 mod input;
 mod instance;
 mod page;
@@ -72,7 +73,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/objects", get(polls::objects))
         .route("/hubs", get(catalog::hubs))
         .route("/hubs/keys", get(catalog::hub_keys))
-        .route("/hubs/{hub}/elements", get(catalog::elements_of_hub));
+        .route("/hubs/{hub}/elements", get(catalog::elements_of_hub))
+        .route("/hubs/{hub}/{*path}", get(hub::read));
     Router::new()
         .route("/healthz", get(async || "ok"))
         .nest(BASE, api)

@@ -4,6 +4,7 @@
 pub mod delivery;
 pub mod dispatch;
 pub mod fields;
+pub mod hub;
 pub mod instance;
 pub mod job;
 pub mod outbox;

@@ -1,0 +1,221 @@
+//! The hub calls of users: one page of a resource, or one record, read from the vendor at once. Nothing is remembered:
+//! the place of the next page travels with the caller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::problem::FieldProblem;
+use elements::Element;
+use elements::auth::{Tokens, needs_tokens};
+use elements::call::Caller;
+use elements::connection::Connection;
+use elements::fault::Fault;
+use elements::hub::{HubList, HubOne, HubPlan, HubProblem, plan_hub_get};
+use elements::plan::{Partitions, Plan};
+use serde_json::Value;
+
+pub use elements::hub::HubPage;
+
+use crate::ports::{Audience, Bounds};
+use crate::secrets;
+use crate::service::{FlowError, Service};
+use crate::table::InstanceRecord;
+use crate::tokens::{self, TokenError};
+
+/// Bounds of one call to the vendor: the caller's gateway gives up after 30 s.
+const BOUNDS: Bounds =
+    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(20), largest_body: 16 * 1024 * 1024 };
+
+/// Requests for one page: a listing may halve its pages or begin anew, and a token may have to be renewed.
+const TRIES: usize = 6;
+
+/// What was asked for.
+#[derive(Debug)]
+pub enum HubAnswer {
+    /// A page of a list.
+    Page(HubPage),
+    /// One record.
+    Record(Value),
+}
+
+/// Why there are no records.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// What is wrong with the request.
+    #[error("{} parts of the request are not valid", .0.len())]
+    Invalid(Vec<FieldProblem>),
+    /// The element has no such resource.
+    #[error("there is no such resource: {0}")]
+    NoResource(FieldProblem),
+    /// The vendor has no record of this id.
+    #[error("there is no such record")]
+    NoRecord,
+    /// The vendor refuses the request itself.
+    #[error("the vendor refuses the request: {0}")]
+    Refused(String),
+    /// The vendor wants a new login first.
+    #[error("the vendor wants a new login: {0}")]
+    NeedsLogin(String),
+    /// The vendor cannot answer now.
+    #[error("the vendor cannot answer now: {said}")]
+    Unavailable {
+        /// What it or the connection said.
+        said: String,
+        /// When it wants to be asked again.
+        after: Option<Duration>,
+    },
+    /// Our own trouble.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+}
+
+impl From<HubProblem> for HubError {
+    fn from(problem: HubProblem) -> Self {
+        match problem {
+            HubProblem::NoSuchResource(problem) => Self::NoResource(problem),
+            HubProblem::Refused(problems) => Self::Invalid(problems),
+        }
+    }
+}
+
+impl From<TokenError> for HubError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Dead(said) => Self::NeedsLogin(said),
+            TokenError::Busy { reason, after } => Self::Unavailable { said: reason, after },
+            TokenError::Flow(error) => Self::Flow(error),
+        }
+    }
+}
+
+impl From<Fault> for HubError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Retry { after, reason } | Fault::RateLimited { after, reason } => {
+                Self::Unavailable { said: reason, after }
+            }
+            Fault::RefreshAuth { reason } | Fault::Reconnect { reason } => Self::NeedsLogin(reason),
+            Fault::ConfigError { reason } => Self::Refused(reason),
+            other => Self::Unavailable { said: other.to_string(), after: None },
+        }
+    }
+}
+
+/// The way to the vendor for one call.
+struct Line<'a> {
+    service: &'a Service,
+    record: &'a InstanceRecord,
+    element: Arc<Element>,
+    connection: Connection,
+    tokens: Option<Tokens>,
+    renewed: bool,
+}
+
+impl<'a> Line<'a> {
+    async fn open(service: &'a Service, record: &'a InstanceRecord) -> Result<Self, HubError> {
+        let gone = || HubError::Refused(format!("there is no element {:?} any more", record.element));
+        let element = Arc::clone(service.catalog.get(&record.element).ok_or_else(gone)?);
+        let resolved = secrets::connection(service, &element, record).await?;
+        let (connection, _) = resolved.map_err(HubError::Invalid)?;
+        let tokens = match needs_tokens(&element, &connection) {
+            true => Some(tokens::renewed(service, &element, record.id, &connection, None).await?),
+            false => None,
+        };
+        Ok(Self { service, record, element, connection, tokens, renewed: false })
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        Caller {
+            element: &self.element,
+            connection: &self.connection,
+            bases: &self.service.bases,
+            tokens: self.tokens.as_ref(),
+        }
+    }
+
+    async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HubError> {
+        let answer = self.service.ports.http.send(request, BOUNDS).await;
+        let exchange = answer.map_err(|error| HubError::Unavailable { said: error.to_string(), after: None })?;
+        match exchange.truncated {
+            false => Ok(exchange.response),
+            true => Err(HubError::Refused("the page is too large; ask for a smaller pageSize".into())),
+        }
+    }
+
+    /// After a refused token: new ones, once. Any other fault, and a second refusal, is the answer.
+    async fn renew(&mut self, fault: Fault) -> Result<(), HubError> {
+        if !matches!(fault, Fault::RefreshAuth { .. }) || self.renewed || self.tokens.is_none() {
+            return Err(fault.into());
+        }
+        self.renewed = true;
+        let (record, spent) = (self.record, self.tokens.take());
+        let fresh = tokens::renewed(self.service, &self.element, record.id, &self.connection, spent.as_ref()).await?;
+        self.tokens = Some(fresh);
+        Ok(())
+    }
+
+    fn partitions(&self, plan: &Plan) -> Result<Vec<String>, HubError> {
+        match plan.partitions(&self.connection) {
+            Partitions::Single => Ok(vec![String::new()]),
+            Partitions::Fixed(many) => Ok(many),
+            Partitions::Parent(parent) => {
+                let expected = format!("a path with the id of one of {} in it", parent.name());
+                Err(HubError::Invalid(vec![FieldProblem::new("path", plan.name(), expected)]))
+            }
+        }
+    }
+}
+
+/// Reads what the path after `/hubs/{hub}/` and its query ask for, both decoded.
+pub async fn get(
+    service: &Service,
+    record: &InstanceRecord,
+    path: &str,
+    query: &[(String, String)],
+) -> Result<HubAnswer, HubError> {
+    let gone = || HubError::Refused(format!("there is no element {:?} any more", record.element));
+    // What is wrong with the question is said before the vendor is troubled.
+    let plan = plan_hub_get(service.catalog.get(&record.element).ok_or_else(gone)?, path, query)?;
+    let mut line = Line::open(service, record).await?;
+    match plan {
+        HubPlan::List(list) => page(&mut line, &list).await.map(HubAnswer::Page),
+        HubPlan::One(one) => read(&mut line, &one).await.map(HubAnswer::Record),
+    }
+}
+
+async fn page(line: &mut Line<'_>, list: &HubList) -> Result<HubPage, HubError> {
+    let partitions = line.partitions(list.plan())?;
+    if partitions.is_empty() {
+        return Ok(HubPage { records: Vec::new(), next_page: None, total: None });
+    }
+    let invalid = |problem| HubError::Invalid(vec![problem]);
+    let mut listing = list.begin(&partitions, line.service.ports.now()).map_err(invalid)?;
+    for _ in 0..TRIES {
+        let request = list.request(&listing, &line.caller()).map_err(invalid)?;
+        let response = line.exchange(request).await?;
+        match list.read(&mut listing, &line.caller(), &partitions, &response) {
+            Ok(page) => return Ok(page),
+            // The listing has put itself right and is asked once more.
+            Err(Fault::ShrinkPage | Fault::RestartScan { .. }) => {}
+            Err(fault) => line.renew(fault).await?,
+        }
+    }
+    Err(HubError::Unavailable { said: "the vendor's listing came to no page".into(), after: None })
+}
+
+/// The record may be in any of the partitions.
+async fn read(line: &mut Line<'_>, one: &HubOne) -> Result<Value, HubError> {
+    for partition in line.partitions(one.plan())? {
+        loop {
+            let request = one.request(&line.caller(), &partition).map_err(HubError::NoResource)?;
+            let response = line.exchange(request).await?;
+            match one.read(&line.caller(), &partition, &response) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => break,
+                Err(fault) => line.renew(fault).await?,
+            }
+        }
+    }
+    Err(HubError::NoRecord)
+}
