@@ -7,5 +7,7 @@ mod contract;
 mod delivery;
 mod elements;
 mod guard;
+mod polling;
+mod seeds;
 mod template;
 mod tidy;

@@ -30,6 +30,9 @@ pub struct Pass {
     /// The newest stamp of the baseline, in the vendor's own time: a record made at or after it is a creation.
     /// None: the baseline was empty or had no stamps.
     pub covered_since: Option<DateTime<Utc>>,
+    /// What the revisions of a record that was never seen count from: 0, or more where an earlier life of the
+    /// resource told of it already, so that no event id comes back and no sequence falls.
+    pub first_revision: u32,
     /// `createdRule`.
     pub created_rule: CreatedRule,
     /// `createdCheckTolerance`.
@@ -101,7 +104,7 @@ pub fn judge(record: &Record, known: Option<Entry>, pass: &Pass) -> Judgement {
     let seen = Entry {
         fingerprint: record.fingerprint,
         stamp,
-        revision: known.map_or(0, |known| known.revision),
+        revision: known.map_or(pass.first_revision, |known| known.revision),
         gone: record.told == Told::Deleted,
     };
     let tell = |kind, rule| Judgement {
@@ -215,6 +218,7 @@ mod tests {
             baseline: false,
             index_is_complete: true,
             covered_since: Some(at(1000)),
+            first_revision: 0,
             created_rule: CreatedRule::Observed,
             created_tolerance: TimeDelta::zero(),
             initial_poll: InitialPoll::Silent,

@@ -1,8 +1,9 @@
 //! Changes become the bytes that are signed, stored and posted: the original's notification, or CloudEvents 1.0.
 //!
 //! The records' own bytes are spliced in as they came. Key order and forms are those of two captured callbacks
-//! of the original (`createdDate` in the manner of Java's `Date.toString`, the instance id twice); two keys of our
-//! own stand at the end of each event: `id`, the event's id, and `sequence`, the record's revision.
+//! of the original (`createdDate` in the manner of Java's `Date.toString`, the instance id twice); keys of our own
+//! stand at the end of each event: `id`, the event's id, `sequence`, the record's revision, and, where a resource
+//! fans out, `partition`: the calendar or store whose record it is.
 //! `schemas/notification.v1.json` describes the result.
 
 use std::ops::Range;
@@ -249,6 +250,8 @@ struct Event<'a> {
     object_type: &'a str,
     id: &'a str,
     sequence: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    partition: &'a str,
 }
 
 #[derive(Serialize)]
@@ -277,6 +280,7 @@ impl Writer<'_> {
             object_type: self.object_type,
             id: &change.event.0,
             sequence: change.revision,
+            partition: &change.partition,
         }
     }
 

@@ -302,7 +302,7 @@ async fn write_change(
         // between makes this change start over instead of leaving its index behind.
         let stored = ports.store.get(&resource_key(id, resource)).await?;
         delete_each(ports, index_keys(ports, id, resource).await?).await?;
-        let fresh = ResourceRecord::default();
+        let fresh = ResourceRecord::anew(record.created_at, ports.now());
         additions.push(match stored {
             Some(item) => table::replace(item.key, item.version, &fresh),
             None => table::insert(resource_key(id, resource), &fresh),

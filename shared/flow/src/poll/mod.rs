@@ -560,6 +560,7 @@ impl<'a> Run<'a> {
             baseline,
             index_is_complete: state.index_is_complete,
             covered_since: state.covered_since,
+            first_revision: state.first_revision,
             created_rule: configured.created_rule,
             created_tolerance: TimeDelta::seconds(configured.created_check_tolerance_s.unwrap_or(0).into()),
             initial_poll: configured.initial_poll,

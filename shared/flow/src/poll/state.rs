@@ -26,6 +26,9 @@ pub struct ResourceRecord {
     /// Newest stamp of the baseline, in the vendor's time; see [`domain::detect::Pass::covered_since`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covered_since: Option<DateTime<Utc>>,
+    /// What revisions count from; see [`ResourceRecord::anew`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub first_revision: u32,
     /// The index holds every record that existed at the baseline.
     #[serde(skip_serializing_if = "is_false")]
     pub index_is_complete: bool,
@@ -133,6 +136,16 @@ pub struct Held {
 }
 
 impl ResourceRecord {
+    /// A state that knows nothing, for a resource that starts at `now` on an instance made at `made`.
+    ///
+    /// The resource may have had a life before, under another configuration, whose events are still remembered by
+    /// receivers. Revisions therefore count from the tenths of seconds since the instance was made: higher than any
+    /// earlier life got, as a revision takes a poll and a poll takes longer.
+    pub fn anew(made: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        let tenths = (now - made).num_milliseconds().max(0) as u64 / 100;
+        Self { first_revision: u32::try_from(tenths).unwrap_or(u32::MAX / 2), ..Self::default() }
+    }
+
     /// Whether a poll that was due at `due` is done by a later one.
     pub fn covers(&self, due: DateTime<Utc>) -> bool {
         self.resume.is_none() && self.last.as_ref().is_some_and(|last| last.at >= due)

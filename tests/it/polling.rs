@@ -1,0 +1,120 @@
+//! Polling, told as stories: the real functions against the sandbox vendors, on a clock that stands until it is moved.
+
+use std::time::Duration;
+
+use local::sandbox::Faults;
+use serde_json::json;
+use tests::world::{World, seed};
+
+/// Ids of the records that one create or list call shows.
+fn id_of(record: &serde_json::Value) -> String {
+    record["id"].as_str().map(str::to_owned).unwrap_or_else(|| record["id"].to_string())
+}
+
+#[tokio::test]
+async fn a_timecard_is_created_changed_and_deleted() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    world.sandbox.create("square", "timecards", json!({"team_member_id": "TM0"})).expect("a timecard");
+    world.create(seed("square")).await;
+    world.tick().await;
+    assert_eq!(world.events(), [] as [&str; 0], "what existed before is the baseline");
+
+    let card =
+        id_of(&world.sandbox.create("square", "timecards", json!({"team_member_id": "TM1"})).expect("a timecard"));
+    world.tick().await;
+    world.sandbox.update("square", "timecards", &card, json!({"status": "CLOSED"})).expect("the timecard");
+    world.tick().await;
+    world.tick().await;
+    assert_eq!(world.events(), [format!("CREATED timesheets {card} #1"), format!("UPDATED timesheets {card} #2")]);
+
+    world.sandbox.delete("square", "timecards", &card).expect("the timecard");
+    world.skip(Duration::from_secs(25 * 3600)).await;
+    assert_eq!(world.events().last(), Some(&format!("DELETED timesheets {card} #3")), "found by the daily sweep");
+    world.assert_ids_are_facts();
+}
+
+#[tokio::test]
+async fn an_idle_poll_reads_and_writes_next_to_nothing() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    for n in 0..20 {
+        world.sandbox.create("square", "timecards", json!({"team_member_id": format!("TM{n}")})).expect("a timecard");
+    }
+    world.create(seed("square")).await;
+    world.tick().await;
+    world.store.forget_operations();
+    world.tick().await;
+    let idle = world.store.operations();
+    insta::assert_debug_snapshot!("operations of a minute with one idle poll", idle);
+
+    world.sandbox.create("square", "timecards", json!({"team_member_id": "TM"})).expect("a timecard");
+    world.store.forget_operations();
+    world.tick().await;
+    insta::assert_debug_snapshot!("operations of a minute with one changed record", world.store.operations());
+    assert_eq!(world.events().len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_between_the_answer_and_the_first_scheduled_poll_is_an_event() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    world.create(seed("square")).await;
+    let card = id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
+    world.tick().await;
+    assert_eq!(world.events(), [format!("CREATED timesheets {card} #1")]);
+}
+
+#[tokio::test]
+async fn a_late_index_costs_reads_and_no_events() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    world.create(seed("square")).await;
+    let faults = Faults { seed: 3, late_indexing: Some((0, 600)), ..Faults::default() };
+    world.sandbox.set_faults("square", faults).expect("square has faults");
+    let mut cards = Vec::new();
+    for _ in 0..40 {
+        cards.push(id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard")));
+        world.tick().await;
+    }
+    world.advance(Duration::from_secs(900)).await;
+    let mut told = world.events();
+    told.sort();
+    let mut wanted: Vec<_> = cards.iter().map(|card| format!("CREATED timesheets {card} #1")).collect();
+    wanted.sort();
+    assert_eq!(told, wanted);
+    world.assert_ids_are_facts();
+}
+
+#[tokio::test]
+async fn a_vendor_that_fails_moves_nothing_and_is_not_hammered() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    let id = world.create(seed("square")).await;
+    world.tick().await;
+    let faults = Faults { seed: 1, status_5xx_every: Some(1), ..Faults::default() };
+    world.sandbox.set_faults("square", faults).expect("square has faults");
+    let card = id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
+    let before = world.sandbox.request_count("square").expect("counted");
+    world.advance(Duration::from_secs(3600)).await;
+    let asked = world.sandbox.request_count("square").expect("counted") - before;
+    assert!((3..=12).contains(&asked), "{asked} requests in an hour of outage");
+    assert_eq!(world.events(), [] as [&str; 0]);
+
+    world.sandbox.set_faults("square", Faults::default()).expect("square has faults");
+    let report = world.poll(id, "timesheets", false).await;
+    assert_eq!(report["created"], 1, "{report:#}");
+    world.drain().await;
+    assert_eq!(world.events(), [format!("CREATED timesheets {card} #1")]);
+}
+
+#[tokio::test]
+async fn a_burst_over_many_pages_arrives_once_and_in_notifications_of_ten() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    world.create(seed("square")).await;
+    world.tick().await;
+    for n in 0..450 {
+        world.sandbox.create("square", "timecards", json!({"team_member_id": format!("TM{n}")})).expect("a timecard");
+    }
+    world.tick().await;
+    assert_eq!(world.events().len(), 450);
+    assert_eq!(world.callbacks().len(), 45);
+    world.tick().await;
+    assert_eq!(world.events().len(), 450);
+    world.assert_ids_are_facts();
+}

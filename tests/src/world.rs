@@ -1,0 +1,316 @@
+//! A world to tell stories in: a clock that stands until it is moved, the three functions over ports in memory,
+//! the sandbox vendors and an inbox, spoken to over HTTP without sockets.
+//!
+//! ```text
+//! let world = World::new("2026-01-05T09:00:00Z").await;
+//! let id = world.create(seed("square")).await;
+//! world.sandbox.create("square", "timecards", json!({...}));
+//! world.tick().await;                 // a minute passes; everything due happens
+//! world.events()                      // what arrived at the callback
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_lambda_events::eventbridge::EventBridgeEvent;
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::secret::Secret;
+use domain::wheel::Wheel;
+use elements::{Bases, Catalog};
+use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Ports, QueueName, Store};
+use flow::principal::{NewOrganization, create_organization};
+use flow::service::Service;
+use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore, TransparentVault};
+use http::StatusCode;
+use instances::ApiState;
+use local::inbox::{self, Behaviour, Inbox, Receipt};
+use local::sandbox::{self, Sandbox};
+use poller::Poller;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// The signature key of instances made by [`World::create`].
+pub const SIGNATURE_KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// Everything a story needs.
+pub struct World {
+    /// The clock and the dice.
+    pub ambient: Arc<FixedAmbient>,
+    /// The table.
+    pub store: Arc<MemoryStore>,
+    /// Both queues.
+    pub queue: Arc<MemoryQueue>,
+    /// The vendors.
+    pub sandbox: Sandbox,
+    /// The callbacks.
+    pub inbox: Inbox,
+    /// What the functions are given.
+    pub service: Service,
+    /// Who calls.
+    pub organization: NewOrganization,
+    api: Router,
+    poller: Poller,
+}
+
+impl World {
+    /// A world at an instant, in which nothing exists but one organization and its user.
+    pub async fn new(at: &str) -> Self {
+        Self::seeded(at, 1).await
+    }
+
+    /// The same with other dice.
+    pub async fn seeded(at: &str, seed: u64) -> Self {
+        let ambient = Arc::new(FixedAmbient::at(at).seeded(seed));
+        let clock = Arc::clone(&ambient);
+        let sandbox = Sandbox::new(Arc::new(move || clock.now()), seed);
+        let inbox = Inbox::new();
+        let store = Arc::new(MemoryStore::default());
+        let queue = Arc::new(MemoryQueue::new(ambient.clone()));
+        let routes = sandbox::router(sandbox.clone()).merge(inbox::router(inbox.clone()));
+        let ports = Ports {
+            store: store.clone() as Arc<dyn Store>,
+            queue: queue.clone(),
+            http: Arc::new(RoutedHttp(routes)),
+            vault: Arc::new(TransparentVault),
+            ambient: ambient.clone(),
+        };
+        let catalog = Catalog::embedded();
+        let mut bases = Bases::default();
+        for element in catalog.iter() {
+            let base = format!("http://pollux.test/sandbox/{}", element.key);
+            bases.overrides.insert(element.key.clone(), base.parse().expect("a URL"));
+        }
+        let service = Service { ports, catalog: Arc::new(catalog), bases: Arc::new(bases), wheel: Wheel::default() };
+        let organization = create_organization(&service.ports, "Acme").await.expect("an empty table takes it");
+        let api = instances::router(ApiState { service: service.clone() });
+        let poller = Poller::new(service.clone());
+        Self { ambient, store, queue, sandbox, inbox, service, organization, api, poller }
+    }
+
+    /// One call of the API by the world's user.
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let (user, organization) = (&self.organization.user_secret, &self.organization.organization_secret);
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://pollux.test/elements/api-v2{path}"))
+            .header("authorization", format!("User {}, Organization {}", user.expose(), organization.expose()))
+            .header("content-type", "application/json")
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
+            .expect("a request");
+        let response = self.api.clone().oneshot(request).await.expect("routers answer");
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// Makes an instance with this body and a callback at the inbox `main`; returns its id.
+    #[track_caller]
+    pub fn create(&self, mut body: Value) -> impl Future<Output = u64> {
+        body["configuration"]["event.notification.callback.url"] = json!("http://pollux.test/inbox/main");
+        body["configuration"]["event.notification.signature.key"] = json!(SIGNATURE_KEY);
+        self.inbox
+            .behave("main", Behaviour { signature_key: Some(Secret::new(SIGNATURE_KEY)), ..Behaviour::default() });
+        async move {
+            let (status, answer) = self.call("POST", "/instances", Some(body)).await;
+            assert_eq!(status, StatusCode::OK, "{answer:#}");
+            answer["id"].as_u64().expect("instance ids are numbers")
+        }
+    }
+
+    /// Polls a resource now and answers its report.
+    pub async fn poll(&self, instance: u64, resource: &str, sweep: bool) -> Value {
+        let path = format!("/instances/{instance}/poll?resource={}&sweep={sweep}", resource.replace('/', "%2F"));
+        let (status, answer) = self.call("POST", &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{answer:#}");
+        answer
+    }
+
+    /// A minute passes, and all that is due by then happens.
+    pub async fn tick(&self) {
+        self.advance(Duration::from_secs(60)).await;
+    }
+
+    /// Time passes, minute by minute, and all that is due happens.
+    pub async fn advance(&self, by: Duration) {
+        let until = self.ambient.now() + by;
+        loop {
+            let left = (until - self.ambient.now()).to_std().unwrap_or_default();
+            self.ambient.advance(left.min(Duration::from_secs(60)));
+            self.dispatch().await;
+            self.drain().await;
+            if self.ambient.now() >= until {
+                return;
+            }
+        }
+    }
+
+    /// Time passes in which nothing runs, then a minute in which what is due by then happens.
+    pub async fn skip(&self, by: Duration) {
+        self.ambient.advance(by);
+        self.tick().await;
+    }
+
+    /// The schedule fires.
+    pub async fn dispatch(&self) {
+        let event: EventBridgeEvent = serde_json::from_value(json!({
+            "version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "account": "1",
+            "time": self.ambient.now(), "region": "eu-west-1", "resources": [], "detail": {}
+        }))
+        .expect("the document EventBridge sends");
+        dispatcher::handle(&self.service, event).await.expect("ports in memory do not fail unasked");
+    }
+
+    /// Everything visible on the queues is worked on, until nothing is.
+    pub async fn drain(&self) {
+        for _ in 0..10_000 {
+            let mut idle = true;
+            for queue in [QueueName::Polls, QueueName::Deliveries] {
+                let messages = self.queue.take(queue, 10);
+                if messages.is_empty() {
+                    continue;
+                }
+                idle = false;
+                let mut event = SqsEvent::default();
+                for (number, message) in messages.into_iter().enumerate() {
+                    let mut sent = SqsMessage::default();
+                    sent.message_id = Some(number.to_string());
+                    sent.body = Some(message.body);
+                    event.records.push(sent);
+                }
+                let until = self.ambient.now() + Duration::from_secs(60);
+                let answer = self.poller.handle(event, until).await.expect("every record has an id");
+                assert!(answer.batch_item_failures.is_empty(), "no job fails: {:?}", answer.batch_item_failures);
+            }
+            if idle {
+                return;
+            }
+        }
+        panic!("the queues never run empty");
+    }
+
+    /// The callbacks that arrived and were answered with success.
+    pub fn callbacks(&self) -> Vec<Arc<Receipt>> {
+        self.inbox.received("main").into_iter().filter(|receipt| (200..300).contains(&receipt.status)).collect()
+    }
+
+    /// Every event that arrived, in order of arrival, as `TYPE objectType objectId #sequence`.
+    pub fn events(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for callback in self.callbacks() {
+            assert_eq!(callback.verified.elements, Some(true), "the original's signature is right");
+            assert_eq!(callback.verified.standard, Some(true), "so is the standard one");
+            for event in callback.json()["message"]["events"].as_array().into_iter().flatten() {
+                let word = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+                let (kind, object_type, id) = (word("eventType"), word("objectType"), word("objectId"));
+                lines.push(format!("{kind} {object_type} {id} #{}", event["sequence"]));
+            }
+        }
+        lines
+    }
+
+    /// Fails if an event id stands for two facts, or a fact came under two ids.
+    #[track_caller]
+    pub fn assert_ids_are_facts(&self) {
+        let (mut by_id, mut by_fact) = (BTreeMap::new(), BTreeMap::new());
+        for callback in self.inbox.received("main") {
+            let body = callback.json();
+            for event in body["message"]["events"].as_array().into_iter().flatten() {
+                let id = event["id"].as_str().unwrap_or_default().to_owned();
+                let fact = format!(
+                    "{} {} {} {} {}",
+                    body["message"]["instanceId"],
+                    event["objectType"],
+                    event["partition"],
+                    event["objectId"],
+                    event["sequence"]
+                );
+                assert_eq!(by_id.entry(id.clone()).or_insert_with(|| fact.clone()), &fact, "one id, two facts");
+                assert_eq!(by_fact.entry(fact).or_insert_with(|| id.clone()), &id, "one fact, two ids");
+            }
+        }
+    }
+
+    /// What is stored as JSON, by `pk sk`.
+    pub fn stored(&self) -> BTreeMap<String, Value> {
+        let items = self.store.items().into_iter();
+        items.map(|item| (format!("{} {}", item.key.pk, item.key.sk), json_of(&item.body))).collect()
+    }
+}
+
+impl Drop for World {
+    /// A story ends with nothing waiting to be worked on.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let now = self.ambient.now();
+            for queue in [QueueName::Polls, QueueName::Deliveries] {
+                let due = self.queue.waiting(queue).into_iter().filter(|(due, _)| *due <= now).count();
+                assert_eq!(due, 0, "messages are left on {queue:?}");
+            }
+        }
+    }
+}
+
+fn json_of(body: &Bytes) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|_| json!({ "bytes": body.len() }))
+}
+
+/// The body of a seed document, placeholders filled in: the bodies that users of the original know.
+pub fn seed(element: &str) -> Value {
+    let text = match element {
+        "square" => include_str!("../../shared/domain/tests/seeds/square.json"),
+        "maximizer" => include_str!("../../shared/domain/tests/seeds/maximizer.json"),
+        "googlesuite" => include_str!("../../shared/domain/tests/seeds/googlesuite.json"),
+        "revel" => include_str!("../../shared/domain/tests/seeds/revel.json"),
+        "icontact" => include_str!("../../shared/domain/tests/seeds/icontact.json"),
+        other => panic!("there is no seed of {other}"),
+    };
+    let mut body: Value = serde_json::from_str(text).expect("seed bodies are JSON");
+    if body["providerData"].get("code").is_some() {
+        body["providerData"]["code"] = json!("sandbox-code-main");
+    }
+    // Where there is no login, the sandbox tells accounts by their credentials.
+    match element {
+        "revel" => body["configuration"]["oauth.api.key"] = json!("main"),
+        "icontact" => {
+            body["configuration"]["api.version"] = json!("2.2");
+            body["configuration"]["api.username"] = json!("main");
+        }
+        _ => {}
+    }
+    body["configuration"]["event.poller.refresh_interval"] = json!("1");
+    body
+}
+
+/// The outside world without sockets: every request goes to the sandbox and the inbox, whatever its host.
+struct RoutedHttp(Router);
+
+#[async_trait]
+impl Http for RoutedHttp {
+    async fn send(&self, request: http::Request<Bytes>, bounds: Bounds) -> Result<Exchange, HttpError> {
+        let answer = async {
+            let response = self.0.clone().oneshot(request.map(Body::from)).await.expect("routers answer");
+            let (parts, body) = response.into_parts();
+            // A body that breaks off is the sandbox's way to cut the connection.
+            let bytes =
+                axum::body::to_bytes(body, usize::MAX).await.map_err(|error| HttpError::Broken(error.to_string()))?;
+            let truncated = bytes.len() > bounds.largest_body;
+            let bytes = bytes.slice(..bytes.len().min(bounds.largest_body));
+            Ok(Exchange { response: http::Response::from_parts(parts, bytes), truncated, elapsed: Duration::ZERO })
+        };
+        match tokio::time::timeout(bounds.deadline, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(HttpError::Deadline(bounds.deadline)),
+        }
+    }
+}
+
+/// The instant of a literal.
+pub fn instant(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap_or_else(|error| panic!("{text:?} is not an instant: {error}"))
+}
