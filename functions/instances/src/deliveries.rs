@@ -11,6 +11,7 @@ use flow::delivery::row::Status;
 use flow::delivery::{self, DeliveryError};
 use flow::instance::{self, ListingQuery, Stored};
 use flow::outbox::ElementLabel;
+use flow::service::Service;
 use flow::table::InstanceRecord;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -185,7 +186,7 @@ pub async fn resend(State(state): State<ApiState>, target: Target, Path(path): P
 }
 
 async fn send_again(state: &ApiState, found: &[Found]) -> Answer {
-    let sent = desk::redeliver(&state.service.ports, &state.service.wheel, found).await?;
+    let sent = desk::redeliver(&state.service.ports, &Service::RETRY_WHEEL, found).await?;
     Ok(Json(json!({ "redelivered": sent, "deliveries": found.iter().map(shown).collect::<Vec<_>>() })))
 }
 
@@ -194,7 +195,7 @@ pub async fn test(State(state): State<ApiState>, target: Target) -> Answer {
     let record = own(&state, &target).await?;
     let element = crate::catalog::find(&state, &record.element)?;
     let label = ElementLabel { key: &element.key, hub: &element.hub };
-    let sent = desk::send_test(&state.service.ports, &state.service.wheel, &record, &label).await?;
+    let sent = desk::send_test(&state.service.ports, &Service::RETRY_WHEEL, &record, &label).await?;
     Ok(Json(json!({ "delivery": sent, "callbackUrl": record.callback.map(|callback| callback.url) })))
 }
 
