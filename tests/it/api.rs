@@ -9,11 +9,12 @@ use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
-use flow::ports::{HttpError, Item};
+use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Item};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
-use flow::testing::TestPorts;
+use flow::testing::{Fault, TestPorts};
 use instances::{ApiState, router};
+use local::sandbox::Sandbox;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -275,6 +276,67 @@ async fn tokens_at_hand_make_an_instance_without_a_code() {
     let (request, _) = &world.ports.http.requests()[0];
     let sent = String::from_utf8_lossy(request.body()).into_owned();
     assert!(sent.contains("my-refresh") && sent.contains("refresh_token"), "{sent}");
+}
+
+#[tokio::test]
+async fn an_instance_whose_answer_was_lost_on_the_way_is_answered_once() {
+    let world = World::new().await;
+    world.ports.store.plan_faults(|number| (number == 0).then_some(Fault::AnswerLost));
+    let answer = world.call("POST", "/instances", SQUARE).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let listed = world.call("GET", "/instances", "").await;
+    assert_eq!(listed.body.as_array().map(Vec::len), Some(1));
+    assert_eq!(listed.body[0]["id"], answer.body["id"]);
+}
+
+/// The sandbox vendors behind the port, without a socket between.
+struct SandboxHttp(Router);
+
+#[async_trait::async_trait]
+impl Http for SandboxHttp {
+    async fn send(&self, request: http::Request<Bytes>, _: Bounds) -> Result<Exchange, HttpError> {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = parts.uri.path_and_query().expect("a path").as_str().parse().expect("a path");
+        let response = self.0.clone().oneshot(Request::from_parts(parts, Body::from(body))).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.map_err(|error| HttpError::Broken(error.to_string()))?;
+        Ok(Exchange { response: Response::from_parts(parts, body), truncated: false, elapsed: Duration::ZERO })
+    }
+}
+
+#[tokio::test]
+async fn every_seed_body_is_taken_as_printed_by_the_vendor_it_is_for() {
+    let seeds = [
+        ("square", SQUARE),
+        ("maximizer", include_str!("../../shared/domain/tests/seeds/maximizer.json")),
+        ("googlesuite", include_str!("../../shared/domain/tests/seeds/googlesuite.json")),
+        ("revel", include_str!("../../shared/domain/tests/seeds/revel.json")),
+        ("icontact", include_str!("../../shared/domain/tests/seeds/icontact.json")),
+    ];
+    for (key, seed) in seeds {
+        let mut world = World::new().await;
+        let ambient = Arc::clone(&world.ports.ambient);
+        let sandbox = Sandbox::new(Arc::new(move || ambient.now()), 1).with_samples();
+        world.service.ports.http = Arc::new(SandboxHttp(local::sandbox::router(sandbox)));
+        let base = format!("http://sandbox.test/sandbox/{key}").parse().expect("a URL");
+        world.service.bases = Arc::new(Bases { overrides: [(key.to_owned(), base)].into() });
+        world.router = router(ApiState { service: world.service.clone() });
+        let mut body: Value = serde_json::from_str(seed).expect("JSON");
+        body["providerData"]["code"] = json!("sandbox-code-main");
+        if key == "icontact" {
+            body["configuration"]["api.version"] = json!("2.2");
+        }
+        let answer = world.call("POST", "/instances", body.to_string()).await;
+        assert_eq!(answer.status, 200, "{key}: {}", answer.body);
+        let id = answer.body["id"].as_u64().expect("an id");
+        let wanted = body["configuration"]["event.poller.configuration"].as_object().expect("resources").len();
+        let coverage = world.call("GET", &format!("/instances/{id}/coverage"), "").await;
+        let resources = coverage.body.as_array().expect("a list");
+        assert_eq!(resources.len(), wanted, "{key}");
+        for resource in resources {
+            assert_eq!(resource["baselined"], true, "{key}: {resource} after {}", answer.body["warnings"]);
+        }
+    }
 }
 
 // ---------------------------------------------------------------- Refused

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use flow::fields;
 use flow::ports::Ambient;
 
-use crate::ApiState;
 use crate::refusal::Refusal;
+use crate::{ApiState, BASE};
 
 /// Id of the exchange, on every answer and in every error: 24 hex digits.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("elements-request-id");
@@ -39,7 +39,7 @@ pub async fn wrap(State(state): State<ApiState>, request: Request, next: Next) -
     let route = path.as_deref().unwrap_or("unmatched");
     let mut response = if method == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
-    } else if !accepts_json(request.headers()) {
+    } else if request.uri().path().starts_with(BASE) && !accepts_json(request.headers()) {
         Refusal::new(StatusCode::NOT_ACCEPTABLE, "Answers are application/json; the Accept header excludes it.")
             .into_response()
     } else {

@@ -127,7 +127,12 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
             writes.push(table::insert(resource_key(id, &resource), &ResourceRecord::default()));
             writes.push(slot(&record, &resource, interval));
         }
-        match ports.store.transact(&writes).await {
+        let outcome = match ports.store.transact(&writes).await {
+            // Busy may mean written: what lies under an id that only this call knows tells.
+            Err(StoreError::Busy(_)) if ports.store.get(&instance_key(id)).await?.is_some() => Ok(()),
+            outcome => outcome,
+        };
+        match outcome {
             Ok(()) => {
                 let resources = polled(&record).into_keys().collect();
                 let mut warnings = checked.warnings;

@@ -38,7 +38,7 @@ pub async fn set_disabled(
 /// Removes an instance and everything that is its own. Its deliveries expire in their own time.
 ///
 /// The first transaction makes it invisible, unpolled and its token worthless. The rest follows item by item, the
-/// instance's own item last: until then the same call can be made again and goes on where it stopped.
+/// instance's own item and its listing last: until then the same call can be made again and goes on where it stopped.
 pub async fn remove(service: &Service, organization: OrganizationId, id: InstanceId) -> Result<(), InstanceError> {
     let ports = &service.ports;
     let record = begin(ports, organization, id).await?;
@@ -51,7 +51,7 @@ pub async fn remove(service: &Service, organization: OrganizationId, id: Instanc
     // Slots again: a change that raced with the first transaction may have left one.
     rest.extend(slots(&record));
     delete_each(ports, rest).await?;
-    delete_each(ports, vec![instance_key(id)]).await
+    Ok(ports.store.transact(&[delete(instance_key(id)), delete(listing_key(organization, id))]).await?)
 }
 
 /// Marks the instance as going and takes it out of sight; done already, it says so again.
@@ -65,11 +65,8 @@ async fn begin(ports: &Ports, organization: OrganizationId, id: InstanceId) -> R
         }
         record.deleted = true;
         record.disabled = true;
-        let mut writes = vec![
-            table::replace(instance_key(id), version, &record),
-            delete(listing_key(organization, id)),
-            delete(principal_key(&record.token_hash)),
-        ];
+        let mut writes =
+            vec![table::replace(instance_key(id), version, &record), delete(principal_key(&record.token_hash))];
         writes.extend(slots(&record).map(delete));
         match ports.store.transact(&writes).await {
             Ok(()) => return Ok(record),
