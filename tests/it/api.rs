@@ -671,6 +671,57 @@ async fn a_disabled_instance_is_not_polled() {
     assert_eq!(world.call("POST", &format!("/instances/{id}/poll?resource=nonsense"), "").await.status, 400);
 }
 
+#[tokio::test]
+async fn one_configuration_key_is_read_and_changed_by_itself() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let path = format!("/instances/{id}/configuration");
+    let all = world.call("GET", &path, "").await;
+    let item = all.body.as_array().expect("a list").iter().find(|item| item["key"] == "event.notification.enabled");
+    let item = format!("{path}/{}", item.expect("the item")["id"]);
+    assert_eq!(world.call("GET", &item, "").await.body["propertyValue"], "true");
+    let secret = world.call("GET", &format!("{path}/oauth.api.secret"), "").await;
+    assert_eq!(secret.body["propertyValue"], "********");
+    let off = world.call("PATCH", &item, json!({"propertyValue": "false"}).to_string()).await;
+    assert_eq!((off.status.as_u16(), &off.body["propertyValue"]), (200, &json!("false")), "{}", off.body);
+    // With events off nothing is left on the wheel and nothing is remembered.
+    let left: Vec<String> = world.stored().into_iter().map(|item| format!("{} {}", item.key.pk, item.key.sk)).collect();
+    assert!(!left.iter().any(|key| key.contains("SLOT#") || key.contains("RES#") || key.contains("IDX#")), "{left:?}");
+    assert_eq!(world.call("PATCH", &item, json!({"propertyValue": "maybe"}).to_string()).await.status, 400);
+    assert_eq!(world.call("PATCH", &item, "{}").await.status, 400);
+    assert_eq!(world.call("GET", &format!("{path}/none"), "").await.status, 404);
+    let poll = world.call("POST", &format!("/instances/{id}/poll"), "").await;
+    assert_eq!(poll.status, 400, "{}", poll.body);
+}
+
+#[tokio::test]
+async fn the_gateways_event_reaches_the_same_handlers() {
+    let world = World::new().await;
+    let event = json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/elements/api-v2/instances",
+        "rawQueryString": "",
+        "headers": {"authorization": world.secrets(), "content-type": "application/json"},
+        "requestContext": {
+            "accountId": "1", "apiId": "a", "domainName": "a.example", "domainPrefix": "a", "requestId": "r",
+            "routeKey": "$default", "stage": "$default", "time": "05/Jan/2026:09:00:00 +0000", "timeEpoch": 0,
+            "http": {
+                "method": "POST", "path": "/elements/api-v2/instances", "protocol": "HTTP/1.1",
+                "sourceIp": "192.0.2.1", "userAgent": "curl"
+            }
+        },
+        "body": SQUARE,
+        "isBase64Encoded": false
+    });
+    let request = lambda_http::request::from_str(&event.to_string()).expect("the gateway's event");
+    let response = world.router.clone().oneshot(request).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let body = to_bytes(response.into_body(), usize::MAX).await.expect("a whole body");
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(body["element"]["key"], "square");
+}
+
 // ---------------------------------------------------------------- Events
 
 #[tokio::test]

@@ -215,10 +215,13 @@ async fn switch(state: &ApiState, target: Target, disabled: bool) -> Answer {
 /// `GET /instances/{id}/configuration`: every key with what the element says of it. Secrets are masked.
 pub async fn configuration(State(state): State<ApiState>, target: Target) -> Answer {
     let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
-    let described =
-        state.service.catalog.get(&stored.record.element).map(|element| crate::catalog::properties(element));
-    let described = described.unwrap_or_default();
-    let shown = stored.record.configuration.iter().enumerate().map(|(index, (key, value))| {
+    Ok(Json(Value::Array(items(&state, &stored.record))))
+}
+
+fn items(state: &ApiState, record: &InstanceRecord) -> Vec<Value> {
+    let element = state.service.catalog.get(&record.element);
+    let described = element.map(|element| crate::catalog::properties(element)).unwrap_or_default();
+    let item = |(index, (key, value)): (usize, (&String, &Value))| {
         let known = described.iter().find(|property| property["key"] == key.as_str());
         let of = |name: &str, otherwise: Value| known.map_or(otherwise, |property| property[name].clone());
         json!({
@@ -232,6 +235,43 @@ pub async fn configuration(State(state): State<ApiState>, target: Target) -> Ans
             "required": of("required", json!(false)),
             "hideFromConsole": false,
         })
-    });
-    Ok(Json(shown.collect()))
+    };
+    record.configuration.iter().enumerate().map(item).collect()
+}
+
+/// The item of this id or key.
+fn item_of(state: &ApiState, record: &InstanceRecord, wanted: &str) -> Result<Value, Refusal> {
+    let is_it = |item: &Value| item["key"] == wanted || item["id"].as_u64() == wanted.parse().ok();
+    let found = items(state, record).into_iter().find(is_it);
+    found.ok_or_else(|| Refusal::not_found("The instance has no configuration item of this id or key."))
+}
+
+/// `GET /instances/{id}/configuration/{item}`: one item, by its id or its key.
+pub async fn configuration_item(
+    State(state): State<ApiState>,
+    target: Target,
+    Path((_, wanted)): Path<(String, String)>,
+) -> Answer {
+    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    Ok(Json(item_of(&state, &stored.record, &wanted)?))
+}
+
+/// `PATCH /instances/{id}/configuration/{item}` with `{"propertyValue": …}`: what a patch of the instance with that
+/// one key does.
+pub async fn change_configuration_item(
+    State(state): State<ApiState>,
+    target: Target,
+    Path((_, wanted)): Path<(String, String)>,
+    JsonBody(body): JsonBody,
+) -> Answer {
+    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let item = item_of(&state, &stored.record, &wanted)?;
+    let (Some(key), Some(value)) = (item["key"].as_str(), body.get("propertyValue")) else {
+        let expected = "an object with the new propertyValue";
+        return Err(Refusal::invalid(vec![FieldProblem::new("propertyValue", "nothing", expected)]));
+    };
+    let patch = json!({ "configuration": { key: value } });
+    let body = InstanceBody::read(&patch).map_err(Refusal::invalid)?;
+    let made = instance::update(&state.service, &target.caller, target.instance, body, Change::Merge).await?;
+    Ok(Json(item_of(&state, &made.record, key)?))
 }

@@ -44,6 +44,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/instances/{id}/poll", post(polls::now))
         .route("/instances/configuration", get(instance::configuration))
         .route("/instances/{id}/configuration", get(instance::configuration))
+        .route(
+            "/instances/{id}/configuration/{item}",
+            get(instance::configuration_item).patch(instance::change_configuration_item),
+        )
         .route("/instances/deletions", post(polls::approve))
         .route("/instances/{id}/deletions", post(polls::approve))
         .route("/instances/coverage", get(polls::coverage))
