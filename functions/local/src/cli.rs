@@ -131,7 +131,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub async fn run(cli: Cli) -> ExitCode {
     let quiet = !matches!(cli.command, None | Some(Command::Serve(_)));
     // Lines go to stderr, so that stdout holds what the command has to say.
-    let filter = std::env::var("POLLUX_LOG").unwrap_or_else(|_| if quiet { "error" } else { "info" }.into());
+    // The engine warns of every refused condition, which is how races end and no news to anybody.
+    let usual = if quiet { "error" } else { "info,dynoxide=error" };
+    let filter = std::env::var("POLLUX_LOG").unwrap_or_else(|_| usual.into());
     let outcome = async {
         telemetry::init(Lines::Compact, &filter)?;
         match cli.command {

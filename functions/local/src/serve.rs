@@ -1,9 +1,11 @@
 //! `pollux serve`: starts the system, says how to use it, and ends it in good order.
 
 use anyhow::Result;
+use domain::secret::Secret;
 
 use crate::cli::{ServeArguments, say};
 use crate::data::Credentials;
+use crate::inbox::Behaviour;
 use crate::sandbox::Vendor;
 use crate::system::{Options, System};
 
@@ -19,6 +21,8 @@ pub async fn run(arguments: ServeArguments) -> Result<()> {
         sandbox: !arguments.no_sandbox,
     };
     let system = System::start(&options).await?;
+    let example = Behaviour { signature_key: Some(Secret::new(SIGNATURE_KEY)), ..Behaviour::default() };
+    system.inbox.behave(ACCOUNT, example);
     say(greeting(&system, &options));
     signals.next().await;
     say("Finishing what is in hand. Once more ends at once.");
@@ -94,12 +98,14 @@ fn greeting(system: &System, options: &Options) -> String {
         "\nTo see it work, paste these lines.\n\n\
          # 1. An account at Square, its timesheets polled every minute, events sent to the inbox:\n{create}\n\n\
          # 2. A timecard changes at Square:\n{change}\n\n\
-         # 3. The signed event is in the inbox {wait}:\n{read}\n"
+         # 3. The event is in the inbox {wait}, its two signatures checked:\n{read}\n"
     )
 }
 
-/// The example's own data set in the sandbox, so that it changes nobody else's.
+/// The example's own data set in the sandbox, so that it changes nobody else's, and its name in the inbox.
 const ACCOUNT: &str = "hello";
+/// What the example's events are signed with. The inbox checks them with it.
+const SIGNATURE_KEY: &str = "hello-signature-key";
 
 fn lines_to_paste(system: &System) -> [String; 3] {
     let url = &system.url;
@@ -113,6 +119,7 @@ fn lines_to_paste(system: &System) -> [String; 3] {
             "oauth.api.secret": "sandbox-secret",
             "event.notification.enabled": true,
             "event.notification.callback.url": format!("{url}/inbox/{ACCOUNT}"),
+            "event.notification.signature.key": SIGNATURE_KEY,
             "event.poller.refresh_interval": "1",
             "event.poller.configuration": {"timesheets": {
                 "url": "/hubs/employee/timesheets?where=begin_updated_at='${gmtDate:yyyy-MM-dd'T'HH:mm:ssXXX}'",
