@@ -118,3 +118,16 @@ async fn a_burst_over_many_pages_arrives_once_and_in_notifications_of_ten() {
     assert_eq!(world.events().len(), 450);
     world.assert_ids_are_facts();
 }
+
+#[tokio::test]
+async fn a_record_from_the_future_does_not_hide_what_changes_today() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    world.create(seed("square")).await;
+    let odd = json!({"updated_at": "2099-01-01T00:00:00Z", "created_at": "2099-01-01T00:00:00Z"});
+    let odd = id_of(&world.sandbox.create("square", "timecards", odd).expect("a timecard"));
+    world.tick().await;
+    let card = id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
+    world.tick().await;
+    world.tick().await;
+    assert_eq!(world.events(), [format!("CREATED timesheets {odd} #1"), format!("CREATED timesheets {card} #1")]);
+}

@@ -62,6 +62,8 @@ const CHANGE_BYTES_HELD: usize = 16 * 1024 * 1024;
 const CONFIRMATIONS_PER_POLL: usize = 200;
 /// How often one pass may start over because the vendor's page cursor died.
 const RESTARTS: u32 = 3;
+/// A stamp further ahead of the vendor's clock than a wrong time zone can explain moves no cursor.
+const LARGEST_SKEW: TimeDelta = TimeDelta::hours(26);
 /// So many polls in a row must be refused before a login counts as lost, where the vendor did not say so outright.
 const REFUSALS_BELIEVED: u32 = 3;
 /// How often one pass may ask for a smaller page.
@@ -258,6 +260,10 @@ struct Run<'a> {
     /// Keys judged in this poll and not yet in the index.
     judged: std::collections::HashMap<String, Entry>,
     listed: Vec<(Option<DateTime<Utc>>, u64, u64)>,
+    /// Partitions of this pass that are through, earlier invocations' included.
+    done: Vec<String>,
+    /// Newest stamp of this pass, over all partitions.
+    newest: Option<DateTime<Utc>>,
     jobs: Vec<Message>,
     report: PollReport,
     began: DateTime<Utc>,
@@ -313,6 +319,8 @@ impl<'a> Run<'a> {
             told_bytes: 0,
             judged: std::collections::HashMap::new(),
             listed: Vec::new(),
+            done: Vec::new(),
+            newest: None,
             jobs: Vec::new(),
             report,
             began,
@@ -331,23 +339,24 @@ impl<'a> Run<'a> {
         let partitions = self.partitions().await?;
         let sweep = self.sweep_is_due(mode);
         self.report.baseline = !self.loaded.state.based;
-        let done = self.loaded.state.resume.as_ref().map(|resume| resume.done.clone()).unwrap_or_default();
+        if let Some(resume) = &self.loaded.state.resume {
+            (self.done, self.newest) = (resume.done.clone(), resume.newest);
+        }
         let mut all_complete = true;
-        let mut newest: Option<DateTime<Utc>> = None;
         let mut lost_history = false;
-        for partition in partitions.iter().filter(|partition| !done.contains(partition)) {
-            let ended = self.partition(partition, sweep).await?;
+        for partition in partitions {
+            if self.done.contains(&partition) {
+                continue;
+            }
+            let ended = self.partition(&partition, sweep).await?;
             all_complete &= ended.complete;
             lost_history |= ended.lost_history;
-            newest = newest.max(ended.newest);
-            if let Some(resume) = &mut self.loaded.state.resume {
-                resume.done.push(partition.clone());
-            }
+            self.done.push(partition);
         }
         let state = &mut self.loaded.state;
         if !state.based {
             state.based = true;
-            state.covered_since = newest;
+            state.covered_since = self.newest;
             state.index_is_complete = all_complete;
         }
         if all_complete {
@@ -466,11 +475,11 @@ impl<'a> Run<'a> {
         };
         let mut listing = start(complete);
         let mut whole = true;
-        let mut newest = None;
+        let mut plausible = None;
         if let Some(resume) = resumed
             && let Some(saved) = Listing::resume(&resume.listing)
         {
-            (listing, complete, newest) = (saved, resume.complete, resume.newest);
+            (listing, complete) = (saved, resume.complete);
             // The records of the earlier invocation are not in `seen`: this pass cannot say what is missing.
             whole = false;
         }
@@ -505,7 +514,11 @@ impl<'a> Run<'a> {
                 }
                 Err(fault) => return Err(Stop::Trouble(trouble_of(fault))),
             };
-            newest = newest.max(page.newest);
+            // A record stamped far in the future would carry the cursor over everything that changes until then.
+            let latest = page.server_date.unwrap_or(self.began) + LARGEST_SKEW;
+            let stamps = page.records.iter().filter_map(|record| record.updated);
+            plausible = plausible.max(stamps.filter(|stamp| *stamp <= latest).max());
+            self.newest = self.newest.max(plausible);
             if self.configured.filter_by_current_date {
                 pass.not_after = pass.not_after.or(page.server_date);
             }
@@ -519,14 +532,13 @@ impl<'a> Run<'a> {
             }
             let out_of_time = self.service.ports.now() >= self.until;
             if out_of_time || self.told.len() >= CHANGES_HELD || self.told_bytes >= CHANGE_BYTES_HELD {
-                let done = self.loaded.state.resume.take().map(|resume| resume.done).unwrap_or_default();
                 self.loaded.state.resume = Some(Resume {
                     partition: partition.to_owned(),
-                    done,
+                    done: self.done.clone(),
                     listing: listing.save(),
                     complete,
                     began: self.began,
-                    newest,
+                    newest: self.newest,
                 });
                 if out_of_time {
                     return Err(Stop::OutOfTime);
@@ -540,8 +552,15 @@ impl<'a> Run<'a> {
         if let (true, true, false, Some(seen)) = (complete, whole, baseline, &seen) {
             self.look_for_missing(partition, seen, &pass).await?;
         }
+        let ended = match ended {
+            Cursor::Watermark(stamp) if plausible.is_none_or(|plausible| stamp > plausible) => match cursor {
+                Cursor::Watermark(before) => Cursor::Watermark(plausible.map_or(before, |stamp| stamp.max(before))),
+                _ => Cursor::Watermark(plausible.unwrap_or_default()),
+            },
+            other => other,
+        };
         self.loaded.state.cursors.insert(partition.to_owned(), ended);
-        Ok(PartitionEnd { complete, lost_history, newest })
+        Ok(PartitionEnd { complete, lost_history })
     }
 
     /// Where the next pass begins to read: the cursor less the overlap. Records in between are known and dropped.
@@ -811,18 +830,25 @@ impl<'a> Run<'a> {
             state.last = Some(LastPoll { at, records, changes: self.report.changes(), duration_ms });
             Some(state)
         } else {
-            None
+            // What is told so far is committed with this write, so partitions that are through keep their cursors.
+            let cursors = self.loaded.state.cursors.clone();
+            Some(ResourceRecord { cursors, ..self.between() })
         };
         self.write(writes, last).await
     }
 
-    /// One transaction: the state, on condition of its version, with rows and changed buckets.
-    async fn write(&mut self, mut writes: Vec<Write>, ended: Option<ResourceRecord>) -> Result<(), Stop> {
-        let mut state = ended.unwrap_or_else(|| ResourceRecord {
+    /// The state between two transactions of one pass: as it is stored, but for what may move early.
+    fn between(&self) -> ResourceRecord {
+        ResourceRecord {
             lateness: self.loaded.state.lateness.clone(),
             resume: self.loaded.state.resume.clone(),
             ..self.stored.clone()
-        });
+        }
+    }
+
+    /// One transaction: the state, on condition of its version, with rows and changed buckets.
+    async fn write(&mut self, mut writes: Vec<Write>, ended: Option<ResourceRecord>) -> Result<(), Stop> {
+        let mut state = ended.unwrap_or_else(|| self.between());
         writes.extend(self.index.take_writes(99usize.saturating_sub(writes.len())));
         (state.buckets, state.entries) = (self.index.layout(), self.index.entries());
         let key = table::resource_key(self.job.instance, &self.job.resource);
@@ -845,7 +871,6 @@ impl<'a> Run<'a> {
 struct PartitionEnd {
     complete: bool,
     lost_history: bool,
-    newest: Option<DateTime<Utc>>,
 }
 
 /// The poll failed for a reason outside: nothing of it moves but the count of failures and the pause they ask for.
@@ -886,7 +911,7 @@ async fn give_up(
             Ok(()) | Err(StoreError::Conflict { .. }) => {}
             Err(source) => return Err(FlowError::Store { subject: "the need of a new login", source }),
         }
-    } else if mode != (Mode::Now { sweep: false }) && pause <= LONGEST_REQUEUE {
+    } else if !matches!(mode, Mode::Now { .. }) && pause <= LONGEST_REQUEUE {
         requeue(service, job, pause).await;
     }
     report.failure = Some(trouble.message);

@@ -89,7 +89,7 @@ pub struct Resume {
     pub complete: bool,
     /// When the pass began.
     pub began: DateTime<Utc>,
-    /// Newest stamp of the pass so far.
+    /// Newest stamp of the pass so far, over all partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<DateTime<Utc>>,
 }
