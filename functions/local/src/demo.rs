@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// So many records are at the vendor before anything is polled.
 const RECORDS_BEFORE: usize = 9;
 
+/// Between one change and the next: the dates of most vendors count whole seconds, and two changes within one second
+/// look like one.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(1100);
+
 /// So many schedule minutes nothing may arrive at the end.
 const QUIET_MINUTES: u32 = 4;
 
@@ -31,8 +35,10 @@ struct Story {
     element: &'static str,
     /// The manual's instance body.
     body: &'static str,
-    /// The polled resource that the story is about; others in the body are polled and stay silent.
-    resource: &'static str,
+    /// Blanks of the body that do not take just any text.
+    blanks: &'static [(&'static str, &'static str)],
+    /// The polled resources that see the record of the story; others in the body are polled and stay silent.
+    resources: &'static [&'static str],
     /// Where the vendor keeps its records.
     collection: &'static str,
     /// Field of a record that names it in events.
@@ -48,20 +54,70 @@ struct Story {
 /// How a deletion at the vendor comes to light.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deletion {
+    /// The vendor tells of it where it tells of changes.
+    Told,
     /// Only by its absence from a complete listing, which the story asks for.
-    Sweep,
+    Swept,
 }
 
-const STORIES: &[Story] = &[Story {
-    element: "square",
-    body: include_str!("../../../shared/domain/tests/seeds/square.json"),
-    resource: "timesheets",
-    collection: "timecards",
-    id: "id",
-    created: r#"{"team_member_id": "TM1", "start_at": "2026-08-03T09:00:00-04:00"}"#,
-    changed: r#"{"end_at": "2026-08-03T17:00:00-04:00", "status": "CLOSED"}"#,
-    deletion: Deletion::Sweep,
-}];
+const STORIES: &[Story] = &[
+    Story {
+        element: "square",
+        body: include_str!("../../../shared/domain/tests/seeds/square.json"),
+        blanks: &[],
+        resources: &["timesheets"],
+        collection: "timecards",
+        id: "id",
+        created: r#"{"team_member_id": "TM1", "start_at": "2026-08-03T09:00:00-04:00"}"#,
+        changed: r#"{"end_at": "2026-08-03T17:00:00-04:00", "status": "CLOSED"}"#,
+        deletion: Deletion::Swept,
+    },
+    Story {
+        element: "maximizer",
+        body: include_str!("../../../shared/domain/tests/seeds/maximizer.json"),
+        blanks: &[],
+        resources: &["contacts", "addressbook-entries"],
+        collection: "AbEntry",
+        id: "Key",
+        created: r#"{"Type": "Contact", "FirstName": "Ada", "LastName": "Ng"}"#,
+        changed: r#"{"LastName": "Ng-Ortega"}"#,
+        deletion: Deletion::Swept,
+    },
+    Story {
+        element: "googlesuite",
+        body: include_str!("../../../shared/domain/tests/seeds/googlesuite.json"),
+        blanks: &[],
+        // The manual's body lists the primary calendar twice, once by its name and once in a blank that means it.
+        resources: &["changed-events", "changed-events"],
+        collection: "events",
+        id: "id",
+        created: r#"{"summary": "Planning"}"#,
+        changed: r#"{"summary": "Planning, moved"}"#,
+        deletion: Deletion::Told,
+    },
+    Story {
+        element: "revel",
+        body: include_str!("../../../shared/domain/tests/seeds/revel.json"),
+        blanks: &[],
+        resources: &["employees"],
+        collection: "Employee",
+        id: "id",
+        created: r#"{"first_name": "Ada", "last_name": "Ng"}"#,
+        changed: r#"{"last_name": "Ng-Ortega"}"#,
+        deletion: Deletion::Swept,
+    },
+    Story {
+        element: "icontact",
+        body: include_str!("../../../shared/domain/tests/seeds/icontact.json"),
+        blanks: &[("api.version", "2.2")],
+        resources: &["contacts"],
+        collection: "contacts",
+        id: "contactId",
+        created: r#"{"firstName": "Ada", "lastName": "Ng", "email": "ada@example.com"}"#,
+        changed: r#"{"lastName": "Ng-Ortega"}"#,
+        deletion: Deletion::Swept,
+    },
+];
 
 /// Tells the story of an element. Fails unless every expected event arrived once, well signed, and nothing else did.
 pub async fn run(arguments: DemoArguments) -> Result<()> {
@@ -119,7 +175,7 @@ impl<'a> Teller<'a> {
     }
 
     async fn tell(mut self) -> Result<()> {
-        let Story { element, collection, resource, .. } = *self.story;
+        let Story { element, collection, .. } = *self.story;
         say(format_args!("Pollux demo: {element}. A minute of the schedule lasts {} ms.\n", self.minute.as_millis()));
         self.line(format_args!("API, schedule, poller, sandbox vendor and receiver are up at {}", self.system.url));
         for _ in 0..RECORDS_BEFORE {
@@ -129,6 +185,7 @@ impl<'a> Teller<'a> {
         self.line(format_args!("vendor    {there} {collection} are there already"));
         let instance = self.create_instance().await?;
 
+        tokio::time::sleep(BETWEEN_CHANGES).await;
         let record = self.vendor.create(element, collection, serde_json::from_str(self.story.created)?)?;
         let id = match &record[self.story.id] {
             Value::String(id) => id.clone(),
@@ -137,19 +194,26 @@ impl<'a> Teller<'a> {
         self.line(format_args!("vendor    {id} is created"));
         self.expect("CREATED", &id).await?;
 
+        tokio::time::sleep(BETWEEN_CHANGES).await;
         self.vendor.update(element, collection, &id, serde_json::from_str(self.story.changed)?)?;
         self.line(format_args!("vendor    {id} is changed"));
         self.expect("UPDATED", &id).await?;
 
-        self.vendor.delete(element, collection, &id)?;
-        self.line(format_args!("vendor    {id} is deleted"));
-        if self.story.deletion == Deletion::Sweep {
-            let path = format!("instances/{instance}/poll?sweep=true&resource={resource}");
-            let report = self.call(&path, &Value::Null).await?;
-            self.line(format_args!(
-                "pollux    a complete listing of {} {resource} lacks it, and a read by id confirms that",
-                report["records"]
-            ));
+        tokio::time::sleep(BETWEEN_CHANGES).await;
+        match self.story.deletion {
+            Deletion::Told => {
+                self.vendor.delete(element, collection, &id)?;
+                self.line(format_args!("vendor    {id} is deleted"));
+            }
+            Deletion::Swept => {
+                self.vendor.destroy(element, collection, &id)?;
+                self.line(format_args!("vendor    {id} is deleted"));
+                let report = self.call(&format!("instances/{instance}/poll?sweep=true"), &Value::Null).await?;
+                self.line(format_args!(
+                    "pollux    a complete listing of {} records lacks it, and a read by id confirms that",
+                    report["records"]
+                ));
+            }
         }
         self.expect("DELETED", &id).await?;
         self.expect_silence().await?;
@@ -168,6 +232,9 @@ impl<'a> Teller<'a> {
             fill_blanks(provider, &format!("sandbox-code-{NAME}"));
         }
         let configuration = body["configuration"].as_object_mut().context("the manual's body has a configuration")?;
+        for (name, with) in self.story.blanks {
+            configuration.insert((*name).into(), json!(with));
+        }
         fill_blanks(configuration, NAME);
         configuration.insert("event.notification.callback.url".into(), json!(callback));
         configuration.insert("event.notification.signature.key".into(), json!(key));
@@ -201,28 +268,42 @@ impl<'a> Teller<'a> {
         serde_json::from_str(&text).with_context(|| format!("POST {path} was not answered with JSON"))
     }
 
-    /// Waits for one event, and for nothing but that.
+    /// Waits for one event of each resource that sees the record, and for nothing but that.
     async fn expect(&mut self, event_type: &str, id: &str) -> Result<()> {
         let since = Instant::now();
-        let receipts = self.inbox.wait_for(NAME, self.seen + 1, PATIENCE).await;
-        let receipts = receipts.with_context(|| format!("{event_type} {id} did not arrive"))?;
-        let fresh: Vec<_> = receipts.iter().filter(|receipt| receipt.number > self.seen).collect();
-        ensure!(fresh.len() == 1, "{} callbacks arrived where one was expected", fresh.len());
-        self.seen += 1;
-        let receipt = fresh[0];
-        let notification = receipt.json();
-        let events = notification["message"]["events"].as_array().cloned().unwrap_or_default();
-        let [event] = &events[..] else { bail!("a notification of {} events arrived: {}", events.len(), receipt.raw) };
-        let (told, object) = (event["eventType"].as_str().unwrap_or("?"), event["objectId"].as_str().unwrap_or("?"));
-        ensure!((told, object) == (event_type, id), "{told} {object} arrived where {event_type} {id} was expected");
-        let event_id = event["id"].as_str().context("the event has no id")?;
-        ensure!(!self.events.iter().any(|seen| seen == event_id), "event {event_id} arrived twice");
-        self.events.push(event_id.to_owned());
-        well_signed(receipt)?;
-        self.line(format_args!(
-            "callback  {told} {object}, {} ms later; Elements-Webhook-Signature and webhook-signature are right",
-            since.elapsed().as_millis()
-        ));
+        let resources = self.story.resources;
+        let mut missing: Vec<&str> = resources.to_vec();
+        while !missing.is_empty() {
+            let receipts = self.inbox.wait_for(NAME, self.seen + 1, PATIENCE).await;
+            let receipts = receipts.with_context(|| format!("{event_type} {id} did not arrive"))?;
+            let fresh: Vec<_> = receipts.iter().filter(|receipt| receipt.number > self.seen).cloned().collect();
+            for receipt in fresh {
+                self.seen = receipt.number;
+                let notification = receipt.json();
+                let events = notification["message"]["events"].as_array().cloned().unwrap_or_default();
+                let [event] = &events[..] else {
+                    bail!("a notification of {} events came: {}", events.len(), receipt.raw)
+                };
+                let text = |name: &str| event[name].as_str().unwrap_or("?");
+                let (told, object, resource) = (text("eventType"), text("objectId"), text("objectType"));
+                let place = missing.iter().position(|missing| *missing == resource);
+                let expected = place.filter(|_| (told, object) == (event_type, id));
+                let place = expected.with_context(|| {
+                    format!(
+                        "{told} {object} of {resource} came where {event_type} {id} of {} was expected",
+                        missing.join(", ")
+                    )
+                })?;
+                missing.remove(place);
+                ensure!(!self.events.iter().any(|seen| seen == text("id")), "event {} came twice", text("id"));
+                self.events.push(text("id").to_owned());
+                well_signed(&receipt)?;
+                self.line(format_args!(
+                    "callback  {told} {object} of {resource}, {} ms later, both signatures right",
+                    since.elapsed().as_millis()
+                ));
+            }
+        }
         Ok(())
     }
 

@@ -353,7 +353,7 @@ fn hash(text: &String) -> u64 {
 /// The ids of the single events where they have some, or else the id of the whole notification.
 fn event_ids(body: &Value) -> Vec<String> {
     let message = if body["message"].is_object() { &body["message"] } else { body };
-    let id = |value: &Value| match &value["eventId"] {
+    let id = |value: &Value| match value.get("eventId").unwrap_or(&value["id"]) {
         Value::String(id) => Some(id.clone()),
         Value::Number(id) => Some(id.to_string()),
         _ => None,
