@@ -9,5 +9,7 @@ mod elements;
 mod guard;
 mod polling;
 mod seeds;
+mod lambda;
+mod local;
 mod template;
 mod tidy;

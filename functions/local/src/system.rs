@@ -114,7 +114,7 @@ impl System {
         let wheel = Wheel::turning(options.minute);
         let service = Service { ports, catalog, bases, wheel };
 
-        wiring::repair(&service).await;
+        wiring::repair(&service.ports).await.context("cannot look for lost deliveries")?;
         let inbox = Inbox::open(directory.path()).context("cannot read the inbox")?;
         let mut router = instances::router(ApiState { service: service.clone() }).merge(inbox::router(inbox.clone()));
         let mut sandbox = None;

@@ -1,15 +1,17 @@
 //! What stands between the functions in the cloud: the schedule that calls the dispatcher and the mappings that feed
 //! the queues to the poller. Here they build the documents that Lambda would deliver and call the same handlers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, SecondsFormat, Utc};
-use flow::delivery;
-use flow::ports::{LONGEST_QUEUE_DELAY, QueueName};
+use flow::delivery::row::{DeliveryRow, row_key};
+use flow::job::DeliveryJob;
+use flow::ports::{Key, LONGEST_QUEUE_DELAY, Message, Ports, QueueName, Range, StoreError};
 use flow::service::Service;
+use flow::table::{read, retry_partition};
 use poller::Poller;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -29,6 +31,9 @@ const INVOCATION: Duration = Duration::from_secs(60);
 /// The clock is looked at this often at least: sleeping is measured by a clock that stands still while the machine
 /// is suspended.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// A delivery on the queue is filed under a minute no later than this: the longest delay, and some grace.
+const FILED_WITHIN: Duration = Duration::from_secs(LONGEST_QUEUE_DELAY.as_secs() + 5 * 60);
 
 /// Calls the dispatcher at once and then at the start of every wheel minute, until told to stop. A call that fails
 /// or was slept through is made good by the next, which catches up.
@@ -61,17 +66,44 @@ pub(crate) async fn schedule(service: Service, mut stop: watch::Receiver<bool>) 
     }
 }
 
-/// Puts back on the queue what a stop or a crash took from it. Only deliveries: a lost poll has its next slot, while
-/// a delivery would wait for the minute that it is filed under. To be done before anything else works: what is being
-/// delivered already would be delivered twice.
-pub(crate) async fn repair(service: &Service) {
-    let minute = Service::RETRY_WHEEL.minute_of(service.ports.now());
-    let last = Service::RETRY_WHEEL.minute_of(service.ports.now() + LONGEST_QUEUE_DELAY);
-    match delivery::due(&service.ports, &Service::RETRY_WHEEL, minute..=last).await {
-        Ok(0) => {}
-        Ok(deliveries) => tracing::info!(deliveries, "deliveries found again that the last run left in the queue"),
-        Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "lost deliveries not looked for"),
+/// Puts back on the queue what a stop or a crash took from it, with the delays that were left. Only deliveries: a lost
+/// poll has its next slot, while a delivery would wait for the minute that it is filed under. To be done before
+/// anything else works: what is being delivered already would be delivered twice. The table stays as it is.
+pub(crate) async fn repair(ports: &Ports) -> Result<(), StoreError> {
+    let now = ports.now();
+    let (first, last) = (Service::RETRY_WHEEL.minute_of(now), Service::RETRY_WHEEL.minute_of(now + FILED_WITHIN));
+    let mut messages = Vec::new();
+    for minute in first..=last {
+        let partition = retry_partition(minute);
+        let mut after = None;
+        loop {
+            let page = ports.store.query(&partition, &Range::all(), after.as_deref()).await?;
+            let jobs: Vec<DeliveryJob> = page.items.iter().filter_map(|item| read(item).ok()).collect();
+            let rows = ports.store.get_many(&jobs.iter().map(row_key).collect::<Vec<_>>()).await?;
+            let rows: HashMap<Key, DeliveryRow> =
+                rows.iter().filter_map(|item| Some((item.key.clone(), read(item).ok()?))).collect();
+            for job in jobs {
+                let due = rows.get(&row_key(&job)).and_then(|row| row.due).unwrap_or(now);
+                let delay = (due - now).to_std().unwrap_or_default();
+                if delay <= LONGEST_QUEUE_DELAY {
+                    let body = serde_json::to_string(&job).expect("jobs serialize");
+                    // Rounded up: a job that comes early is sent away.
+                    let delay = Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
+                    messages.push(Message { body, delay, group: job.organization.to_string() });
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
     }
+    let found = messages.len();
+    ports.queue.send(QueueName::Deliveries, messages).await;
+    if found > 0 {
+        tracing::info!(deliveries = found, "deliveries found again that the last run left in the queue");
+    }
+    Ok(())
 }
 
 /// Feeds a queue to the poller until told to stop, and then waits for the calls under way.

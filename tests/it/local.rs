@@ -1,0 +1,268 @@
+//! `pollux` as its users meet it: a process with a command line, a data directory and signals.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use tests::program::{Program, binary};
+
+/// Something that has not happened by now does not happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A served system, killed when dropped.
+struct Served {
+    program: Program,
+    data: PathBuf,
+    credentials: Value,
+    greeting: String,
+    client: Client,
+}
+
+fn pollux() -> Command {
+    let mut command = Command::new(binary("pollux"));
+    command.env_remove("POLLUX_TABLE").env("POLLUX_LOG", "warn").stdin(Stdio::null());
+    command
+}
+
+impl Served {
+    /// Starts it and waits until it has greeted.
+    fn start(data: &Path) -> Self {
+        let mut command = pollux();
+        command.args(["serve", "--addr", "127.0.0.1:0", "--minute", "200ms", "--data"]).arg(data);
+        let mut program = Program::start(command.stdout(Stdio::piped()));
+        let stdout = BufReader::new(program.child().stdout.take().expect("piped above"));
+        // The third line to paste is the greeting's last.
+        let mut greeting = String::new();
+        for line in stdout.lines() {
+            let line = line.expect("text");
+            greeting += &line;
+            greeting.push('\n');
+            if line.starts_with("curl") && line.contains("/inbox/") && !line.contains("POST") {
+                break;
+            }
+        }
+        let file = data.join("credentials.json");
+        let credentials =
+            std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}: {greeting}", file.display()));
+        Self {
+            program,
+            data: data.to_owned(),
+            credentials: serde_json::from_slice(&credentials).expect("JSON"),
+            greeting,
+            client: Client::new(),
+        }
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.credentials[name].as_str().unwrap_or_else(|| panic!("credentials.json has no {name}"))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let request = self.client.request(method, format!("{}{path}", self.text("url")));
+        let authorization =
+            format!("User {}, Organization {}", self.text("userSecret"), self.text("organizationSecret"));
+        let request = request.header("Authorization", authorization);
+        let request = match body {
+            Some(body) => request.header("Content-Type", "application/json").body(body.to_string()),
+            None => request,
+        };
+        let response = request.send().await.expect("an answer");
+        let status = response.status();
+        let text = response.text().await.expect("text");
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Runs one of the lines to paste in a shell and gives its answer.
+    fn paste(&self, number: usize) -> Value {
+        let line = self.greeting.lines().filter(|line| line.starts_with("curl")).nth(number).expect("three lines");
+        let output = Command::new("sh").args(["-c", line]).output().expect("a shell");
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Asks the inbox until it holds so many callbacks.
+    async fn callbacks(&self, wanted: usize) -> Vec<Value> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (_, inbox) = self.ask(Method::GET, "/inbox/hello", None).await;
+            let callbacks = inbox["callbacks"].as_array().cloned().unwrap_or_default();
+            if callbacks.len() >= wanted {
+                return callbacks;
+            }
+            assert!(Instant::now() < until, "{} callbacks came, {wanted} were awaited: {inbox}", callbacks.len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn kill(mut self) -> PathBuf {
+        self.program.child().kill().expect("it runs");
+        self.program.child().wait().expect("it ends");
+        self.data.clone()
+    }
+
+    /// Sends SIGTERM and gives how it ended.
+    async fn terminate(mut self) -> ExitStatus {
+        let id = self.program.child().id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.program.child().try_wait().expect("it is ours") {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn events(callbacks: &[Value]) -> Vec<(String, String)> {
+    let events = callbacks.iter().flat_map(|callback| callback["body"]["message"]["events"].as_array().cloned());
+    let text = |event: &Value, name: &str| event[name].as_str().unwrap_or("?").to_owned();
+    events.flatten().map(|event| (text(&event, "eventType"), text(&event, "objectId"))).collect()
+}
+
+#[tokio::test]
+async fn the_pasted_lines_work_and_everything_outlives_a_kill() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let served = Served::start(&folder.path().join("data"));
+    assert_eq!(served.ask(Method::GET, "/healthz", None).await.0, StatusCode::OK);
+    let instance = served.paste(0)["id"].to_string();
+    let first = served.paste(1)["id"].as_str().expect("a timecard").to_owned();
+    let callbacks = served.callbacks(1).await;
+    assert_eq!(events(&callbacks), [("CREATED".to_owned(), first.clone())]);
+    assert_eq!(callbacks[0]["verified"], json!({"elements": true, "standard": true}));
+    assert_eq!(served.paste(2)["counters"]["received"], 1);
+
+    let secrets = (served.text("userSecret").to_owned(), served.text("organizationSecret").to_owned());
+    let served = Served::start(&served.kill());
+    assert_eq!(secrets, (served.text("userSecret").to_owned(), served.text("organizationSecret").to_owned()));
+    let (status, kept) = served.ask(Method::GET, &format!("/elements/api-v2/instances/{instance}"), None).await;
+    assert_eq!((status, &kept["name"]), (StatusCode::OK, &json!("Hello Square")));
+    // The listener has another port now; a service that people use has a fixed one.
+    let callback = format!("{}/inbox/hello", served.text("url"));
+    let change = json!({"configuration": {"event.notification.callback.url": callback}});
+    let (status, changed) =
+        served.ask(Method::PATCH, &format!("/elements/api-v2/instances/{instance}"), Some(change)).await;
+    assert_eq!(status, StatusCode::OK, "{changed}");
+    let second = served.paste(1)["id"].as_str().expect("a timecard").to_owned();
+    let told = events(&served.callbacks(2).await);
+    assert_eq!(told, [("CREATED".to_owned(), first), ("CREATED".to_owned(), second)]);
+    assert!(served.terminate().await.success());
+}
+
+/// The callback cannot be reached, so the delivery waits for its next attempt, and with it goes down the queue.
+#[tokio::test]
+async fn a_delivery_that_waited_in_the_queue_is_found_again_at_the_start() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let served = Served::start(&folder.path().join("data"));
+    let behaviour = json!({"failNext": 1, "failStatus": 500});
+    assert_eq!(served.ask(Method::PUT, "/inbox/hello", Some(behaviour)).await.0, StatusCode::OK);
+    let instance = served.paste(0)["id"].to_string();
+    let timecard = served.paste(1)["id"].as_str().expect("a timecard").to_owned();
+    let refused = served.callbacks(1).await;
+    assert_eq!(refused[0]["status"], 500);
+    let address = served.text("url").trim_start_matches("http://").to_owned();
+    let data = served.kill();
+
+    let mut command = pollux();
+    command.args(["--minute", "200ms", "--addr", &address, "--data"]).arg(&data).stdout(Stdio::null());
+    let mut again = Program::start(&mut command);
+    let client = Client::new();
+    let until = Instant::now() + PATIENCE;
+    let callbacks = loop {
+        let answer = client.get(format!("http://{address}/inbox/hello")).send().await;
+        let text = match answer {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        let inbox: Value = serde_json::from_str(&text).unwrap_or_default();
+        let callbacks = inbox["callbacks"].as_array().cloned().unwrap_or_default();
+        if callbacks.len() > 1 {
+            break callbacks;
+        }
+        assert!(Instant::now() < until, "instance {instance}: the delivery did not come again: {inbox}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(events(&callbacks[1..]), [("CREATED".to_owned(), timecard)]);
+    assert_eq!(callbacks[0]["deliveryId"], callbacks[1]["deliveryId"]);
+    again.child().kill().expect("it runs");
+}
+
+#[tokio::test]
+async fn one_process_serves_a_directory_and_admin_works_beside_it() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let served = Served::start(&folder.path().join("data"));
+    let run = |arguments: &[&str]| {
+        let mut command = pollux();
+        let output = command.args(arguments).arg("--data").arg(&served.data).output().expect("it starts");
+        (
+            output.status,
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (status, _, said) = run(&["serve", "--addr", "127.0.0.1:0"]);
+    assert!(!status.success() && said.contains("another pollux is using"), "{said}");
+
+    let (status, made, said) = run(&["admin", "organization", "create", "--name", "Acme", "--json"]);
+    assert!(status.success(), "{said}");
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let path = format!("{}/elements/api-v2/instances", served.text("url"));
+    let ask = async |user: &str, organization: &str| {
+        let authorization = format!("User {user}, Organization {organization}");
+        served.client.get(&path).header("Authorization", authorization).send().await.expect("an answer").status()
+    };
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or("?").to_owned();
+    let (user, organization) = (text(&made, "userSecret"), text(&made, "organizationSecret"));
+    // Known, and without an instance so far.
+    assert_eq!(ask(&user, &organization).await, StatusCode::NOT_FOUND);
+    let id = made["organization"].to_string();
+    let (status, rotated, said) = run(&["admin", "secret", "rotate", "--organization", &id, "--json"]);
+    assert!(status.success(), "{said}");
+    let rotated: Value = serde_json::from_str(&rotated).expect("JSON");
+    assert_eq!(ask(&user, &organization).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(ask(&user, &text(&rotated, "organizationSecret")).await, StatusCode::NOT_FOUND);
+    let user_id = made["user"].to_string();
+    assert!(run(&["admin", "secret", "revoke", "--organization", &id, "--user", &user_id]).0.success());
+    assert_eq!(ask(&user, &text(&rotated, "organizationSecret")).await, StatusCode::UNAUTHORIZED);
+    let (_, listed, _) = run(&["admin", "organization", "list"]);
+    assert!(listed.contains("Acme") && listed.contains("local"), "{listed}");
+}
+
+/// Runs the story of an element, which fails unless every event arrived exactly once.
+fn demo(element: &str) {
+    let mut command = pollux();
+    command.args(["demo", "--minute", "200ms", "--element", element]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = command.output().expect("it starts");
+    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}\n{said}");
+    assert!(told.contains("each exactly once"), "{told}");
+}
+
+#[test]
+fn the_demo_of_square_succeeds() {
+    demo("square");
+}
+
+#[test]
+fn the_demo_of_maximizer_succeeds() {
+    demo("maximizer");
+}
+
+#[test]
+fn the_demo_of_googlesuite_succeeds() {
+    demo("googlesuite");
+}
+
+#[test]
+fn the_demo_of_revel_succeeds() {
+    demo("revel");
+}
+
+#[test]
+fn the_demo_of_icontact_succeeds() {
+    demo("icontact");
+}
