@@ -88,7 +88,7 @@ const STORIES: &[Story] = &[
         body: include_str!("../../../shared/domain/tests/seeds/googlesuite.json"),
         blanks: &[],
         // The manual's body lists the primary calendar twice, once by its name and once in a blank that means it.
-        resources: &["changed-events", "changed-events"],
+        resources: &["calendars/primary/changed-events", "calendars/{calendarId}/changed-events"],
         collection: "events",
         id: "id",
         created: r#"{"summary": "Planning"}"#,
