@@ -30,8 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 /// Short, so that a test with receivers that hang is quick. An answer that a busy machine makes late is only retried.
 const SHORT: Duration = Duration::from_millis(500);
 /// For receivers that answer: no busy machine is so slow.
-const LONG: Duration = Duration::from_secs(30);
-const ORGANIZATION: OrganizationId = OrganizationId(7);
+pub(super) const LONG: Duration = Duration::from_secs(30);
+pub(super) const ORGANIZATION: OrganizationId = OrganizationId(7);
 
 /// What a receiver does once it has read a request.
 #[derive(Clone)]
@@ -154,9 +154,9 @@ fn says(status: u16, headers: &str) -> Manner {
     Manner::Says(format!("HTTP/1.1 {status} So\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"))
 }
 
-struct World {
-    test: TestPorts,
-    ports: Ports,
+pub(super) struct World {
+    pub(super) test: TestPorts,
+    pub(super) ports: Ports,
     limits: CallbackLimits,
     wheel: Wheel,
     hand: i64,
@@ -172,15 +172,15 @@ impl World {
         Self { test, ports, limits: CallbackLimits::new(4, deadline), wheel, hand }
     }
 
-    fn relaxed(deadline: Duration) -> Self {
+    pub(super) fn relaxed(deadline: Duration) -> Self {
         Self::new(GuardPolicy { allow_private: true }, deadline)
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(super) fn now(&self) -> DateTime<Utc> {
         self.ports.now()
     }
 
-    async fn instance(&self, id: u64, url: &str) -> InstanceRecord {
+    pub(super) async fn instance(&self, id: u64, url: &str) -> InstanceRecord {
         let record: InstanceRecord = serde_json::from_value(json!({
             "id": id, "organization": ORGANIZATION, "user": 9, "name": "Shop", "tags": [], "element": "square",
             "created_at": self.now(), "updated_at": self.now(), "configuration": {}, "secrets": "", "token": "",
@@ -194,13 +194,18 @@ impl World {
 
     /// Commits one delivery of one event; each is committed a millisecond after the one before.
     async fn commit(&self, instance: &InstanceRecord, object: &str) -> DeliveryJob {
+        self.commit_revision(instance, object, 1).await
+    }
+
+    /// The same for any revision of a record.
+    pub(super) async fn commit_revision(&self, instance: &InstanceRecord, object: &str, revision: u32) -> DeliveryJob {
         self.test.ambient.advance(Duration::from_millis(1));
         let change = Change {
-            event: event_id(instance.id, "orders", "", object, 1),
-            kind: ChangeKind::Created,
+            event: event_id(instance.id, "orders", "", object, revision),
+            kind: if revision == 1 { ChangeKind::Created } else { ChangeKind::Updated },
             id: object.to_owned(),
             partition: String::new(),
-            revision: 1,
+            revision,
             date: None,
             raw: Bytes::from_static(b"{ \"total\": 1.50 }"),
         };
@@ -211,12 +216,12 @@ impl World {
         outgoing.job.expect("a callback")
     }
 
-    async fn deliver(&self, job: &DeliveryJob) -> DeliveryReport {
+    pub(super) async fn deliver(&self, job: &DeliveryJob) -> DeliveryReport {
         deliver(&self.ports, &self.wheel, &self.limits, job).await.expect("no trouble of our own")
     }
 
     /// Delivers what is due, ten at a time as the poller does, until nothing is.
-    async fn drain(&self) {
+    pub(super) async fn drain(&self) {
         loop {
             let messages = self.test.queue.take(QueueName::Deliveries, 100);
             if messages.is_empty() {
@@ -231,7 +236,7 @@ impl World {
     }
 
     /// Lets time pass on the clock, dispatching every minute and delivering whatever comes due.
-    async fn pass(&mut self, time: TimeDelta) {
+    pub(super) async fn pass(&mut self, time: TimeDelta) {
         let end = self.now() + time;
         loop {
             self.drain().await;

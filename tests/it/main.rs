@@ -5,6 +5,8 @@ mod api;
 mod cloud;
 mod contract;
 mod delivery;
+mod delivery_load;
+mod delivery_verify;
 mod elements;
 mod guard;
 mod lambda;

@@ -3,4 +3,5 @@
 
 pub mod moto;
 pub mod program;
+pub mod python;
 pub mod world;

@@ -2,11 +2,10 @@
 //! `target/tools` by the first test that wants it.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use crate::program::Program;
+use crate::python;
 
 /// The version that the tests were written against.
 const VERSION: &str = "moto[server]==5.2.1";
@@ -22,7 +21,7 @@ pub struct Moto {
 impl Moto {
     /// Starts one on a free port. Panics when it cannot be installed or started.
     pub fn start() -> Self {
-        let mut command = Command::new(executable());
+        let mut command = Command::new(python::with(VERSION).with_file_name("moto_server"));
         command.args(["-H", "127.0.0.1", "-p", "0"]).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut program = Program::start(&mut command);
         let mut lines = BufReader::new(program.child().stderr.take().expect("piped above")).lines();
@@ -33,22 +32,4 @@ impl Moto {
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Self { endpoint, _program: program }
     }
-}
-
-fn executable() -> &'static Path {
-    static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
-    EXECUTABLE.get_or_init(|| {
-        let tools =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(VERSION.replace(['[', ']', '='], "-"));
-        let executable = tools.join("bin/moto_server");
-        if !executable.exists() {
-            let run = |command: &mut Command| {
-                let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-                assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-            };
-            run(Command::new("python3").args(["-m", "venv"]).arg(&tools));
-            run(Command::new(tools.join("bin/pip")).args(["install", "--quiet", VERSION]));
-        }
-        executable
-    })
 }

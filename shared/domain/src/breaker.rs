@@ -12,7 +12,10 @@
 //! - When a probe fails, the next in line is the next probe, so that a delivery which the receiver cannot stomach
 //!   does not stand for a receiver that is back.
 //! - When it closes, the line drains in the order in which it was committed, [`DRAIN_WIDTH`] at a time, and newcomers
-//!   join its end until it is empty.
+//!   join its end until it is empty. Those that had climbed their ladder are woken and drain with it: what waits for
+//!   tomorrow because the callback was down need not when it is back.
+//! - A delivery whose record has an older one under way keeps its place in the line until that has arrived.
+//!   If the whole head of the line waits for one that climbs its ladder, that one is the next probe.
 //! - With nobody in line there is no probe: those that failed climb their own ladder, and a newcomer is a probe.
 //! - A callback that asked for no more, or that failed for as long as a whole ladder can be, is disabled: all join the line and
 //!   stay until somebody resumes it.
@@ -106,6 +109,15 @@ pub struct Flight {
     /// It came out of the line and has not been tried since.
     #[serde(default)]
     pub released: bool,
+    /// It need not wait until it is due: it goes with the line.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub woken: bool,
+}
+
+impl Flight {
+    fn shares(&self, records: &[u64]) -> bool {
+        self.records.iter().any(|record| records.contains(record))
+    }
 }
 
 /// What a delivery that wants to be sent may do.
@@ -130,11 +142,20 @@ pub enum Next {
     Queue,
 }
 
+/// Who is to be sent ahead of what was filed for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// By its place among the heads of the line that were offered; it leaves the line.
+    Head(usize),
+    /// One that is filed for a later time; that filing may stay.
+    Flight(Ticket),
+}
+
 /// Who comes out of the line, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// Place among the heads of the line that were offered.
-    pub head: usize,
+    /// Which delivery.
+    pub whom: Whom,
     /// When it is to be sent; not later than now means at once.
     pub at: DateTime<Utc>,
 }
@@ -148,6 +169,11 @@ impl CallbackState {
     /// Whether the delivery is filed for a time of its own.
     pub fn is_in_flight(&self, ticket: &str) -> bool {
         self.flight.iter().any(|flight| flight.ticket == ticket)
+    }
+
+    /// The time for which a delivery is filed, if it is tracked. It may have been moved up since its row was written.
+    pub fn due_of(&self, ticket: &str) -> Option<DateTime<Utc>> {
+        self.flight.iter().find(|flight| flight.ticket == ticket).map(|flight| flight.due)
     }
 
     /// A delivery wants to be sent.
@@ -201,25 +227,28 @@ impl CallbackState {
         Admission::JoinLine
     }
 
+    /// The older deliveries in flight that share a record.
+    fn blockers(&self, ticket: &str, records: &[u64]) -> impl Iterator<Item = &Flight> {
+        self.flight.iter().filter(move |flight| flight.ticket.as_str() < ticket && flight.shares(records))
+    }
+
     /// Until when an older delivery that shares a record is in flight.
     fn blocked_until(&self, ticket: &str, records: &[u64]) -> Option<DateTime<Utc>> {
-        let shares = |flight: &&Flight| flight.records.iter().any(|record| records.contains(record));
-        self.flight
-            .iter()
-            .filter(|flight| flight.ticket.as_str() < ticket)
-            .filter(shares)
-            .map(|flight| flight.due)
-            .max()
+        self.blockers(ticket, records).map(|flight| flight.due).max()
     }
 
     fn track(&mut self, ticket: &str, records: &[u64], due: DateTime<Utc>, released: bool) {
         let has_room = self.flight.len() < MOST_TRACKED;
         match self.flight.iter_mut().find(|flight| flight.ticket == ticket) {
-            Some(flight) => (flight.due, flight.released) = (due, released),
+            Some(flight) => (flight.due, flight.released, flight.woken) = (due, released, false),
             // What comes out of the line drives the line and is always tracked; there are few of them.
-            None if released || has_room => {
-                self.flight.push(Flight { ticket: ticket.to_owned(), records: records.to_vec(), due, released });
-            }
+            None if released || has_room => self.flight.push(Flight {
+                ticket: ticket.to_owned(),
+                records: records.to_vec(),
+                due,
+                released,
+                woken: false,
+            }),
             None => {}
         }
     }
@@ -233,10 +262,21 @@ impl CallbackState {
         }
     }
 
-    /// The receiver has it: whatever was wrong is over.
-    pub fn succeeded(&mut self, ticket: &str) {
+    /// The receiver has it: whatever was wrong is over. Those that followed it go now, and all that wait for their
+    /// rung if the breaker was open.
+    pub fn succeeded(&mut self, ticket: &str, now: DateTime<Utc>) {
+        let followed = self.flight.iter().find(|flight| flight.ticket == ticket).map(|flight| flight.records.clone());
+        let was_open = self.open.is_some();
         self.leave(ticket);
         (self.failures, self.failing_since, self.open) = (0, None, None);
+        self.wake(now, |flight| was_open || followed.as_ref().is_some_and(|records| flight.shares(records)));
+    }
+
+    fn wake(&mut self, now: DateTime<Utc>, which: impl Fn(&Flight) -> bool) {
+        // What is due already is on its way.
+        for flight in self.flight.iter_mut().filter(|flight| !flight.released && flight.due > now) {
+            flight.woken |= which(flight);
+        }
     }
 
     /// It will not be sent, for reasons that say nothing of the callback: its instance is gone, or it is settled.
@@ -325,49 +365,100 @@ impl CallbackState {
         self.join_line(ticket);
     }
 
-    /// Somebody says that it works again: the line drains.
-    pub fn resume(&mut self) {
+    /// Somebody says that it works again: the line drains, and nobody waits for a rung.
+    pub fn resume(&mut self, now: DateTime<Utc>) {
         (self.failures, self.failing_since, self.open, self.disabled) = (0, None, None, None);
+        self.wake(now, |_| true);
     }
 
-    /// How many should come out of the line.
+    /// How many should come out of the line or be moved up.
     pub fn wants(&self) -> usize {
-        let under_way = self.flight.iter().filter(|flight| flight.released).count();
-        let room = match &self.open {
+        let count = |which: fn(&Flight) -> bool| self.flight.iter().filter(|flight| which(flight)).count();
+        let waiting = self.waiting as usize;
+        match &self.open {
             _ if self.disabled.is_some() => 0,
-            Some(open) => usize::from(open.probe.is_none()),
-            None => DRAIN_WIDTH.saturating_sub(under_way),
-        };
-        room.min(self.waiting as usize)
+            Some(open) => usize::from(open.probe.is_none()).min(waiting),
+            None => {
+                let room = DRAIN_WIDTH.saturating_sub(count(|flight| flight.released));
+                room.min(waiting + count(|flight| flight.woken))
+            }
+        }
     }
 
-    /// Takes out of the line as many as it wants. `heads` are the first in line, in order, each with its records.
-    /// One that must follow a delivery in flight comes out too, so as not to hold up those behind it.
+    /// Takes out of the line as many as it wants and can have. `heads` are the first in line, in order, each with its
+    /// records.
     pub fn release(&mut self, heads: &[(Ticket, Vec<u64>)], now: DateTime<Utc>) -> Vec<Release> {
-        let mut releases = Vec::new();
-        for (head, (ticket, records)) in heads.iter().enumerate() {
+        if self.wants() == 0 {
+            return Vec::new();
+        }
+        match &self.open {
+            Some(open) => {
+                let at = open.next_probe.max(now);
+                self.release_probe(heads, at).into_iter().collect()
+            }
+            None => self.release_all(heads, now),
+        }
+    }
+
+    fn release_probe(&mut self, heads: &[(Ticket, Vec<u64>)], at: DateTime<Utc>) -> Option<Release> {
+        let (first, _) = heads.first()?;
+        let mut stay = Vec::new();
+        let free = heads.iter().position(|(ticket, records)| {
+            let stays =
+                records.iter().any(|record| stay.contains(record)) || self.blocked_until(ticket, records).is_some();
+            stay.extend_from_slice(records);
+            !stays
+        });
+        let (whom, ticket, records) = match free {
+            Some(head) => {
+                self.waiting = self.waiting.saturating_sub(1);
+                (Whom::Head(head), heads[head].0.clone(), heads[head].1.clone())
+            }
+            None => {
+                let older = self.flight.iter().filter(|flight| !flight.released && flight.ticket < *first);
+                let oldest = older.min_by(|a, b| a.ticket.cmp(&b.ticket))?.clone();
+                (Whom::Flight(oldest.ticket.clone()), oldest.ticket, oldest.records)
+            }
+        };
+        self.track(&ticket, &records, at, true);
+        self.open.iter_mut().for_each(|open| open.probe = Some(ticket.clone()));
+        Some(Release { whom, at })
+    }
+
+    /// One that must follow a delivery on its ladder comes out to wait elsewhere, so as not to hold up those behind
+    /// it; one that must follow a delivery which is under way stays, for that is soon over.
+    fn release_all(&mut self, heads: &[(Ticket, Vec<u64>)], now: DateTime<Utc>) -> Vec<Release> {
+        let woken = self.flight.iter().filter(|flight| flight.woken);
+        let mut order: Vec<(Option<usize>, Ticket, Vec<u64>)> =
+            woken.map(|flight| (None, flight.ticket.clone(), flight.records.clone())).collect();
+        order.extend(heads.iter().cloned().enumerate().map(|(head, (ticket, records))| (Some(head), ticket, records)));
+        order.sort_by(|a, b| a.1.cmp(&b.1));
+        let (mut releases, mut stay) = (Vec::new(), Vec::<u64>::new());
+        for (head, ticket, records) in order {
             if self.wants() == 0 {
                 break;
             }
-            self.waiting -= 1;
-            let at = match (self.blocked_until(ticket, records), &mut self.open) {
-                (Some(until), _) => {
-                    let at = until.max(now) + BEHIND;
-                    self.track(ticket, records, at, false);
-                    at
-                }
-                (None, Some(open)) => {
-                    open.probe = Some(ticket.clone());
-                    let at = open.next_probe.max(now);
-                    self.track(ticket, records, at, true);
-                    at
-                }
-                (None, None) => {
-                    self.track(ticket, records, now, true);
-                    now
+            let soon = |flight: &Flight| flight.released || flight.woken || flight.due <= now;
+            let until = self.blocked_until(&ticket, &records);
+            if records.iter().any(|record| stay.contains(record)) || self.blockers(&ticket, &records).any(soon) {
+                stay.extend(records);
+                continue;
+            }
+            let (at, released) = match (head, until) {
+                (_, None) => (now, true),
+                (Some(_), Some(until)) => (until.max(now) + BEHIND, false),
+                // It is filed behind what it follows, which will wake it.
+                (None, Some(_)) => {
+                    self.flight
+                        .iter_mut()
+                        .filter(|flight| flight.ticket == ticket)
+                        .for_each(|flight| flight.woken = false);
+                    continue;
                 }
             };
-            releases.push(Release { head, at });
+            self.waiting = self.waiting.saturating_sub(u32::from(head.is_some()));
+            self.track(&ticket, &records, at, released);
+            releases.push(Release { whom: head.map_or(Whom::Flight(ticket), Whom::Head), at });
         }
         releases
     }
@@ -393,6 +484,15 @@ mod tests {
         state.failed(ticket, &[record], Some(at(seconds + 300)), FailurePolicy::Retry, at(seconds), EVEN)
     }
 
+    /// The places in line of those that were released, and the tickets of those moved up.
+    fn places(released: &[Release]) -> Vec<usize> {
+        let place = |one: &Release| match &one.whom {
+            Whom::Head(head) => *head,
+            Whom::Flight(ticket) => panic!("{ticket} was not in line"),
+        };
+        released.iter().map(place).collect()
+    }
+
     fn opened() -> CallbackState {
         let mut state = CallbackState::default();
         for n in 1..=5 {
@@ -409,9 +509,9 @@ mod tests {
                 assert_eq!(fail(&mut state, "b", n, round), Next::RetryAt(at(round + 300)));
             }
             assert!(state.open.is_none());
-            state.succeeded("a");
+            state.succeeded("a", at(0));
         }
-        state.succeeded("b");
+        state.succeeded("b", at(0));
         assert!(state.is_healthy());
         assert!(opened().open.is_some());
     }
@@ -430,7 +530,7 @@ mod tests {
         assert_eq!(fail(&mut state, "6", 6, 35), Next::RetryAt(at(335)));
         assert_eq!(state.wants(), 1);
         let heads = [("1".to_owned(), vec![1]), ("7".to_owned(), vec![7])];
-        assert_eq!(state.release(&heads, at(35)), [Release { head: 0, at: at(35 + 60) }]);
+        assert_eq!(state.release(&heads, at(35)), [Release { whom: Whom::Head(0), at: at(35 + 60) }]);
         assert_eq!(state.admit("6", &[6], at(335)), Admission::JoinLine);
         assert_eq!(state.admit("1", &[1], at(95)), Admission::Send);
         assert_eq!(fail(&mut state, "1", 1, 95), Next::RetryAt(at(395)));
@@ -460,14 +560,16 @@ mod tests {
         for n in 6..=12 {
             assert_eq!(state.admit(&format!("{n:02}"), &[n], at(6)), Admission::JoinLine);
         }
-        state.succeeded("05");
+        // What climbed its ladder is not in this story.
+        state.flight.retain(|flight| flight.ticket == "05");
+        state.succeeded("05", at(40));
         assert!(state.open.is_none());
         assert_eq!(state.admit("13", &[13], at(40)), Admission::JoinLine);
         let heads: Vec<(Ticket, Vec<u64>)> = (6..=13).map(|n| (format!("{n:02}"), vec![n])).collect();
         let released = state.release(&heads, at(40));
-        assert_eq!(released.iter().map(|one| one.head).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(places(&released), [0, 1, 2, 3]);
         assert_eq!(state.admit("06", &[6], at(41)), Admission::Send);
-        state.succeeded("06");
+        state.succeeded("06", at(0));
         assert_eq!(state.release(&heads[4..], at(42)).len(), 1);
         assert_eq!(state.waiting, 3);
     }
@@ -480,8 +582,63 @@ mod tests {
         assert_eq!(state.admit("3", &[5, 77], at(1)), Admission::ComeBack(at(360)));
         assert_eq!(state.admit("4", &[5], at(1)), Admission::ComeBack(at(420)), "behind the one that is behind");
         assert_eq!(state.admit("1", &[77], at(300)), Admission::Send);
-        state.succeeded("1");
+        state.succeeded("1", at(0));
         assert_eq!(state.admit("3", &[5, 77], at(301)), Admission::Send);
+    }
+
+    #[test]
+    fn when_it_closes_those_on_their_ladder_go_first_and_none_overtakes_within_its_record() {
+        let mut state = opened();
+        assert_eq!(state.admit("6", &[6], at(6)), Admission::ComeBack(at(35)));
+        for (ticket, record) in [("7", 1), ("8", 1), ("9", 2)] {
+            assert_eq!(state.admit(ticket, &[record], at(6)), Admission::JoinLine);
+        }
+        state.succeeded("6", at(40));
+        let mut line = vec![("7".to_owned(), vec![1]), ("8".to_owned(), vec![1]), ("9".to_owned(), vec![2])];
+        let go = |state: &mut CallbackState, line: &mut Vec<(Ticket, Vec<u64>)>| -> Vec<Ticket> {
+            let mut gone = Vec::new();
+            for one in state.release(&line.clone(), at(40)) {
+                assert_eq!(one.at, at(40), "at once");
+                gone.push(match one.whom {
+                    Whom::Flight(ticket) => ticket,
+                    Whom::Head(head) => line[head].0.clone(),
+                });
+            }
+            line.retain(|(ticket, _)| !gone.contains(ticket));
+            gone
+        };
+        assert_eq!(go(&mut state, &mut line), ["1", "2", "3", "4"]);
+        assert_eq!(state.admit("1", &[1], at(40)), Admission::Send, "ahead of the time it was filed for");
+        state.succeeded("3", at(41));
+        assert_eq!(go(&mut state, &mut line), ["5"]);
+        state.succeeded("4", at(41));
+        assert_eq!(go(&mut state, &mut line), [""; 0], "all in line wait for one that is under way");
+        state.succeeded("1", at(42));
+        assert_eq!(go(&mut state, &mut line), ["7"]);
+        state.succeeded("2", at(43));
+        assert_eq!(go(&mut state, &mut line), ["9"]);
+        state.succeeded("7", at(44));
+        assert_eq!(go(&mut state, &mut line), ["8"]);
+        ["5", "8", "9"].iter().for_each(|ticket| state.succeeded(ticket, at(45)));
+        assert!(state.is_healthy(), "{state:?}");
+    }
+
+    #[test]
+    fn if_all_wait_for_one_on_its_ladder_that_one_probes() {
+        let mut state = CallbackState::default();
+        for second in 0..5 {
+            let due = Some(at(7200));
+            assert_eq!(state.failed("1", &[1], due, FailurePolicy::Retry, at(second), EVEN), Next::RetryAt(at(7200)));
+        }
+        state.open.iter_mut().for_each(|open| open.probe = Some("2".into()));
+        assert_eq!(state.admit("3", &[1], at(6)), Admission::JoinLine);
+        state.withdrawn("2");
+        let released = state.release(&[("3".to_owned(), vec![1])], at(6));
+        assert_eq!(released, [Release { whom: Whom::Flight("1".into()), at: at(4 + 30) }]);
+        assert_eq!((state.due_of("1"), state.waiting, state.wants()), (Some(at(34)), 1, 0));
+        assert_eq!(state.admit("1", &[1], at(34)), Admission::Send);
+        state.succeeded("1", at(35));
+        assert_eq!(places(&state.release(&[("3".to_owned(), vec![1])], at(35))), [0]);
     }
 
     #[test]
@@ -490,7 +647,10 @@ mod tests {
         fail(&mut state, "0", 77, 0);
         let heads = [("1".to_owned(), vec![77]), ("2".to_owned(), vec![78])];
         let released = state.release(&heads, at(10));
-        assert_eq!(released, [Release { head: 0, at: at(360) }, Release { head: 1, at: at(10) }]);
+        assert_eq!(
+            released,
+            [Release { whom: Whom::Head(0), at: at(360) }, Release { whom: Whom::Head(1), at: at(10) }]
+        );
         assert_eq!(state.waiting, 0);
     }
 
@@ -500,7 +660,7 @@ mod tests {
         state.refused("1", "410", at(0));
         assert_eq!(state.admit("2", &[2], at(1)), Admission::JoinLine);
         assert_eq!((state.wants(), state.waiting), (0, 2));
-        state.resume();
+        state.resume(at(3));
         assert_eq!((state.wants(), state.failures), (2, 0));
         // A second attempt that was already under way changes nothing of that.
         assert_eq!(fail(&mut state, "3", 3, 5), Next::RetryAt(at(305)));

@@ -1,8 +1,9 @@
 //! Two signatures over the very bytes that are sent: the original's, so that a customer of it need change
 //! nothing, and that of Standard Webhooks, which also covers id and time and so shows a replay.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{Engine, alphabet};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -10,6 +11,12 @@ use crate::secret::Secret;
 
 /// What stands before a Standard Webhooks secret; what follows is base64 of the key.
 pub const SECRET_PREFIX: &str = "whsec_";
+
+/// The reference verifiers take a secret whose base64 has lost its padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 fn sign(key: &[u8], parts: &[&[u8]]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
@@ -31,7 +38,7 @@ pub fn standard_webhooks(keys: &[Secret], id: &str, timestamp: i64, body: &[u8])
     let head = format!("{id}.{timestamp}.");
     let one = |key: &Secret| {
         let typed = key.expose();
-        let decoded = typed.strip_prefix(SECRET_PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
+        let decoded = typed.strip_prefix(SECRET_PREFIX).and_then(|rest| LENIENT.decode(rest).ok());
         let key = decoded.as_deref().unwrap_or(typed.as_bytes());
         format!("v1,{}", sign(key, &[head.as_bytes(), body]))
     };
@@ -68,6 +75,8 @@ mod tests {
         // The decoded key and the same key typed without a prefix are one key.
         assert_eq!(each[0], standard_webhooks(&[Secret::new("new-key")], "id", 1, b"{}"));
         assert_ne!(both, standard_webhooks(&[Secret::new("new-key")], "id", 2, b"{}"));
+        // So is one whose padding was lost.
+        assert_eq!(each[0], standard_webhooks(&[Secret::new("whsec_bmV3LWtleQ")], "id", 1, b"{}"));
         // Broken base64 still signs, as typed.
         assert!(standard_webhooks(&[Secret::new("whsec_%")], "id", 1, b"{}").starts_with("v1,"));
     }

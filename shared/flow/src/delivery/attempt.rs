@@ -132,7 +132,9 @@ pub async fn deliver(
     let Some(url) = url.filter(|_| instance.callback.is_some() && !instance.disabled) else {
         return stand_down(&mut scene, &ticket, Filing::Settled, Outcome::Queued).await;
     };
-    if row.due.is_some_and(|due| due > ports.now()) && !row.in_line {
+    // The callback's state may have moved it up since the row was written.
+    let moved_up = scene.callback.as_ref().and_then(|(_, stored)| stored.state.due_of(&ticket));
+    if row.due.map(|due| moved_up.map_or(due, |up| up.min(due))).is_some_and(|due| due > ports.now()) && !row.in_line {
         return stand_down(&mut scene, "", Filing::Stale, Outcome::NotDue).await;
     }
     match admit(&mut scene, &row, &ticket).await? {
@@ -372,7 +374,7 @@ async fn conclude(
             let filing;
             (row.status, outcome_of_job, filing) = match ladder::judge(outcome, row.rung + 1, now, jitter, policy) {
                 Verdict::Delivered => {
-                    state.succeeded(ticket);
+                    state.succeeded(ticket, now);
                     (Status::Delivered, Outcome::Delivered, Filing::Settled)
                 }
                 Verdict::Disable(reason) => {

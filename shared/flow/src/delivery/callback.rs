@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::breaker::{CallbackState, Disabled, Ticket};
-use domain::id::OrganizationId;
+use domain::breaker::{CallbackState, Disabled, Ticket, Whom};
+use domain::id::{DeliveryId, OrganizationId};
 use domain::wheel::Wheel;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -26,13 +26,14 @@ const HEADS: usize = 8;
 /// Where the state of a callback and its line are.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
+    organization: OrganizationId,
     partition: String,
 }
 
 impl Place {
     pub(super) fn of(organization: OrganizationId, url: &str) -> Self {
         let hash: String = Sha256::digest(url).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Self { partition: format!("CALLBACK#{organization}#{hash}") }
+        Self { organization, partition: format!("CALLBACK#{organization}#{hash}") }
     }
 
     fn state_key(&self) -> Key {
@@ -96,6 +97,19 @@ struct InLine {
 /// A delivery's ticket: sorts by when it was committed.
 pub(super) fn ticket_of(job: &DeliveryJob) -> Ticket {
     format!("{}#{}", job.row.strip_prefix("DLV#").unwrap_or(&job.row), job.instance)
+}
+
+/// The job of a delivery that is known by its ticket.
+fn job_of(organization: OrganizationId, ticket: &str, retry_minute: i64) -> Option<DeliveryJob> {
+    let (row, instance) = ticket.rsplit_once('#')?;
+    let (_, delivery) = row.split_once('#')?;
+    Some(DeliveryJob {
+        organization,
+        instance: domain::id::InstanceId(instance.parse().ok()?),
+        row: format!("DLV#{row}"),
+        delivery: DeliveryId(delivery.to_owned()),
+        retry_minute,
+    })
 }
 
 /// Where a delivery goes next.
@@ -303,19 +317,26 @@ async fn drain(
     if state.wants() == 0 {
         return Ok(());
     }
-    let line = place.heads(ports).await?;
-    if line.is_empty() {
+    let line = if state.waiting > 0 { place.heads(ports).await? } else { Vec::new() };
+    if line.is_empty() && state.waiting > 0 {
         state.line_is_empty(joining);
-        return Ok(());
     }
     let heads: Vec<(Ticket, Vec<u64>)> =
         line.iter().map(|entry| (ticket_of(&entry.job), entry.records.clone())).collect();
     for release in state.release(&heads, now) {
-        let (minute, delay) = schedule(wheel, release.at, now);
-        let job = DeliveryJob { retry_minute: minute, ..line[release.head].job.clone() };
-        writes.push(Write::Delete { key: place.line_key(&heads[release.head].0), condition: Condition::Present });
-        writes.push(retry_entry(&job));
-        moved.messages.extend(delay.map(|delay| message(&job, delay)));
+        let (retry_minute, delay) = schedule(wheel, release.at, now);
+        let job = match release.whom {
+            Whom::Head(head) => {
+                writes.push(Write::Delete { key: place.line_key(&heads[head].0), condition: Condition::Present });
+                Some(DeliveryJob { retry_minute, ..line[head].job.clone() })
+            }
+            // Its entry of before goes when the outcome is filed.
+            Whom::Flight(ticket) => job_of(place.organization, &ticket, retry_minute),
+        };
+        if let Some(job) = job {
+            writes.push(retry_entry(&job));
+            moved.messages.extend(delay.map(|delay| message(&job, delay)));
+        }
         moved.released += 1;
     }
     Ok(())
@@ -333,6 +354,10 @@ async fn drive(ports: &Ports, wheel: &Wheel, place: &Place) -> Result<usize, Del
         let (mut writes, mut moved) = (Vec::new(), Moved::default());
         drain(ports, wheel, place, &mut state, 0, ports.now(), &mut writes, &mut moved).await?;
         writes.extend(stored.write(place, &state));
+        if writes.is_empty() {
+            // All that could come wait for others.
+            break;
+        }
         match ports.store.transact(&writes).await {
             Ok(()) => {
                 released += moved.released;
@@ -398,7 +423,7 @@ pub async fn resume(
     for _ in 0..MOST_TRIES {
         let stored = place.read(ports).await?;
         let mut state = stored.state.clone();
-        state.resume();
+        state.resume(ports.now());
         let Some(write) = stored.write(&place, &state) else { break };
         match ports.store.transact(&[write]).await {
             Ok(()) => break,
