@@ -248,10 +248,9 @@ impl<'a> Teller<'a> {
         ));
         self.line("          remembers what is there and tells nothing");
         for warning in made["warnings"].as_array().into_iter().flatten() {
-            self.line(format_args!(
-                "          warning: {}",
-                warning["message"].as_str().unwrap_or(&warning.to_string())
-            ));
+            let word = |name: &str| warning[name].as_str().unwrap_or_default();
+            let field = word("field").trim_start_matches("configuration.\"event.poller.configuration\".");
+            self.line(format_args!("          warning  {field}: {}", word("message")));
         }
         Ok(id)
     }

@@ -152,11 +152,18 @@ fn created_or_updated(record: &Record, pass: &Pass) -> (ChangeKind, Rule) {
         return (ChangeKind::Updated, Rule::CreatedEarlier);
     }
     match (record.created, pass.covered_since) {
-        (Some(created), Some(since)) if created >= since => (ChangeKind::Created, Rule::CreatedSinceCoverage),
+        (Some(created), Some(since)) if latest(created) >= since => (ChangeKind::Created, Rule::CreatedSinceCoverage),
         (Some(_), Some(_)) => (ChangeKind::Updated, Rule::CreatedEarlier),
         _ if pass.index_is_complete => (ChangeKind::Created, Rule::NewToCompleteIndex),
         _ => (ChangeKind::Updated, Rule::CreatedEarlier),
     }
+}
+
+/// The latest instant that a date may stand for. Vendors cut the second's fraction off the one date and not off the
+/// other (Google Calendar: off `created`), and what is made in the second of the newest known change is new.
+fn latest(date: DateTime<Utc>) -> DateTime<Utc> {
+    let whole_second = date.timestamp_subsec_nanos() == 0;
+    if whole_second { date + TimeDelta::nanoseconds(999_999_999) } else { date }
 }
 
 /// The change that a judgement tells. `partition` and id come from the record.

@@ -86,6 +86,10 @@ fn googlesuite() {
             "changed-groups: /changed-groups | id | metadata.updateTime yyyy-MM-dd'T'HH:mm:ss.SSS'Z' GMT \
              | metadata.updateTime yyyy-MM-dd'T'HH:mm:ss.SSS'Z' GMT",
             "changed-messages: /changed-messages | id | - | -",
+            "configuration.\"event.poller.configuration\".\"calendars/primary/changed-events\".idField: \
+             it is empty, so records are known by the element's own id",
+            "configuration.\"event.poller.configuration\".\"calendars/{calendarId}/changed-events\".idField: \
+             it is empty, so records are known by the element's own id",
         ],
     );
 }

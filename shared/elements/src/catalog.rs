@@ -8,7 +8,8 @@ use std::sync::Arc;
 use domain::problem::nearest;
 
 use crate::definition::{
-    Auth, Budget, Call, Change, Check, Defaults, ElementFile, ErrorRule, Fanout, Field, Hydrate, Page, Resource,
+    Auth, Budget, Call, Change, Check, Defaults, ElementFile, ErrorRule, Fanout, Field, Hydrate, Misprint, Page,
+    Resource,
 };
 use crate::pointer::Pointer;
 use crate::template::Template;
@@ -32,6 +33,8 @@ pub struct Element {
     pub docs: String,
     /// What a user fills in to connect.
     pub connection: BTreeMap<String, Field>,
+    /// Configuration keys that a printed manual mixes up.
+    pub misprints: Vec<Misprint>,
     /// Base URLs by name.
     pub bases: BTreeMap<String, Template>,
     /// How a request proves who sends it.
@@ -171,6 +174,7 @@ pub fn read(file: &Path, text: &str) -> Result<Element, FileProblem> {
         description: read.element.description,
         docs: read.element.docs,
         connection: read.connection,
+        misprints: read.misprint,
         bases: read.bases,
         auth: read.auth,
         headers: read.headers,

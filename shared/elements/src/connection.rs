@@ -127,6 +127,24 @@ impl Connection {
     }
 }
 
+/// Puts values that stand under the wrong keys of a printed manual where they belong.
+pub fn put_right(element: &Element, configuration: &mut Map<String, Value>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for misprint in &element.misprints {
+        let text = configuration.get(&misprint.url_in).and_then(Value::as_str).unwrap_or_default().trim();
+        if !text.starts_with("https://") && !text.starts_with("http://") {
+            continue;
+        }
+        let printed = configuration.clone();
+        for (right, wrong) in &misprint.keys {
+            configuration.insert(right.clone(), printed.get(wrong).cloned().unwrap_or_default());
+            let message = format!("it is read from {wrong:?}, because the manual mixes up the two");
+            warnings.push(Warning::new(below("configuration", right), message));
+        }
+    }
+    warnings
+}
+
 /// Whether the value of a configuration key must be masked when it is shown.
 pub fn is_secret_key(element: &Element, configuration_key: &str) -> bool {
     element.connection.values().any(|field| field.secret && field.ce_keys.iter().any(|key| key == configuration_key))

@@ -22,6 +22,9 @@ pub struct ElementFile {
     /// What a user fills in to connect.
     #[serde(default)]
     pub connection: BTreeMap<String, Field>,
+    /// Configuration keys that a printed manual mixes up.
+    #[serde(default)]
+    pub misprint: Vec<Misprint>,
     /// Base URLs by name, templates over `connection.*`; `api` is the one used where none is named.
     pub bases: BTreeMap<String, Template>,
     /// How a request proves who sends it.
@@ -97,6 +100,16 @@ pub struct Field {
     pub host_suffix: Vec<String>,
     /// Configuration keys that give the value, in order of preference; the first is the one that problems name.
     pub ce_keys: Vec<String>,
+}
+
+/// Configuration keys that a printed manual mixes up: what was filled in as printed is put where it belongs.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Misprint {
+    /// The key that holds an http or https URL only where somebody followed the manual.
+    pub url_in: String,
+    /// By the right key, the key under which the manual asks for its value.
+    pub keys: BTreeMap<String, String>,
 }
 
 /// How a request proves who sends it.

@@ -139,6 +139,9 @@ impl Plan {
         let resource = &element.resources[place];
         let mut problems = Vec::new();
 
+        if resource.aliases.iter().any(|alias| alias == name) {
+            warnings.push(Warning::new(&path, format!("it is read as {}", resource.name)));
+        }
         let mut zone = [&entry.updated, &entry.created].into_iter().flatten().find_map(|field| field.zone.clone());
         let conditions = match &entry.url {
             None => Vec::new(),
@@ -174,7 +177,7 @@ impl Plan {
         let known = |field: &&str| {
             let other = resource.records.id_words.iter().any(|word| word == field);
             if other {
-                warnings.push(Warning::new(below(&path, "idField"), format!("no record has a {field}; {ids} is used")));
+                warnings.push(Warning::new(below(&path, "idField"), format!("no record has {field:?}; {ids} is used")));
             }
             !other && !resource.records.id.contains(&crate::pointer::Pointer::dotted(field))
         };
@@ -189,6 +192,11 @@ impl Plan {
         if matches!(resource.change, Change::FullScanHash) && entry.updated.is_some() {
             let message = "the vendor keeps no date of the last change; changes are found by comparing contents";
             warnings.push(Warning::new(below(&below(&path, "datesConfiguration"), "updatedDateField"), message));
+        } else if let (Some(updated), Some(created)) = (&entry.updated, &entry.created)
+            && updated.field == created.field
+        {
+            let message = format!("{} is both dates, so a record is new when it was never seen before", created.field);
+            warnings.push(Warning::new(below(&below(&path, "datesConfiguration"), "createdDateField"), message));
         }
         let absence = resource.delete.absence.as_ref();
         let every = match entry.sweep_minutes {

@@ -34,7 +34,8 @@ fn list(key: &str, path: &str, query: &[(&str, &str)]) -> HubList {
 fn a_list_is_read_page_by_page_and_field_by_field() {
     let catalog = Catalog::embedded();
     let element = catalog.get("icontact").expect("an element");
-    let account = json!({"AppID": "a", "api.username": "u", "api.password": "p", "account.id": "1"});
+    let account =
+        json!({"api.version": "2.2", "AppID": "a", "api.username": "u", "api.password": "p", "account.id": "1"});
     let (connection, _) =
         Connection::resolve(element, account.as_object().expect("an object"), &Map::new()).expect("it");
     let bases = Bases::default();

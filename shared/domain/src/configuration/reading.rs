@@ -442,6 +442,9 @@ impl Report {
             }
         };
         let old_spelling = self.flag(fields, "filterByUpdateDate");
+        if fields.object.get("idField").and_then(Value::as_str).is_some_and(|text| text.trim().is_empty()) {
+            self.warn(fields.at("idField"), "it is empty, so records are known by the element's own id");
+        }
         ResourceConfiguration {
             url,
             id_field: self.record_path(fields, "idField"),

@@ -78,11 +78,11 @@ pub enum Change {
 /// Nothing is stored on an error, and the vendor is not asked before the whole body is in order.
 pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> Result<Made, InstanceError> {
     let ports = &service.ports;
-    let (configuration, provider_data) =
+    let (mut configuration, provider_data) =
         (body.configuration.unwrap_or_default(), body.provider_data.unwrap_or_default());
     let given = LoginGiven { provider_data: &provider_data, tokens_given: body.tokens_given, needed: true };
     let element = choose_element(&service.catalog, body.element.as_deref());
-    let checked = check(element, &configuration, given)?;
+    let checked = check(element, &mut configuration, given)?;
     let login = log_in(service, &checked, &configuration, given).await?;
     let proven = prove(service, &checked.element, &checked.connection, login.tokens()).await?;
     mark_intervals(ports, &checked.settings).await?;
@@ -170,8 +170,8 @@ pub async fn update(
         }
         let element = choose_element(&service.catalog, Some(&before.record.element));
         let hidden = secrets::open(service, &before.record).await?;
-        let configuration = merged(secrets::revealed(&before.record, &hidden), body.configuration.as_ref(), change);
-        let checked = check(element, &configuration, given)?;
+        let mut configuration = merged(secrets::revealed(&before.record, &hidden), body.configuration.as_ref(), change);
+        let checked = check(element, &mut configuration, given)?;
         // Asked once: a code works a single time, however often the write is tried.
         if asked.is_none() {
             asked = Some(log_in_again(service, &before.record, &checked, &configuration, given).await?);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use domain::configuration::EventSettings;
 use domain::problem::{FieldProblem, Warning, below, nearest};
-use elements::connection::{Connection, is_secret_key};
+use elements::connection::{Connection, is_secret_key, put_right};
 use elements::plan::Plan;
 use elements::{Catalog, Element};
 use serde_json::{Map, Value};
@@ -65,10 +65,11 @@ pub(super) fn choose_element(catalog: &Catalog, named: Option<&str>) -> Result<A
     })
 }
 
-/// Checks everything together, so that one answer says all that is wrong.
+/// Checks everything together, so that one answer says all that is wrong. Values under wrong keys of the original's
+/// manual are put right first.
 pub(super) fn check(
     element: Result<Arc<Element>, FieldProblem>,
-    configuration: &Map<String, Value>,
+    configuration: &mut Map<String, Value>,
     login: LoginGiven<'_>,
 ) -> Result<Checked, InstanceError> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
@@ -78,6 +79,8 @@ pub(super) fn check(
             (None, None)
         }
         Ok(element) => {
+            warnings.extend(put_right(&element, configuration));
+            let configuration = &*configuration;
             let connection = match Connection::resolve(&element, configuration, login.provider_data) {
                 Ok((connection, read_differently)) => {
                     warnings.extend(read_differently);
@@ -92,6 +95,7 @@ pub(super) fn check(
             (Some(element), connection)
         }
     };
+    let configuration = &*configuration;
     let settings = match EventSettings::parse(configuration) {
         Ok((settings, read_differently)) => {
             warnings.extend(read_differently);
@@ -147,6 +151,11 @@ fn flatten(
             Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
             // Event settings are read in either form; the original answers them as text.
             Value::Object(_) | Value::Array(_) if key.starts_with("event.") => Some(value.to_string()),
+            // Several values for one placeholder of a URL.
+            Value::Array(many) if many.iter().all(|one| one.is_string() || one.is_number()) => {
+                let texts = many.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned));
+                Some(texts.collect::<Vec<_>>().join(","))
+            }
             Value::Object(_) | Value::Array(_) => {
                 problems.push(FieldProblem::new(
                     below("configuration", key),
