@@ -235,7 +235,7 @@ async fn one_process_serves_a_directory_and_admin_works_beside_it() {
 /// Runs the story of an element, which fails unless every event arrived exactly once.
 fn demo(element: &str) {
     let mut command = pollux();
-    command.args(["demo", "--minute", "200ms", "--element", element]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["demo", "--element", element]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = command.output().expect("it starts");
     let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}\n{said}");

@@ -77,7 +77,7 @@ pub struct DemoArguments {
     #[arg(long, value_name = "KEY", default_value = "square")]
     pub element: String,
     /// How long a minute of the schedule lasts
-    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub minute: Duration,
 }
 
