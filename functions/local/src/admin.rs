@@ -26,7 +26,7 @@ pub struct AdminArguments {
     /// What to do.
     #[command(subcommand)]
     command: AdminCommand,
-    /// Directory with the embedded table [default: .pollux, or the cloud's table when POLLUX_TABLE is set]
+    /// Directory with the embedded table; .pollux, or the cloud's table when POLLUX_TABLE is set
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Answer with JSON

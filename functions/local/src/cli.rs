@@ -33,7 +33,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the API, the console, the schedule and the sandbox on this machine [default]
+    /// Serve the API, the console, the schedule and the sandbox on this machine (the default)
     Serve(ServeArguments),
     /// Tell the whole story in the terminal: records change, signed events arrive
     Demo(DemoArguments),
@@ -59,7 +59,7 @@ pub struct ServeArguments {
     /// How long a minute of the schedule lasts, such as 1s or 500ms, to see things sooner
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     pub minute: Duration,
-    /// Let callbacks and vendors be on this machine and in private networks [default here]
+    /// Let callbacks and vendors be on this machine and in private networks (the default here)
     #[arg(long, conflicts_with = "deny_private")]
     pub allow_private: bool,
     /// Refuse callbacks and vendors on private addresses, as the cloud does; the sandbox is then out of reach
