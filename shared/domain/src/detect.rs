@@ -25,6 +25,14 @@ pub struct Pass {
     pub resource: String,
     /// First pass: what exists is remembered and not told.
     pub baseline: bool,
+    /// When the pass began, by our clock; remembered with what it finds and nothing more.
+    pub began: DateTime<Utc>,
+    /// In a first pass that follows an earlier life of the resource, or lists a partition that others preceded: what
+    /// is stamped after this instant, in the vendor's time, was told by nobody and is told now.
+    pub told_until: Option<DateTime<Utc>>,
+    /// Fingerprints are made by another rule than those remembered: where the stamp stands still, a new one is no
+    /// change.
+    pub reshaped: bool,
     /// Every record that exists is in the index, so an unknown one is new.
     pub index_is_complete: bool,
     /// The newest stamp of the baseline, in the vendor's own time: a record made at or after it is a creation.
@@ -79,6 +87,60 @@ pub enum Rule {
     DeletedBeforeKnown,
     /// Changed after the poll began; `filterByCurrentDate` leaves it to the next one.
     AfterPollBegan,
+    /// Known with the same stamp; only the way its fingerprint is made is new.
+    Reshaped,
+}
+
+impl Rule {
+    /// All of them, in the order of their numbers in a packed index: new ones go to the end.
+    pub const ALL: [Rule; 17] = [
+        Rule::Baseline,
+        Rule::BaselineTold,
+        Rule::CreatedSinceCoverage,
+        Rule::CreatedWithinTolerance,
+        Rule::NewToCompleteIndex,
+        Rule::VendorSaysCreated,
+        Rule::FingerprintChanged,
+        Rule::CreatedEarlier,
+        Rule::VendorSaysUpdated,
+        Rule::Returned,
+        Rule::VendorSaysDeleted,
+        Rule::AbsenceConfirmed,
+        Rule::AlreadyKnown,
+        Rule::OlderThanKnown,
+        Rule::DeletedBeforeKnown,
+        Rule::AfterPollBegan,
+        Rule::Reshaped,
+    ];
+
+    /// The rule in a sentence, for the *why* answer.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Rule::Baseline => "It existed when polling began; the first poll remembers what exists and tells nothing.",
+            Rule::BaselineTold => "It existed when polling began, and initialPoll asks to tell what exists.",
+            Rule::CreatedSinceCoverage => "It was never seen before and was made since coverage began: CREATED.",
+            Rule::CreatedWithinTolerance => {
+                "It was never seen before, and its dates of creation and update lie within createdCheckTolerance: CREATED."
+            }
+            Rule::NewToCompleteIndex => {
+                "It was never seen before, and everything that existed when polling began is known: CREATED."
+            }
+            Rule::VendorSaysCreated => "The vendor lists it as created.",
+            Rule::FingerprintChanged => "It is known, and its version or content is another than before: UPDATED.",
+            Rule::CreatedEarlier => "It was never seen before, but was made before coverage began: UPDATED.",
+            Rule::VendorSaysUpdated => "The vendor lists it as updated.",
+            Rule::Returned => "It was gone and is there again: CREATED.",
+            Rule::VendorSaysDeleted => "The vendor marks it as deleted.",
+            Rule::AbsenceConfirmed => "A complete listing lacked it, and asking for it by id confirmed that: DELETED.",
+            Rule::AlreadyKnown => "It is known in this very version: nothing new to tell.",
+            Rule::OlderThanKnown => "A newer version is known: the listing is stale.",
+            Rule::DeletedBeforeKnown => "It was deleted before it was ever known, so nothing was ever told of it.",
+            Rule::AfterPollBegan => {
+                "It changed after the poll began, and filterByCurrentDate leaves it to the next one."
+            }
+            Rule::Reshaped => "Only the way in which changes are recognized is new; the record is as it was.",
+        }
+    }
 }
 
 /// The judgement of one record.
@@ -101,34 +163,45 @@ impl Judgement {
 /// Judges one record.
 pub fn judge(record: &Record, known: Option<Entry>, pass: &Pass) -> Judgement {
     let stamp = micros(record.updated);
-    let seen = Entry {
+    let remembered = |rule| Entry {
         fingerprint: record.fingerprint,
-        stamp,
+        // A tombstone without a stamp does not make older listings credible again.
+        stamp: if stamp == 0 { known.map_or(0, |known| known.stamp) } else { stamp },
         revision: known.map_or(pass.first_revision, |known| known.revision),
         gone: record.told == Told::Deleted,
-    };
-    let tell = |kind, rule| Judgement {
         rule,
-        told: Some(kind),
-        entry: Some(Entry { revision: seen.revision.saturating_add(1), ..seen }),
+        seen_minute: minute_of(pass.began),
     };
+    let remember = |rule| Judgement::silent(rule, Some(remembered(rule)));
+    let tell = |kind, rule| {
+        let seen = remembered(rule);
+        let entry = Entry { revision: seen.revision.saturating_add(1), ..seen };
+        Judgement { rule, told: Some(kind), entry: Some(entry) }
+    };
+    let silent = |rule| Judgement::silent(rule, None);
     if pass.not_after.is_some_and(|limit| record.updated.is_some_and(|updated| updated > limit)) {
-        return Judgement::silent(Rule::AfterPollBegan, None);
+        return silent(Rule::AfterPollBegan);
     }
-    if pass.baseline && known.is_none() {
+    let untold = pass.told_until.is_some_and(|until| record.updated.or(record.created).is_some_and(|at| at > until));
+    if pass.baseline && known.is_none() && !untold {
         return match pass.initial_poll {
             InitialPoll::Emit if record.told != Told::Deleted => tell(ChangeKind::Created, Rule::BaselineTold),
-            _ => Judgement::silent(Rule::Baseline, Some(seen)),
+            _ => remember(Rule::Baseline),
         };
     }
+    let stale = known.is_some_and(|known| stamp != 0 && stamp < known.stamp);
     match (known, record.told) {
-        (Some(known), Told::Deleted) if known.gone => Judgement::silent(Rule::AlreadyKnown, None),
+        (Some(known), Told::Deleted) if known.gone => silent(Rule::AlreadyKnown),
+        (Some(known), Told::State) if !known.gone && known.fingerprint == record.fingerprint => {
+            silent(Rule::AlreadyKnown)
+        }
+        (Some(_), _) if stale => silent(Rule::OlderThanKnown),
         (Some(_), Told::Deleted) => tell(ChangeKind::Deleted, Rule::VendorSaysDeleted),
-        (None, Told::Deleted) if pass.index_is_complete => Judgement::silent(Rule::DeletedBeforeKnown, Some(seen)),
+        (None, Told::Deleted) if pass.index_is_complete => remember(Rule::DeletedBeforeKnown),
         (None, Told::Deleted) => tell(ChangeKind::Deleted, Rule::VendorSaysDeleted),
         (Some(known), _) if known.gone => tell(ChangeKind::Created, Rule::Returned),
-        (Some(known), _) if known.fingerprint == record.fingerprint => Judgement::silent(Rule::AlreadyKnown, None),
-        (Some(known), _) if stamp != 0 && stamp < known.stamp => Judgement::silent(Rule::OlderThanKnown, None),
+        (Some(known), _) if known.fingerprint == record.fingerprint => silent(Rule::AlreadyKnown),
+        (Some(known), _) if pass.reshaped && stamp == known.stamp => remember(Rule::Reshaped),
         (Some(_), _) => tell(ChangeKind::Updated, Rule::FingerprintChanged),
         (None, Told::Created) => tell(ChangeKind::Created, Rule::VendorSaysCreated),
         (None, Told::Updated) => tell(ChangeKind::Updated, Rule::VendorSaysUpdated),
@@ -137,6 +210,16 @@ pub fn judge(record: &Record, known: Option<Entry>, pass: &Pass) -> Judgement {
             tell(kind, rule)
         }
     }
+}
+
+/// The entry of a record that a complete listing lacked and that is proved to be gone.
+pub fn absent(known: Entry, pass: &Pass) -> Entry {
+    let revision = known.revision.saturating_add(1);
+    Entry { revision, gone: true, rule: Rule::AbsenceConfirmed, seen_minute: minute_of(pass.began), ..known }
+}
+
+fn minute_of(instant: DateTime<Utc>) -> u32 {
+    u32::try_from(instant.timestamp().div_euclid(60)).unwrap_or(0)
 }
 
 /// CREATED or UPDATED, for a record that was never seen.
@@ -187,23 +270,49 @@ pub fn micros(instant: Option<DateTime<Utc>>) -> i64 {
 /// How many missing records are let through whatever their share: small accounts delete their only three records.
 pub const FUSE_FLOOR: u64 = 10;
 
+/// So many missing keys are named; more are only counted.
+pub const MISSING_NAMED: usize = 10_000;
+
 /// What a complete listing did not contain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Absent {
+    /// The first of them.
+    pub named: Vec<String>,
+    /// How many in all.
+    pub count: u64,
+    /// How many live records were known.
+    pub known: u64,
+}
+
+impl Absent {
+    /// Counts a known live record, and its key if the listing lacked it.
+    pub fn count(&mut self, key: &str, listed: bool) {
+        self.known += 1;
+        if !listed {
+            self.count += 1;
+            if self.named.len() < MISSING_NAMED {
+                self.named.push(key.to_owned());
+            }
+        }
+    }
+}
+
+/// What to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
     /// Few enough: each is to be confirmed by id and then told.
-    ToConfirm(Vec<String>),
+    ToConfirm(Absent),
     /// So many that the listing is more likely wrong than the records gone: held until someone approves.
-    Held(Vec<String>),
+    Held(Absent),
 }
 
 impl Missing {
-    /// Weighs the keys that a complete listing lacked against all `known` live records.
-    pub fn of_complete_listing(missing: Vec<String>, known: u64, largest_share: f64) -> Self {
-        let count = missing.len() as u64;
-        if count > FUSE_FLOOR && count as f64 > known as f64 * largest_share {
-            Self::Held(missing)
+    /// Weighs what a complete listing lacked against all known live records.
+    pub fn of_complete_listing(absent: Absent, largest_share: f64) -> Self {
+        if absent.count > FUSE_FLOOR && absent.count as f64 > absent.known as f64 * largest_share {
+            Self::Held(absent)
         } else {
-            Self::ToConfirm(missing)
+            Self::ToConfirm(absent)
         }
     }
 }
@@ -223,6 +332,9 @@ mod tests {
             instance: InstanceId(1),
             resource: "timesheets".into(),
             baseline: false,
+            began: at(2000),
+            told_until: None,
+            reshaped: false,
             index_is_complete: true,
             covered_since: Some(at(1000)),
             first_revision: 0,
@@ -246,7 +358,14 @@ mod tests {
     }
 
     fn known(fingerprint: u64, updated: i64) -> Option<Entry> {
-        Some(Entry { fingerprint, stamp: micros(Some(at(updated))), revision: 3, gone: false })
+        Some(Entry {
+            fingerprint,
+            stamp: micros(Some(at(updated))),
+            revision: 3,
+            gone: false,
+            rule: Rule::Baseline,
+            seen_minute: 1,
+        })
     }
 
     #[track_caller]
@@ -314,6 +433,46 @@ mod tests {
     }
 
     #[test]
+    fn stale_listings_of_what_is_gone_or_back_tell_nothing() {
+        let gone = known(7, 1001).map(|known| Entry { gone: true, ..known });
+        check(record(None, Some(1000)), gone, pass(), None, Rule::OlderThanKnown);
+        let tombstone = Record { told: Told::Deleted, ..record(None, Some(1000)) };
+        check(tombstone.clone(), known(8, 1001), pass(), None, Rule::OlderThanKnown);
+        let unstamped = Record { told: Told::Deleted, ..record(None, None) };
+        let entry = judge(&unstamped, known(8, 1001), &pass()).entry.expect("remembered");
+        check(record(None, Some(1000)), Some(entry), pass(), None, Rule::OlderThanKnown);
+    }
+
+    #[test]
+    fn a_first_pass_after_an_earlier_life_tells_what_nobody_told() {
+        let later = Pass { baseline: true, told_until: Some(at(1000)), covered_since: Some(at(1000)), ..pass() };
+        check(record(Some(1), Some(1000)), None, later.clone(), None, Rule::Baseline);
+        check(
+            record(Some(1001), Some(1001)),
+            None,
+            later.clone(),
+            Some(ChangeKind::Created),
+            Rule::CreatedWithinTolerance,
+        );
+        check(record(Some(1), Some(1001)), None, later, Some(ChangeKind::Updated), Rule::CreatedEarlier);
+    }
+
+    #[test]
+    fn another_rule_for_fingerprints_is_no_change() {
+        let reshaped = Pass { reshaped: true, ..pass() };
+        check(record(None, Some(1001)), known(8, 1001), reshaped.clone(), None, Rule::Reshaped);
+        check(record(None, Some(1002)), known(8, 1001), reshaped, Some(ChangeKind::Updated), Rule::FingerprintChanged);
+    }
+
+    #[test]
+    fn rules_keep_their_numbers() {
+        for (number, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(rule as usize, number);
+            assert!(!rule.in_words().is_empty());
+        }
+    }
+
+    #[test]
     fn what_changed_after_the_poll_began_waits() {
         let bounded = Pass { not_after: Some(at(1001)), ..pass() };
         check(record(None, Some(1002)), None, bounded.clone(), None, Rule::AfterPollBegan);
@@ -322,9 +481,15 @@ mod tests {
 
     #[test]
     fn the_fuse_holds_mass_deletes_and_lets_small_ones_through() {
-        let keys = |n: usize| (0..n).map(|n| n.to_string()).collect::<Vec<_>>();
-        assert!(matches!(Missing::of_complete_listing(keys(10), 10, 0.2), Missing::ToConfirm(_)));
-        assert!(matches!(Missing::of_complete_listing(keys(11), 50, 0.2), Missing::Held(_)));
-        assert!(matches!(Missing::of_complete_listing(keys(11), 55, 0.2), Missing::ToConfirm(_)));
+        let lacking = |missing: u64, known: u64| {
+            let mut absent = Absent::default();
+            (0..known).for_each(|n| absent.count(&n.to_string(), n >= missing));
+            Missing::of_complete_listing(absent, 0.2)
+        };
+        assert!(matches!(lacking(10, 10), Missing::ToConfirm(_)));
+        assert!(matches!(lacking(11, 50), Missing::Held(_)));
+        assert!(matches!(lacking(11, 55), Missing::ToConfirm(_)));
+        let Missing::Held(many) = lacking(20_000, 20_000) else { panic!("so many are held") };
+        assert_eq!((many.named.len(), many.count, many.known), (MISSING_NAMED, 20_000, 20_000));
     }
 }

@@ -8,10 +8,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Entries per bucket that the index aims at: a bucket of short ids is then about one kilobyte, one write unit.
-pub const ENTRIES_PER_BUCKET: u64 = 32;
+use crate::detect::Rule;
+
+/// Entries per bucket that the index aims at: a bucket of short ids is then below one kilobyte, one write unit.
+pub const ENTRIES_PER_BUCKET: u64 = 24;
 /// First byte of a packed bucket; another one means another layout, which is never guessed at.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Bits of the packed rule.
+const RULE_BITS: u32 = 5;
 /// Stands between partition and id in a key. Below every printable character, so no id begins with it.
 const SEPARATOR: char = '\u{1f}';
 
@@ -41,6 +45,10 @@ pub struct Entry {
     pub revision: u32,
     /// It is gone; the entry stays so that its return is a new revision and not a repeated id.
     pub gone: bool,
+    /// Which rule made it what it is: the *why* answer.
+    pub rule: Rule,
+    /// When a poll last found it new or changed, in minutes since 1970 by our clock.
+    pub seen_minute: u32,
 }
 
 /// How many buckets there are: the whole of the layout.
@@ -177,7 +185,9 @@ impl Writer {
         self.bytes.extend_from_slice(&key.as_bytes()[shared..]);
         self.bytes.extend_from_slice(&entry.fingerprint.to_le_bytes());
         put_varint(&mut self.bytes, zigzag(entry.stamp));
-        put_varint(&mut self.bytes, u64::from(entry.revision) << 1 | u64::from(entry.gone));
+        let counted = u64::from(entry.revision) << RULE_BITS | entry.rule as u64;
+        put_varint(&mut self.bytes, counted << 1 | u64::from(entry.gone));
+        put_varint(&mut self.bytes, entry.seen_minute.into());
         self.last.clear();
         self.last.push_str(key);
     }
@@ -200,7 +210,8 @@ impl<'a> Reader<'a> {
             [FORMAT, rest @ ..] => rest,
             _ => return Err(DamagedBucket),
         };
-        Ok(Self { rest, key: String::new(), entry: Entry { fingerprint: 0, stamp: 0, revision: 0, gone: false } })
+        let entry = Entry { fingerprint: 0, stamp: 0, revision: 0, gone: false, rule: Rule::Baseline, seen_minute: 0 };
+        Ok(Self { rest, key: String::new(), entry })
     }
 
     fn advance(&mut self) -> Result<bool, DamagedBucket> {
@@ -218,11 +229,14 @@ impl<'a> Reader<'a> {
         let fingerprint = self.take(8)?.try_into().map_err(|_| DamagedBucket)?;
         let stamp = unzigzag(self.varint()?);
         let counted = self.varint()?;
+        let rule = counted >> 1 & ((1 << RULE_BITS) - 1);
         self.entry = Entry {
             fingerprint: u64::from_le_bytes(fingerprint),
             stamp,
-            revision: u32::try_from(counted >> 1).map_err(|_| DamagedBucket)?,
+            revision: u32::try_from(counted >> (1 + RULE_BITS)).map_err(|_| DamagedBucket)?,
             gone: counted & 1 == 1,
+            rule: Rule::ALL.get(rule as usize).copied().ok_or(DamagedBucket)?,
+            seen_minute: u32::try_from(self.varint()?).map_err(|_| DamagedBucket)?,
         };
         Ok(true)
     }
@@ -277,6 +291,8 @@ mod tests {
             stamp: seed as i64 * 31 - 7,
             revision: seed as u32 % 9,
             gone: seed.is_multiple_of(5),
+            rule: Rule::ALL[seed as usize % Rule::ALL.len()],
+            seen_minute: seed as u32 / 3,
         }
     }
 

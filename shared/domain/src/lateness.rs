@@ -14,6 +14,8 @@ pub const PRIOR_OVERLAP: Duration = Duration::from_secs(15 * 60);
 pub const ENOUGH_SAMPLES: u64 = 1000;
 /// The overlap never grows beyond this: later records are found by the sweep.
 pub const LARGEST_OVERLAP: Duration = Duration::from_secs(6 * 3600);
+/// So many records make a measure; then all counts are halved, so that a vendor that got better is believed.
+const FORGET_AT: u64 = 20_000;
 /// The overlap is this many times the latest lateness but one in a thousand.
 const MARGIN: u32 = 2;
 
@@ -30,6 +32,9 @@ impl Lateness {
             self.0.resize(bucket + 1, 0);
         }
         self.0[bucket] += 1;
+        if self.samples() >= FORGET_AT {
+            self.0.iter_mut().for_each(|count| *count /= 2);
+        }
     }
 
     /// How many records were counted.
@@ -78,6 +83,19 @@ mod tests {
             lateness.count(Duration::from_secs(90_000));
         }
         assert_eq!(lateness.overlap(Duration::ZERO), LARGEST_OVERLAP);
+    }
+
+    #[test]
+    fn a_slow_past_is_forgotten() {
+        let mut lateness = Lateness::default();
+        for _ in 0..100 {
+            lateness.count(Duration::from_secs(3000));
+        }
+        for _ in 0..90_000 {
+            lateness.count(Duration::ZERO);
+        }
+        assert_eq!(lateness.overlap(Duration::from_secs(120)), Duration::from_secs(120));
+        assert!(lateness.samples() >= ENOUGH_SAMPLES);
     }
 
     #[test]

@@ -768,6 +768,10 @@ pub struct Flag {
 pub struct Absence {
     /// How often a complete listing is made: a day where absent.
     pub every: Option<Span>,
+    /// No complete listing is made for this alone: the vendor reports deletions, and only a listing that follows a lost
+    /// cursor has any to find. `sweepInterval` in a configuration asks for more.
+    #[serde(default)]
+    pub only_after_reset: bool,
     /// What proves it.
     #[serde(default)]
     pub confirm: Confirm,

@@ -34,6 +34,9 @@ const SMALLEST_PAGE: u32 = 1;
 /// Most records that a page grows to when all of them share one stamp.
 const LARGEST_PAGE: u32 = 1 << 17;
 
+/// A stamp further ahead of our clock is no wrong time zone.
+const LARGEST_SKEW: TimeDelta = TimeDelta::hours(26);
+
 /// Where the last finished pass of a partition ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +74,9 @@ pub struct Listing {
     most: u32,
     position: Position,
     newest: Option<DateTime<Utc>>,
+    /// The vendor's clock at the first page: no stamp beyond it is believed.
+    #[serde(default)]
+    asked_at: Option<DateTime<Utc>>,
     token: Option<String>,
     zone: Option<String>,
     first_total: Option<u64>,
@@ -148,6 +154,7 @@ impl Listing {
             most: LARGEST_PAGE,
             position: Position::First,
             newest: None,
+            asked_at: None,
             token: None,
             zone: None,
             first_total: None,
@@ -324,6 +331,7 @@ impl Listing {
         let body = response.body();
         let text = text_of(body)?;
         let mut page = Page { server_date: server_date(response.headers()), ..Page::default() };
+        self.asked_at = self.asked_at.or(page.server_date);
         if let (Position::First, Change::HistoryId { start_from, .. }) = (&self.position, &resource.change)
             && self.asks_where()
         {
@@ -360,7 +368,7 @@ impl Listing {
         let read = plan.records.read_all(body, each, &place);
         page.problems = read.problems;
         self.unnamed |= read.unnamed;
-        page.newest = read.rows.iter().filter_map(|row| row.stamp).max();
+        page.newest = self.believed(read.rows.iter().filter_map(|row| row.stamp));
         page.reported_total = reader.total.and_then(|slot| found.text(slot)?.parse().ok());
         if let Some(token) = reader.token.and_then(|slot| found.text(slot)) {
             self.token = Some(token.into_owned());
@@ -477,6 +485,15 @@ impl Listing {
             rows.retain(|row| row.stamp.is_none_or(|stamp| stamp >= lower));
         }
         Ok(rows.into_iter().map(|row| row.record).collect())
+    }
+
+    /// The newest of some stamps that a cursor may follow. A record dated ahead of the vendor's own clock must not hide
+    /// what is dated before it; where the vendor does not tell the time, a wrong zone explains a day, and no more.
+    fn believed(&self, stamps: impl Iterator<Item = DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        match self.asked_at {
+            Some(asked) => stamps.max().map(|newest| newest.min(asked)),
+            None => stamps.filter(|stamp| *stamp <= self.now + LARGEST_SKEW).max(),
+        }
     }
 
     /// What the pass came to.

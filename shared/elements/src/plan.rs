@@ -214,7 +214,7 @@ impl Plan {
             conditions,
             page_size,
             overlap: TimeDelta::from_std(overlap).unwrap_or_default(),
-            sweep: absence.map(|_| every),
+            sweep: absence.filter(|it| !it.only_after_reset || entry.sweep_minutes.is_some()).map(|_| every),
             max_delete_share: entry
                 .max_delete_share
                 .or(absence.and_then(|absence| absence.max_share))
@@ -330,7 +330,7 @@ impl Plan {
     }
 
     /// The partition as part of a record's identity: ids of a chunk are unique beyond it.
-    pub(crate) fn identity<'a>(&self, partition: &'a str) -> &'a str {
+    pub fn identity<'a>(&self, partition: &'a str) -> &'a str {
         if matches!(self.partitions, PartitionSource::Chunk(..)) { "" } else { partition }
     }
 

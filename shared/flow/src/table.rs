@@ -6,12 +6,15 @@
 //! | instance | `INST#<id>` / `META` | [`InstanceRecord`] |
 //! | tokens | `INST#<id>` / `META#TOKENS` | [`TokensRecord`] |
 //! | resource state | `INST#<id>` / `RES#<name>` | [`crate::poll::state::ResourceRecord`] |
+//! | pause | `INST#<id>` / `META#PAUSE` | [`PauseRecord`]: the vendor wants no calls for this account |
 //! | record index | `INST#<id>` / `IDX#<name>#<bucket>` | packed bucket |
+//! | seen | `INST#<id>` / `SEEN#<name>#<piece>` | hashes of what a listing that spans invocations has seen |
 //! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`crate::delivery::row::DeliveryRow`]: events, attempts |
 //! | body | `INST#<id>` / `BODY#<commit ms>#<delivery>#<piece>` | a piece of the notification as it is sent |
 //! | callback | `CALLBACK#<organization>#<hash of url>` / `STATE` | what is wrong with it; absent when nothing is |
 //! | line | `CALLBACK#<organization>#<hash of url>` / `WAIT#<commit ms>#<delivery>#<instance>` | a delivery behind it |
 //! | retry | `RETRY#<minute>` / `<instance>#<delivery>` | a [`crate::job::DeliveryJob`] |
+//! | of an account | `ACCOUNT#<element>#<hash>` / `<instance>` | empty: who shares the vendor's limits |
 //! | of an organization | `ORG#<id>` / `INST#<id>` | [`ListingRecord`] |
 //! | slot | `SLOT#<interval>#<minute>` / `<instance>#<resource>` | a [`crate::job::PollJob`] |
 //! | wheel | `WHEEL` / `HAND`, `INTERVAL#<interval>` | last minute dispatched; intervals in use |
@@ -35,6 +38,9 @@ use crate::ports::{Condition, Item, Key, Write};
 pub const META: &str = "META";
 /// Sort key of an instance's tokens.
 pub const TOKENS: &str = "META#TOKENS";
+
+/// Sort key of the word that the vendor wants no calls for this account. Lies between an instance and its resources.
+pub const PAUSE: &str = "META#PAUSE";
 
 /// Partition of everything that belongs to one instance.
 pub fn instance_partition(id: InstanceId) -> String {
@@ -106,6 +112,26 @@ pub fn bucket_key(id: InstanceId, resource: &str, bucket: u32) -> Key {
     Key::new(instance_partition(id), format!("{}{bucket:08x}", index_prefix(resource)))
 }
 
+/// Key of one piece of what a resource's listing under way has seen.
+pub fn seen_key(id: InstanceId, resource: &str, piece: u32) -> Key {
+    Key::new(instance_partition(id), format!("SEEN#{}#{piece:08x}", in_key(resource)))
+}
+
+/// Key of the word that the vendor wants no calls for an instance's account.
+pub fn pause_key(id: InstanceId) -> Key {
+    Key::new(instance_partition(id), PAUSE)
+}
+
+/// Partition of the instances of one vendor account.
+pub fn account_partition(element: &str, account: &str) -> String {
+    format!("ACCOUNT#{element}#{account}")
+}
+
+/// Key of one instance among those of its vendor account.
+pub fn account_key(element: &str, account: &str, id: InstanceId) -> Key {
+    Key::new(account_partition(element, account), id.to_string())
+}
+
 /// Key of the wheel's hand: the last minute that was dispatched.
 pub fn hand_key() -> Key {
     Key::new("WHEEL", "HAND")
@@ -114,6 +140,13 @@ pub fn hand_key() -> Key {
 /// Key of the mark that an interval is in use.
 pub fn interval_key(interval: u16) -> Key {
     Key::new("WHEEL", format!("INTERVAL#{interval:04}"))
+}
+
+/// The vendor wants no calls for an account, said to one of its instances and noted at all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRecord {
+    /// Until when.
+    pub until: DateTime<Utc>,
 }
 
 /// Whom a secret belongs to.
@@ -193,6 +226,21 @@ pub struct InstanceRecord {
     /// Drop null fields from hub answers.
     #[serde(default)]
     pub filter_response_nulls: bool,
+}
+
+impl InstanceRecord {
+    /// Minutes between polls of a resource.
+    pub fn interval_of(&self, resource: &str) -> u16 {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Own {
+            #[serde(default)]
+            interval_minutes: Option<u16>,
+        }
+        let raw = self.resources.get(resource);
+        raw.and_then(|raw| serde_json::from_str::<Own>(raw.get()).ok()?.interval_minutes)
+            .unwrap_or(self.interval_minutes)
+    }
 }
 
 /// The part of a callback's settings that is no secret. Signature key, header values and password are among the

@@ -151,7 +151,9 @@ fn answer(world: &mut World, call: &Call) -> (Reply, bool, Duration) {
                     (Some(seconds), 429 | 503) => reply.with("retry-after", seconds.to_string()),
                     _ => reply,
                 };
-                (Some(account), reply)
+                // The vendor's own clock, in the form of RFC 9110.
+                let date = world.vendor_now(call.vendor, &account).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+                (Some(account), reply.with("date", date))
             }
         },
     };

@@ -11,7 +11,6 @@ use domain::wheel::Slot;
 use elements::auth::{grants_code, needs_tokens};
 use elements::connection::Connection;
 use futures::{StreamExt, stream};
-use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
@@ -307,7 +306,10 @@ async fn write_change(
         // between makes this change start over instead of leaving its index behind.
         let stored = ports.store.get(&resource_key(id, resource)).await?;
         delete_each(ports, index_keys(ports, id, resource).await?).await?;
-        let fresh = ResourceRecord::anew(record.created_at, ports.now());
+        let mut fresh = ResourceRecord::anew(record.created_at, ports.now());
+        if let Some(item) = &stored {
+            fresh = fresh.after(&table::read(item)?);
+        }
         additions.push(match stored {
             Some(item) => table::replace(item.key, item.version, &fresh),
             None => table::insert(resource_key(id, resource), &fresh),
@@ -437,16 +439,8 @@ fn listing(record: &InstanceRecord) -> ListingRecord {
 
 /// The resources that are polled, with their intervals in minutes.
 pub(super) fn polled(record: &InstanceRecord) -> BTreeMap<String, u16> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct OwnInterval {
-        #[serde(default)]
-        interval_minutes: Option<u16>,
-    }
-    let interval =
-        |raw: &RawValue| serde_json::from_str::<OwnInterval>(raw.get()).ok().and_then(|own| own.interval_minutes);
     let resources = record.resources.iter().filter(|_| record.events_enabled);
-    resources.map(|(name, raw)| (name.clone(), interval(raw).unwrap_or(record.interval_minutes))).collect()
+    resources.map(|(name, _)| (name.clone(), record.interval_of(name))).collect()
 }
 
 /// The resource's membership in its slot of the wheel.

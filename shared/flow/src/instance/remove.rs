@@ -5,9 +5,12 @@ use domain::wheel::Slot;
 
 use super::change::{polled, release_line};
 use super::{InstanceError, Stored, find, get};
+use crate::poll::state::ResourceRecord;
 use crate::ports::{Condition, Key, Ports, StoreError, Write, query_all};
 use crate::service::Service;
-use crate::table::{self, InstanceRecord, instance_key, instance_partition, listing_key, principal_key, slot_key};
+use crate::table::{
+    self, InstanceRecord, account_key, instance_key, instance_partition, listing_key, principal_key, slot_key,
+};
 
 /// Times a change is tried again when another came in between.
 pub(super) const ATTEMPTS: usize = 4;
@@ -45,8 +48,13 @@ pub async fn remove(service: &Service, organization: OrganizationId, id: Instanc
     release_line(service, &record).await;
     let partition = instance_partition(id);
     let mut rest: Vec<Key> = Vec::new();
-    for prefix in ["META#", "RES#", "IDX#"] {
-        rest.extend(query_all(&*ports.store, &partition, prefix).await?.into_iter().map(|item| item.key));
+    for prefix in ["META#", "RES#", "IDX#", "SEEN#"] {
+        for item in query_all(&*ports.store, &partition, prefix).await? {
+            let state = if prefix == "RES#" { table::read::<ResourceRecord>(&item).ok() } else { None };
+            let account = state.and_then(|state| state.account);
+            rest.extend(account.map(|account| account_key(&record.element, &account, id)));
+            rest.push(item.key);
+        }
     }
     // Slots again: a change that raced with the first transaction may have left one.
     rest.extend(slots(&record));

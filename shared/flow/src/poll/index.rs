@@ -95,6 +95,10 @@ impl Index {
         for item in items {
             let number = item.key.sk.rsplit('#').next().and_then(|digits| u32::from_str_radix(digits, 16).ok());
             let number = number.ok_or(FlowError::Damaged("an index bucket has no number"))?;
+            // What an index of another shape left behind.
+            if number >= self.layout.0 {
+                continue;
+            }
             let bucket = Bucket::unpack(item.body).map_err(|_| FlowError::Damaged("an index bucket"))?;
             // What this poll changed in memory is newer than what is stored.
             self.buckets.entry(number).or_insert(bucket);

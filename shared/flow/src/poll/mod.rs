@@ -9,67 +9,60 @@
 //! Order matters in three places, each narrated where it happens: a rotated token is stored before it is used,
 //! the cursor moves in the last transaction of a pass, and jobs go to the queue after the commit.
 
+mod account;
+mod commit;
 mod index;
+mod missing;
 mod report;
+mod seen;
 pub mod state;
+mod trouble;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::backoff::{self, Jitter};
 use domain::configuration::ResourceConfiguration;
-use domain::detect::{self, Judgement, Missing, Pass, Rule};
-use domain::index::{Entry, hash_of, key_of, parts_of};
-use domain::problem::FieldProblem;
+use domain::detect::{self, Judgement, Pass};
+use domain::index::{Entry, hash_of, key_of};
 use domain::record::{Change, ChangeKind, Record, Told};
 use elements::auth::{self, Tokens};
 use elements::call::Caller;
 use elements::connection::Connection;
 use elements::listing::{Cursor, Finished, Listing, Page, Pass as ListingPass};
 use elements::plan::{ChangeKind as Finding, Partitions, Plan};
-use elements::single::{self, Confirmation, Hydrated};
+use elements::single::{self, Hydrated};
 use elements::{Element, Fault};
 
 use self::index::Index;
 pub use self::report::{Outcome, PROBLEMS_SHOWN, PollProblem, PollReport};
-use self::state::{Held, LastPoll, Recent, ResourceRecord, Resume, Trouble};
+use self::seen::Seen;
+use self::state::{Recent, ResourceRecord, Shape, SoFar};
+use self::trouble::{Login, VendorTrouble, give_up, in_words, trouble, trouble_of};
 
 use crate::job::PollJob;
-use crate::outbox::{self, ElementLabel};
-use crate::ports::{Audience, Bounds, Message, QueueName, Range, StoreError, Write};
+use crate::ports::{Audience, Bounds, Message, QueueName, Range};
 use crate::secrets;
 use crate::service::{FlowError, Service};
-use crate::table::{self, InstanceRecord, Reconnect};
+use crate::table::{self, InstanceRecord, PauseRecord};
 use crate::tokens::{self, TokenError};
 
 /// Bounds of one exchange with a vendor. A page is read whole, so its size bounds the poll's memory.
 const VENDOR_BOUNDS: Bounds =
     Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(60), largest_body: 32 * 1024 * 1024 };
-/// A transaction takes 100 writes. Some room is left for what one more notification brings.
-const WRITES_PER_COMMIT: usize = 80;
-/// A transaction takes 4 MB.
-const BYTES_PER_COMMIT: usize = 2 * 1024 * 1024;
-/// Events of one notification at most.
-const EVENTS_PER_NOTIFICATION: usize = 10;
 /// Told changes held in memory before they are committed page by page.
 const CHANGES_HELD: usize = 2000;
 /// The same in bytes of records.
 const CHANGE_BYTES_HELD: usize = 16 * 1024 * 1024;
-/// Confirmations of missing records in one poll; the rest waits for the next complete listing.
-const CONFIRMATIONS_PER_POLL: usize = 200;
 /// How often one pass may start over because the vendor's page cursor died.
 const RESTARTS: u32 = 3;
-/// A stamp further ahead of the vendor's clock than a wrong time zone can explain moves no cursor.
-const LARGEST_SKEW: TimeDelta = TimeDelta::hours(26);
-/// So many polls in a row must be refused before a login counts as lost, where the vendor did not say so outright.
-const REFUSALS_BELIEVED: u32 = 3;
 /// How often one pass may ask for a smaller page.
 const SHRINKS: u32 = 10;
-/// A job is sent again by the queue within this time; longer pauses wait for the wheel.
-const LONGEST_REQUEUE: Duration = Duration::from_secs(15 * 60);
+/// A listing that breaks off after so many pages goes on where it stopped: begun anew it might never get further.
+const PAGES_WORTH_KEEPING: u32 = 5;
+/// So long a pass belongs to the job that saved it last; then that job is taken for lost and any other goes on.
+const HANDOVER: TimeDelta = TimeDelta::minutes(5);
 
 /// Why the poll runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,8 +107,8 @@ async fn poll_once(
     let mut run = match Run::prepare(service, job, loaded, report, began, until).await? {
         Ok(run) => run,
         Err((loaded, report, message)) => {
-            let trouble = VendorTrouble { message, ..VendorTrouble::default() };
-            return give_up(service, job, loaded, report, trouble, mode).await;
+            let trouble = VendorTrouble { message, passing: false, ..VendorTrouble::default() };
+            return give_up(service, job, loaded, report, trouble, mode, None).await;
         }
     };
     let ended = match run.all_partitions(mode).await {
@@ -124,6 +117,7 @@ async fn poll_once(
         Err(stop) => Err(stop),
     };
     // Jobs go out after the commit, whatever ended the run: what an intermediate commit filed is waiting.
+    let account = run.account();
     let Run { jobs, loaded, report, .. } = run;
     send_deliveries(service, jobs).await;
     match ended {
@@ -134,7 +128,7 @@ async fn poll_once(
             Ok(report.ended(outcome, service.ports.now()))
         }
         Err(Stop::Outrun) => Ok(report.ended(Outcome::OutrunByAnother, service.ports.now())),
-        Err(Stop::Trouble(trouble)) => give_up(service, job, loaded, report, trouble, mode).await,
+        Err(Stop::Trouble(trouble)) => give_up(service, job, loaded, report, trouble, mode, account).await,
         Err(Stop::OutOfTime) => Ok(report.ended(Outcome::Suspended, service.ports.now())),
         Err(Stop::Flow(error)) => Err(error),
     }
@@ -158,26 +152,6 @@ impl From<FlowError> for Stop {
     }
 }
 
-/// The vendor, or the way to it, does not do its part.
-#[derive(Debug, Clone, Default)]
-struct VendorTrouble {
-    message: String,
-    after: Option<Duration>,
-    login: Login,
-}
-
-/// What a failure says about the instance's credentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Login {
-    /// Nothing.
-    #[default]
-    Fine,
-    /// Refused, which may be the vendor's passing confusion.
-    Refused,
-    /// Spent for good: only a new login helps.
-    Dead,
-}
-
 /// What one query of the instance's partition brings.
 struct Loaded {
     instance: InstanceRecord,
@@ -185,6 +159,8 @@ struct Loaded {
     state: ResourceRecord,
     version: u64,
     tokens: Option<table::TokensRecord>,
+    /// The vendor wants no calls for this account until then.
+    paused_until: Option<DateTime<Utc>>,
 }
 
 impl Loaded {
@@ -193,7 +169,7 @@ impl Loaded {
         // answer wants what was written just before.
         let wanted = table::resource_key(job.instance, &job.resource);
         let range = Range { consistent: mode != Mode::Scheduled, ..Range::between(table::META, wanted.sk.clone()) };
-        let (mut instance, mut tokens, mut state) = (None, None, None);
+        let (mut instance, mut tokens, mut state, mut paused_until) = (None, None, None, None);
         let mut after = None;
         loop {
             let page = service.ports.store.query(&wanted.pk, &range, after.as_deref()).await;
@@ -203,6 +179,8 @@ impl Loaded {
                     instance = Some((table::read::<InstanceRecord>(&item)?, item.version));
                 } else if item.key.sk == table::TOKENS {
                     tokens = Some(table::read(&item)?);
+                } else if item.key.sk == table::PAUSE {
+                    paused_until = Some(table::read::<PauseRecord>(&item)?.until);
                 } else if item.key.sk == wanted.sk {
                     state = Some((table::read(&item)?, item.version));
                 }
@@ -213,7 +191,7 @@ impl Loaded {
             }
         }
         let (Some((instance, instance_version)), Some((state, version))) = (instance, state) else { return Ok(None) };
-        Ok(Some(Self { instance, instance_version, state, version, tokens }))
+        Ok(Some(Self { instance, instance_version, state, version, tokens, paused_until }))
     }
 
     fn reason_to_skip(&self, job: &PollJob, mode: Mode, due: DateTime<Utc>, now: DateTime<Utc>) -> Option<Outcome> {
@@ -230,8 +208,14 @@ impl Loaded {
             Some(Outcome::NeedsLogin)
         } else if covered {
             Some(Outcome::AlreadyCovered)
-        } else if mode == Mode::Scheduled && self.state.skip_until.is_some_and(|until| until > now) {
+        } else if mode == Mode::Scheduled
+            && self.state.skip_until.max(self.paused_until).is_some_and(|until| until > now)
+        {
             Some(Outcome::BackingOff)
+        } else if mode == Mode::Scheduled
+            && self.state.resume.as_ref().is_some_and(|it| it.minute != job.minute && now < it.saved + HANDOVER)
+        {
+            Some(Outcome::UnderWay)
         } else {
             None
         }
@@ -260,13 +244,15 @@ struct Run<'a> {
     /// Keys judged in this poll and not yet in the index.
     judged: std::collections::HashMap<String, Entry>,
     listed: Vec<(Option<DateTime<Utc>>, u64, u64)>,
-    /// Partitions of this pass that are through, earlier invocations' included.
-    done: Vec<String>,
-    /// Newest stamp of this pass, over all partitions.
-    newest: Option<DateTime<Utc>>,
+    so_far: SoFar,
+    confirmations: usize,
+    /// The way in which fingerprints are made is new since the index was written.
+    reshaped: bool,
     jobs: Vec<Message>,
     report: PollReport,
     began: DateTime<Utc>,
+    /// When the pass began that this poll ends: earlier, when it took several invocations.
+    pass_began: DateTime<Utc>,
     until: DateTime<Utc>,
 }
 
@@ -302,6 +288,7 @@ impl<'a> Run<'a> {
             None => None,
         };
         let index = Index::new(loaded.instance.id, &job.resource, loaded.state.buckets, loaded.state.entries);
+        let so_far = loaded.state.resume.as_ref().map_or_else(|| SoFar::beginning(began), |it| it.so_far.clone());
         Ok(Ok(Self {
             service,
             job,
@@ -319,11 +306,13 @@ impl<'a> Run<'a> {
             told_bytes: 0,
             judged: std::collections::HashMap::new(),
             listed: Vec::new(),
-            done: Vec::new(),
-            newest: None,
+            so_far,
+            confirmations: missing::CONFIRMATIONS_PER_POLL,
+            reshaped: false,
             jobs: Vec::new(),
             report,
             began,
+            pass_began: began,
             until,
         }))
     }
@@ -336,43 +325,50 @@ impl<'a> Run<'a> {
                 self.renew(false).await?;
             }
         }
+        self.compare_shapes().await?;
         let partitions = self.partitions().await?;
-        let sweep = self.sweep_is_due(mode);
+        self.so_far.sweep |= self.reshaped || self.sweep_is_due(mode);
         self.report.baseline = !self.loaded.state.based;
-        if let Some(resume) = &self.loaded.state.resume {
-            (self.done, self.newest) = (resume.done.clone(), resume.newest);
-        }
-        let mut all_complete = true;
-        let mut lost_history = false;
-        for partition in partitions {
-            if self.done.contains(&partition) {
-                continue;
+        for partition in &partitions {
+            if !self.so_far.done.contains_key(partition) {
+                self.partition(partition).await?;
             }
-            let ended = self.partition(&partition, sweep).await?;
-            all_complete &= ended.complete;
-            lost_history |= ended.lost_history;
-            self.done.push(partition);
         }
+        let so_far = std::mem::replace(&mut self.so_far, SoFar::beginning(self.began));
+        let shape = self.shape();
         let state = &mut self.loaded.state;
+        let all_complete = !so_far.incomplete;
         if !state.based {
             state.based = true;
-            state.covered_since = self.newest;
-            state.index_is_complete = all_complete;
+            state.covered_since = so_far.newest;
+            state.told_until = None;
         }
-        if all_complete {
-            state.swept_at = Some(self.began);
+        state.index_is_complete |= all_complete;
+        if all_complete && !so_far.unconfirmed {
+            state.swept_at = Some(so_far.began);
         }
-        if lost_history {
-            state.coverage.break_off(self.began);
+        if so_far.sweep || all_complete {
+            state.sweep_tried = (!so_far.unconfirmed).then_some(so_far.began);
         }
-        state.coverage.extend(self.began);
+        if so_far.swept {
+            state.held = so_far.held;
+        }
+        if so_far.lost_history {
+            state.coverage.break_off(so_far.began);
+        }
+        // What changed while the pass was under way may have been behind it: it covers up to where it began.
+        state.coverage.extend(so_far.began);
+        state.cursors = so_far.done;
         state.resume = None;
         state.failures = 0;
         state.skip_until = None;
         state.trouble = None;
+        state.shape = Some(shape);
         self.listed.sort_unstable_by(|a, b| b.cmp(a));
+        let state = &mut self.loaded.state;
         state.recent = Recent::of(self.listed.iter().map(|(_, key, fingerprint)| (*key, *fingerprint)));
         self.report.covered_until = state.coverage.until();
+        self.pass_began = so_far.began;
         Ok(())
     }
 
@@ -380,8 +376,43 @@ impl<'a> Run<'a> {
         if matches!(mode, Mode::Now { sweep: true }) {
             return true;
         }
-        let (Some(every), Some(last)) = (self.plan.sweep_every(), self.loaded.state.swept_at) else { return false };
-        TimeDelta::from_std(every).is_ok_and(|every| last + every <= self.began)
+        self.loaded.state.based
+            && self.plan.sweep_every().is_some_and(|every| self.loaded.state.sweep_is_due(every, self.began))
+    }
+
+    /// How records are recognized as this poll is configured.
+    fn shape(&self) -> Shape {
+        let (resource, configured) = (self.plan.resource(), &self.configured);
+        let hash = |text: String| (hash_of(&text) >> 32) as u32;
+        Shape {
+            ids: hash(format!("{:?} {:?} {:?}", resource.records.id, resource.records.id_derive, configured.id_field)),
+            versions: hash(format!("{:?} {:?} {:?}", resource.fingerprint, resource.hydrate, configured.updated)),
+        }
+    }
+
+    /// An element's new release may know records by other ids or other versions. With other ids nothing that is
+    /// remembered means anything: the resource starts anew and tells what changed since the last pass. With other
+    /// versions everything is listed once, and what has its old stamp is remembered by its new version, in silence.
+    async fn compare_shapes(&mut self) -> Result<(), Stop> {
+        let shape = self.shape();
+        let state = &self.loaded.state;
+        let Some(before) = state.shape.filter(|before| state.based && *before != shape) else { return Ok(()) };
+        if self.plan.change_kind() == Finding::HistoryId {
+            return Ok(());
+        }
+        if before.ids == shape.ids {
+            self.reshaped = true;
+            self.loaded.state.recent = Recent::default();
+            if !self.so_far.sweep {
+                (self.loaded.state.resume, self.so_far) = (None, SoFar::beginning(self.began));
+            }
+            return Ok(());
+        }
+        let anew = ResourceRecord::anew(self.loaded.instance.created_at, self.began).after(state);
+        self.index = Index::new(self.job.instance, &self.job.resource, anew.buckets, anew.entries);
+        (self.loaded.state, self.stored) = (anew.clone(), anew);
+        self.so_far = SoFar::beginning(self.began);
+        self.write(Vec::new(), None).await
     }
 
     /// The partitions to list: one nameless one, the configured ones, or those that the parent lists.
@@ -442,7 +473,12 @@ impl<'a> Run<'a> {
     async fn renew_after(&mut self, reason: String) -> Result<(), Stop> {
         if self.refreshed || !auth::needs_tokens(&self.element, &self.connection) {
             let message = format!("the vendor refused the credentials: {reason}");
-            return Err(Stop::Trouble(VendorTrouble { message, after: None, login: Login::Refused }));
+            return Err(Stop::Trouble(VendorTrouble {
+                message,
+                login: Login::Refused,
+                passing: true,
+                ..VendorTrouble::default()
+            }));
         }
         self.renew(true).await
     }
@@ -453,93 +489,108 @@ impl<'a> Run<'a> {
         self.tokens = Some(renewed.map_err(|error| match error {
             TokenError::Flow(error) => Stop::Flow(error),
             TokenError::Busy { reason, after } => {
-                Stop::Trouble(VendorTrouble { message: reason, after, login: Login::Fine })
+                Stop::Trouble(VendorTrouble { message: reason, after, passing: true, ..VendorTrouble::default() })
             }
-            TokenError::Dead(message) => Stop::Trouble(VendorTrouble { message, after: None, login: Login::Dead }),
+            TokenError::Dead(message) => {
+                Stop::Trouble(VendorTrouble { message, login: Login::Dead, ..VendorTrouble::default() })
+            }
         })?);
         self.refreshed |= refused;
         Ok(())
     }
 
     /// Lists one partition from its cursor to its end.
-    async fn partition(&mut self, partition: &str, sweep: bool) -> Result<PartitionEnd, Stop> {
+    async fn partition(&mut self, partition: &str) -> Result<(), Stop> {
         let state = &self.loaded.state;
-        let cursor = state.cursors.get(partition).cloned().unwrap_or(Cursor::Start);
+        let known_place = state.cursors.get(partition).cloned();
+        let baseline = !state.based || known_place.is_none();
+        let cursor = known_place.unwrap_or_default();
         let resumed = state.resume.clone().filter(|resume| resume.partition == partition);
-        let baseline = !state.based || cursor == Cursor::Start;
-        let mut complete = baseline || sweep || self.plan.change_kind() == Finding::FullScanHash;
-        let lower = self.lower_bound(&cursor);
-        let start = |complete: bool| {
-            let pass = if complete { ListingPass::Complete } else { ListingPass::Changes };
-            Listing::start(&self.plan, pass, &cursor, if complete { None } else { lower }, partition, self.began)
-        };
-        let mut listing = start(complete);
-        let mut whole = true;
-        let mut plausible = None;
+        let mut complete = baseline
+            || self.so_far.sweep
+            || cursor == Cursor::Start
+            || self.plan.change_kind() == Finding::FullScanHash;
+        let mut lower = if complete { None } else { self.lower_bound(&cursor) };
+        let kind = if complete { ListingPass::Complete } else { ListingPass::Changes };
+        let mut listing = Listing::start(&self.plan, kind, &cursor, lower, partition, self.began);
+        let mut newest = None;
+        let mut seen = complete.then(Seen::default);
         if let Some(resume) = resumed
             && let Some(saved) = Listing::resume(&resume.listing)
         {
-            (listing, complete) = (saved, resume.complete);
-            // The records of the earlier invocation are not in `seen`: this pass cannot say what is missing.
-            whole = false;
+            let stored = match resume.complete {
+                true => Seen::load(&*self.service.ports.store, self.job, resume.seen_pieces).await?,
+                false => None,
+            };
+            if stored.is_some() == resume.complete {
+                (listing, complete, newest, lower) = (saved, resume.complete, resume.newest, resume.lower);
+                seen = stored;
+            }
         }
         let mut pass = self.pass(baseline);
-        let mut seen: Option<HashSet<u64>> = complete.then(HashSet::new);
-        let (mut restarts, mut shrinks, mut lost_history) = (0, 0, false);
+        let (mut restarts, mut shrinks, mut good_pages) = (0, 0, 0);
+        let plan = Arc::clone(&self.plan);
         loop {
-            let plan = Arc::clone(&self.plan);
-            let page = match self.page(&plan, &mut listing).await? {
-                Ok(page) => page,
-                Err(Fault::ShrinkPage) if shrinks < SHRINKS => {
+            let place =
+                |listing: &Listing, newest| Place { partition, listing: listing.save(), complete, newest, lower };
+            let page = match self.page(&plan, &mut listing).await {
+                Ok(Ok(page)) => page,
+                Ok(Err(Fault::ShrinkPage)) if shrinks < SHRINKS => {
                     shrinks += 1;
                     continue;
                 }
-                Err(Fault::RestartScan { .. }) if restarts < RESTARTS => {
+                Ok(Err(Fault::RestartScan { .. })) if restarts < RESTARTS => {
                     // The listing went back to its first page by itself.
                     restarts += 1;
-                    seen = complete.then(HashSet::new);
-                    whole = true;
+                    seen = complete.then(Seen::default);
                     continue;
                 }
-                Err(Fault::ResetCursor { .. }) if !complete && restarts < RESTARTS => {
+                Ok(Err(Fault::ResetCursor { .. })) if restarts < RESTARTS => {
                     // The vendor forgot our place. Everything is listed and compared with what is known; only a
                     // resource whose listing cannot show everything has a gap after that.
                     restarts += 1;
-                    lost_history = !self.loaded.state.index_is_complete;
-                    complete = true;
-                    seen = Some(HashSet::new());
+                    self.so_far.lost_history |= !baseline
+                        && (!self.loaded.state.index_is_complete || self.plan.change_kind() == Finding::HistoryId);
+                    (complete, lower) = (true, None);
+                    seen = Some(Seen::default());
                     listing =
                         Listing::start(&self.plan, ListingPass::Complete, &Cursor::Start, None, partition, self.began);
                     continue;
                 }
-                Err(fault) => return Err(Stop::Trouble(trouble_of(fault))),
+                failed => {
+                    let trouble = match failed {
+                        Ok(Err(fault)) => trouble_of(fault),
+                        Err(Stop::Trouble(trouble)) => trouble,
+                        Err(other) => return Err(other),
+                        Ok(Ok(_)) => continue,
+                    };
+                    if good_pages >= PAGES_WORTH_KEEPING && trouble.passing {
+                        self.suspend(place(&listing, newest), seen.as_mut()).await?;
+                        self.commit(false).await?;
+                    }
+                    return Err(Stop::Trouble(trouble));
+                }
             };
-            // A record stamped far in the future would carry the cursor over everything that changes until then.
-            let latest = page.server_date.unwrap_or(self.began) + LARGEST_SKEW;
-            let stamps = page.records.iter().filter_map(|record| record.updated);
-            plausible = plausible.max(stamps.filter(|stamp| *stamp <= latest).max());
-            self.newest = self.newest.max(plausible);
+            good_pages += 1;
+            newest = newest.max(page.newest);
             if self.configured.filter_by_current_date {
                 pass.not_after = pass.not_after.or(page.server_date);
             }
             for problem in &page.problems {
                 self.report.problem(problem.what.clone(), problem.sample.clone());
             }
-            let done = page.done;
-            self.judge(page.records, &pass, if complete { None } else { lower }, seen.as_mut(), &cursor).await?;
+            let (done, server_date) = (page.done, page.server_date);
+            self.judge(page.records, &pass, lower, seen.as_mut(), &cursor).await?;
             if done {
                 break;
             }
             let out_of_time = self.service.ports.now() >= self.until;
+            if out_of_time && baseline && self.loaded.state.told_until.is_none() {
+                // Whoever made the instance has an answer now: what the vendor stamps from here on is told.
+                self.loaded.state.told_until = server_date.map(|date| date - TimeDelta::microseconds(1));
+            }
             if out_of_time || self.told.len() >= CHANGES_HELD || self.told_bytes >= CHANGE_BYTES_HELD {
-                self.loaded.state.resume = Some(Resume {
-                    partition: partition.to_owned(),
-                    done: self.done.clone(),
-                    listing: listing.save(),
-                    complete,
-                    began: self.began,
-                    newest: self.newest,
-                });
+                self.suspend(place(&listing, newest), seen.as_mut()).await?;
                 if out_of_time {
                     return Err(Stop::OutOfTime);
                 }
@@ -549,18 +600,13 @@ impl<'a> Run<'a> {
         let Finished { cursor: ended, complete: reached_the_end } = listing.finish(&self.plan);
         let complete = complete && reached_the_end;
         self.report.complete_listing |= complete;
-        if let (true, true, false, Some(seen)) = (complete, whole, baseline, &seen) {
+        if let (true, false, Some(seen)) = (complete, baseline, &seen) {
             self.look_for_missing(partition, seen, &pass).await?;
         }
-        let ended = match ended {
-            Cursor::Watermark(stamp) if plausible.is_none_or(|plausible| stamp > plausible) => match cursor {
-                Cursor::Watermark(before) => Cursor::Watermark(plausible.map_or(before, |stamp| stamp.max(before))),
-                _ => Cursor::Watermark(plausible.unwrap_or_default()),
-            },
-            other => other,
-        };
-        self.loaded.state.cursors.insert(partition.to_owned(), ended);
-        Ok(PartitionEnd { complete, lost_history })
+        self.so_far.incomplete |= !complete;
+        self.so_far.newest = self.so_far.newest.max(newest);
+        self.so_far.done.insert(partition.to_owned(), ended);
+        Ok(())
     }
 
     /// Where the next pass begins to read: the cursor less the overlap. Records in between are known and dropped.
@@ -577,8 +623,16 @@ impl<'a> Run<'a> {
             instance: self.job.instance,
             resource: self.job.resource.clone(),
             baseline,
+            began: self.began,
+            told_until: match (baseline, state.based) {
+                (false, _) => None,
+                (true, false) => state.told_until,
+                // A partition that others preceded: what changed in it while they were covered is news.
+                (true, true) => state.covered_since.or(state.coverage.stretches().first().map(|first| first.from)),
+            },
+            reshaped: self.reshaped,
             index_is_complete: state.index_is_complete,
-            covered_since: state.covered_since,
+            covered_since: state.covered_since.or(state.told_until),
             first_revision: state.first_revision,
             created_rule: configured.created_rule,
             created_tolerance: TimeDelta::seconds(configured.created_check_tolerance_s.unwrap_or(0).into()),
@@ -593,7 +647,7 @@ impl<'a> Run<'a> {
         records: Vec<Record>,
         pass: &Pass,
         lower: Option<DateTime<Utc>>,
-        mut seen: Option<&mut HashSet<u64>>,
+        mut seen: Option<&mut Seen>,
         cursor: &Cursor,
     ) -> Result<(), Stop> {
         self.report.records += records.len() as u64;
@@ -612,8 +666,9 @@ impl<'a> Run<'a> {
                 self.report.suppressed += 1;
                 continue;
             }
-            if self.loaded.state.recent.contains(hash, record.fingerprint) {
-                self.listed.push((record.updated, hash, record.fingerprint));
+            let version = version_of(&record);
+            if self.loaded.state.recent.contains(hash, version) {
+                self.listed.push((record.updated, hash, version));
                 self.report.suppressed += 1;
                 continue;
             }
@@ -631,13 +686,17 @@ impl<'a> Run<'a> {
         let unknown = if self.plan.hydrates() { self.hydrate(unknown).await? } else { unknown };
         for (record, key, hash) in unknown {
             let known = self.judged.get(&key).copied().or_else(|| self.index.get(hash, &key));
-            let Judgement { rule, told, entry } = detect::judge(&record, known, pass);
-            if seen.is_none() && rule != Rule::AfterPollBegan {
-                self.listed.push((record.updated, hash, record.fingerprint));
+            let Judgement { told, entry, .. } = detect::judge(&record, known, pass);
+            // Only what the index will know in this very version: a stale listing is no memory.
+            let remembered = entry.or(known);
+            if remembered
+                .is_some_and(|it| (it.fingerprint, it.gone) == (record.fingerprint, record.told == Told::Deleted))
+            {
+                self.listed.push((record.updated, hash, version_of(&record)));
+                Recent::shorten(&mut self.listed);
             }
-            if let Cursor::Watermark(watermark) = cursor
-                && told.is_some()
-                && let Some(updated) = record.updated
+            if let (Some(_), Cursor::Watermark(watermark), Some(updated)) = (told, cursor, record.updated)
+                && (seen.is_none() || self.came_late(known, updated))
             {
                 self.loaded.state.lateness.count((*watermark - updated).to_std().unwrap_or_default());
             }
@@ -661,6 +720,13 @@ impl<'a> Run<'a> {
             self.index.put(&*store, silent).await?;
         }
         Ok(())
+    }
+
+    /// Whether a record that a complete listing brought up should have come by the polls before it: its stamp is new,
+    /// and not from before the complete listing that preceded. An edit that no stamp tells of is not late.
+    fn came_late(&self, known: Option<Entry>, updated: DateTime<Utc>) -> bool {
+        known.is_none_or(|known| known.stamp != updated.timestamp_micros())
+            && self.loaded.state.swept_at.is_some_and(|swept| updated >= swept)
     }
 
     fn tell(&mut self, change: Change, key: String, entry: Entry) {
@@ -699,224 +765,20 @@ impl<'a> Run<'a> {
         }
         Ok(whole)
     }
-
-    /// After a complete listing: what is known and was not listed is gone, if asking for it by id says so too.
-    async fn look_for_missing(&mut self, partition: &str, seen: &HashSet<u64>, pass: &Pass) -> Result<(), Stop> {
-        if self.plan.confirm().is_none() || !self.loaded.state.index_is_complete {
-            return Ok(());
-        }
-        let store = self.service.ports.store.clone();
-        self.index.load_everything(&*store).await?;
-        let (mut missing, mut known) = (Vec::new(), 0);
-        self.index.each(|key, entry| {
-            if parts_of(key).0 == partition && !entry.gone {
-                known += 1;
-                if !seen.contains(&hash_of(key)) {
-                    missing.push(key.to_owned());
-                }
-            }
-        });
-        let approved = self.loaded.state.held.as_ref().is_some_and(|held| held.approved);
-        let share = if approved { 1.0 } else { self.plan.max_delete_share() };
-        match Missing::of_complete_listing(missing, known, share) {
-            Missing::Held(missing) => {
-                self.report.held += missing.len() as u64;
-                let sample = missing.iter().take(PROBLEMS_SHOWN).map(|key| parts_of(key).1.to_owned()).collect();
-                let since = self.loaded.state.held.as_ref().map_or(self.began, |held| held.since);
-                let missing = missing.len() as u64;
-                self.loaded.state.held = Some(Held { since, missing, known, sample, approved: false });
-            }
-            Missing::ToConfirm(missing) => {
-                let left_over = missing.len().saturating_sub(CONFIRMATIONS_PER_POLL);
-                for key in missing.into_iter().take(CONFIRMATIONS_PER_POLL) {
-                    self.confirm(key, pass).await?;
-                }
-                if left_over == 0 {
-                    self.loaded.state.held = None;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn confirm(&mut self, key: String, pass: &Pass) -> Result<(), Stop> {
-        let (partition, id) = parts_of(&key);
-        loop {
-            let request = single::confirm_request(&self.plan, &self.caller(), id, partition);
-            let Some(request) = request.map_err(|problem| trouble(problem.to_string()))? else { break };
-            let response = self.exchange(request).await?;
-            match single::confirmed(&self.plan, &self.caller(), &response) {
-                Ok(Confirmation::Gone) => break,
-                Ok(Confirmation::Present) => {
-                    self.report.problem("not listed, but there when asked for by id", id);
-                    return Ok(());
-                }
-                Err(Fault::RefreshAuth { reason }) => self.renew_after(reason).await?,
-                Err(fault) => return Err(Stop::Trouble(trouble_of(fault))),
-            }
-        }
-        let Some(known) = self.index.get(hash_of(&key), &key) else { return Ok(()) };
-        let entry = Entry { revision: known.revision.saturating_add(1), gone: true, ..known };
-        let stub = Record {
-            id: id.to_owned(),
-            partition: partition.to_owned(),
-            raw: Bytes::from(serde_json::json!({ "id": id }).to_string()),
-            updated: None,
-            created: None,
-            fingerprint: known.fingerprint,
-            told: Told::Deleted,
-        };
-        let change = detect::change_of(&stub, ChangeKind::Deleted, entry, pass);
-        self.tell(change, key, entry);
-        Ok(())
-    }
-
-    /// Commits what is held, in as many transactions as it takes. With `ended`, the state as it will be (cursor,
-    /// coverage) goes with the last one. Before that, and without it, only index figures, lateness and resume
-    /// point move: a crash between two transactions repeats reading, and what was told is known.
-    async fn commit(&mut self, ended: bool) -> Result<(), Stop> {
-        let store = self.service.ports.store.clone();
-        self.judged.clear();
-        let silent = std::mem::take(&mut self.silent);
-        self.index.load(&*store, silent.iter().map(|(key, _)| hash_of(key))).await?;
-        self.index.put(&*store, silent).await?;
-        while self.index.dirty() > WRITES_PER_COMMIT / 2 {
-            self.write(Vec::new(), None).await?;
-        }
-
-        let told = std::mem::take(&mut self.told);
-        self.told_bytes = 0;
-        let now = self.service.ports.now();
-        let (mut writes, mut bytes): (Vec<Write>, usize) = (Vec::new(), 0);
-        let mut told = told.into_iter().peekable();
-        while told.peek().is_some() {
-            let (mut changes, mut entries) = (Vec::new(), Vec::new());
-            for (change, key, entry) in told.by_ref().take(EVENTS_PER_NOTIFICATION) {
-                changes.push(change);
-                entries.push((key, entry));
-            }
-            self.index.load(&*store, entries.iter().map(|(key, _)| hash_of(key))).await?;
-            self.index.put(&*store, entries).await?;
-            let filed = outbox::file(
-                &self.loaded.instance,
-                &ElementLabel { key: &self.element.key, hub: &self.element.hub },
-                &self.job.resource,
-                self.plan.object_type(),
-                &changes,
-                self.began,
-                now,
-                &Service::RETRY_WHEEL,
-            );
-            for outgoing in filed {
-                self.report.notifications += 1;
-                bytes += outgoing.bytes;
-                writes.extend(outgoing.writes);
-                if let Some(job) = outgoing.job {
-                    let body = serde_json::to_string(&job).expect("jobs serialize");
-                    let group = job.organization.to_string();
-                    self.jobs.push(Message { body, delay: Duration::ZERO, group });
-                }
-            }
-            // An entry and the event it stands for share a transaction: all changed buckets go with the rows.
-            if writes.len() + self.index.dirty() > WRITES_PER_COMMIT || bytes > BYTES_PER_COMMIT {
-                self.write(std::mem::take(&mut writes), None).await?;
-                bytes = 0;
-            }
-        }
-        let last = if ended {
-            let (at, records) = (self.began, self.report.records);
-            let duration_ms = u64::try_from((now - self.began).num_milliseconds()).unwrap_or(0);
-            let mut state = self.loaded.state.clone();
-            state.last = Some(LastPoll { at, records, changes: self.report.changes(), duration_ms });
-            Some(state)
-        } else {
-            // What is told so far is committed with this write, so partitions that are through keep their cursors.
-            let cursors = self.loaded.state.cursors.clone();
-            Some(ResourceRecord { cursors, ..self.between() })
-        };
-        self.write(writes, last).await
-    }
-
-    /// The state between two transactions of one pass: as it is stored, but for what may move early.
-    fn between(&self) -> ResourceRecord {
-        ResourceRecord {
-            lateness: self.loaded.state.lateness.clone(),
-            resume: self.loaded.state.resume.clone(),
-            ..self.stored.clone()
-        }
-    }
-
-    /// One transaction: the state, on condition of its version, with rows and changed buckets.
-    async fn write(&mut self, mut writes: Vec<Write>, ended: Option<ResourceRecord>) -> Result<(), Stop> {
-        let mut state = ended.unwrap_or_else(|| self.between());
-        writes.extend(self.index.take_writes(99usize.saturating_sub(writes.len())));
-        (state.buckets, state.entries) = (self.index.layout(), self.index.entries());
-        let key = table::resource_key(self.job.instance, &self.job.resource);
-        writes.push(table::replace(key, self.loaded.version, &state));
-        match self.service.ports.store.transact(&writes).await {
-            Ok(()) => {
-                self.loaded.version += 1;
-                self.loaded.state.buckets = state.buckets;
-                self.loaded.state.entries = state.entries;
-                self.stored = state;
-                Ok(())
-            }
-            Err(StoreError::Conflict { .. }) => Err(Stop::Outrun),
-            Err(source) => Err(Stop::Flow(FlowError::Store { subject: "the commit of a poll", source })),
-        }
-    }
 }
 
-/// How the listing of one partition ended.
-struct PartitionEnd {
+/// Where a listing under way stands.
+struct Place<'a> {
+    partition: &'a str,
+    listing: String,
     complete: bool,
-    lost_history: bool,
+    newest: Option<DateTime<Utc>>,
+    lower: Option<DateTime<Utc>>,
 }
 
-/// The poll failed for a reason outside: nothing of it moves but the count of failures and the pause they ask for.
-async fn give_up(
-    service: &Service,
-    job: &PollJob,
-    loaded: Loaded,
-    mut report: PollReport,
-    trouble: VendorTrouble,
-    mode: Mode,
-) -> Result<PollReport, FlowError> {
-    let now = service.ports.now();
-    let key = table::resource_key(job.instance, &job.resource);
-    // Intermediate commits may have moved the version: the stored state is read again and only marked.
-    let Some(item) = service.ports.store.get(&key).await.map_err(FlowError::store("the state of a resource"))? else {
-        return Ok(report.ended(Outcome::Gone, now));
-    };
-    let mut state: ResourceRecord = table::read(&item)?;
-    state.failures = state.failures.saturating_add(1);
-    let pause = backoff::pause(state.failures, trouble.after, Jitter::from_random(service.ports.ambient.random()));
-    let skip_until = now + TimeDelta::from_std(pause).unwrap_or(TimeDelta::days(1));
-    state.skip_until = Some(skip_until);
-    let since = state.trouble.as_ref().map_or(now, |trouble| trouble.since);
-    state.trouble = Some(Trouble { since, message: trouble.message.clone() });
-    let failures = state.failures;
-    let marked = service.ports.store.transact(&[table::replace(key, item.version, &state)]).await;
-    match marked {
-        Ok(()) | Err(StoreError::Conflict { .. }) => {}
-        Err(source) => return Err(FlowError::Store { subject: "the failure of a poll", source }),
-    }
-    let login_lost = trouble.login == Login::Dead || (trouble.login == Login::Refused && failures >= REFUSALS_BELIEVED);
-    if login_lost {
-        let reconnect = Some(Reconnect { since: now, reason: trouble.message.clone() });
-        let instance = InstanceRecord { reconnect, ..loaded.instance };
-        let write = table::replace(table::instance_key(job.instance), loaded.instance_version, &instance);
-        match service.ports.store.transact(&[write]).await {
-            // An edit meanwhile may well have been the new login.
-            Ok(()) | Err(StoreError::Conflict { .. }) => {}
-            Err(source) => return Err(FlowError::Store { subject: "the need of a new login", source }),
-        }
-    } else if !matches!(mode, Mode::Now { .. }) && pause <= LONGEST_REQUEUE {
-        requeue(service, job, pause).await;
-    }
-    report.failure = Some(trouble.message);
-    report.skip_until = Some(skip_until);
-    Ok(report.ended(Outcome::Failed, now))
+/// A record's version beside the cursor. A tombstone that keeps the fingerprint is another version.
+fn version_of(record: &Record) -> u64 {
+    if record.told == Told::Deleted { !record.fingerprint } else { record.fingerprint }
 }
 
 /// Sends the job again. A message that the queue does not take is no loss: the next slot of the wheel comes.
@@ -942,34 +804,4 @@ async fn send_deliveries(service: &Service, jobs: Vec<Message>) {
     if refused > 0 {
         tracing::warn!(refused, "deliveries could not be queued; their retry entries will bring them");
     }
-}
-
-fn trouble(message: String) -> Stop {
-    Stop::Trouble(VendorTrouble { message, ..VendorTrouble::default() })
-}
-
-fn trouble_of(fault: Fault) -> VendorTrouble {
-    let (message, after, login) = match fault {
-        Fault::Retry { after, reason } => (reason, after, Login::Fine),
-        Fault::RateLimited { after, reason } => {
-            (format!("the vendor asks for fewer calls: {reason}"), after, Login::Fine)
-        }
-        Fault::RefreshAuth { reason } => {
-            (format!("the vendor refused the credentials: {reason}"), None, Login::Refused)
-        }
-        Fault::Reconnect { reason } => (format!("the vendor wants a new login: {reason}"), None, Login::Dead),
-        Fault::ResetCursor { reason } => {
-            (format!("the vendor's cursor expires again and again: {reason}"), None, Login::Fine)
-        }
-        Fault::RestartScan { reason } => {
-            (format!("the vendor's page cursor dies again and again: {reason}"), None, Login::Fine)
-        }
-        Fault::ShrinkPage => ("the vendor finds even the smallest page too large".into(), None, Login::Fine),
-        Fault::ConfigError { reason } => (reason, None, Login::Fine),
-    };
-    VendorTrouble { message, after, login }
-}
-
-fn in_words(problems: &[FieldProblem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -18,7 +18,9 @@ pub enum Outcome {
     Failed,
     /// A newer poll covered it already.
     AlreadyCovered,
-    /// Earlier failures ask for a pause.
+    /// It goes on in another invocation already.
+    UnderWay,
+    /// Earlier failures, or another instance of the vendor's account, ask for a pause.
     BackingOff,
     /// The instance is disabled, or its events are off.
     Disabled,
@@ -86,6 +88,8 @@ pub struct PollReport {
     /// Why it failed, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// It has not been covered for two intervals.
+    pub stale: bool,
     /// When a failing resource is polled again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_until: Option<DateTime<Utc>>,
@@ -113,6 +117,7 @@ impl PollReport {
             warnings: Vec::new(),
             covered_until: None,
             failure: None,
+            stale: false,
             skip_until: None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::coverage::Coverage;
 use domain::index::Layout;
 use domain::lateness::Lateness;
@@ -29,6 +29,16 @@ pub struct ResourceRecord {
     /// What revisions count from; see [`ResourceRecord::anew`].
     #[serde(skip_serializing_if = "is_zero")]
     pub first_revision: u32,
+    /// Before the first pass is through: what is stamped later was told by nobody, and is told although the pass is the
+    /// first; see [`domain::detect::Pass::told_until`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told_until: Option<DateTime<Utc>>,
+    /// How the records of the index were recognized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+    /// The vendor's account, hashed, among whose instances this one is filed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// The index holds every record that existed at the baseline.
     #[serde(skip_serializing_if = "is_false")]
     pub index_is_complete: bool,
@@ -46,6 +56,9 @@ pub struct ResourceRecord {
     /// When a complete listing last ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept_at: Option<DateTime<Utc>>,
+    /// When a complete listing was last tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep_tried: Option<DateTime<Utc>>,
     /// Where a pass that outlived its invocation goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
@@ -66,6 +79,9 @@ pub struct ResourceRecord {
     pub held: Option<Held>,
 }
 
+/// A complete listing that did not get to its end is tried again after this time, if not due earlier.
+const RETRY_SWEEP: Duration = Duration::from_secs(3600);
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -74,24 +90,90 @@ fn is_zero(value: &u32) -> bool {
     *value == 0
 }
 
-/// A pass to go on with.
+/// A pass to go on with: what is done of it, and where the listing under way stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resume {
     /// The partition that was being listed.
     pub partition: String,
-    /// Partitions of this pass that are done already.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub done: Vec<String>,
     /// The listing's own saved place.
     pub listing: String,
     /// It is a complete listing.
     pub complete: bool,
-    /// When the pass began.
-    pub began: DateTime<Utc>,
-    /// Newest stamp of the pass so far, over all partitions.
+    /// Newest stamp of the listing so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<DateTime<Utc>>,
+    /// What the listing reads from, as it was when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<DateTime<Utc>>,
+    /// How many pieces of what it has seen are stored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seen_pieces: u32,
+    /// What is done of the pass.
+    pub so_far: SoFar,
+    /// The minute of the job that goes on: while that one is at it, others leave the pass alone.
+    pub minute: i64,
+    /// When this was written.
+    pub saved: DateTime<Utc>,
+}
+
+/// What a pass over all partitions came to so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SoFar {
+    /// When the pass began: it covers up to then and no further, however long it takes.
+    pub began: DateTime<Utc>,
+    /// Everything is listed, though a cursor would do.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sweep: bool,
+    /// Partitions that are done, with where the next pass goes on in each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub done: BTreeMap<String, Cursor>,
+    /// Some partition was not listed completely.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub incomplete: bool,
+    /// Some partition's history cannot be learned any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lost_history: bool,
+    /// Newest stamp of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<DateTime<Utc>>,
+    /// Missing records were looked for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub swept: bool,
+    /// Deletions that are held, of the partitions that are done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    /// Missing records that nobody had the time to confirm.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unconfirmed: bool,
+}
+
+impl SoFar {
+    /// Nothing yet.
+    pub fn beginning(began: DateTime<Utc>) -> Self {
+        Self {
+            began,
+            sweep: false,
+            done: BTreeMap::new(),
+            incomplete: false,
+            lost_history: false,
+            newest: None,
+            swept: false,
+            held: None,
+            unconfirmed: false,
+        }
+    }
+}
+
+/// How records are recognized: hashes of the rules for ids and for fingerprints. An index that was made by other
+/// rules would call every record new or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Of the rules for ids.
+    pub ids: u32,
+    /// Of the rules for fingerprints and stamps.
+    pub versions: u32,
 }
 
 /// Why polls fail.
@@ -146,6 +228,34 @@ impl ResourceRecord {
         Self { first_revision: u32::try_from(tenths).unwrap_or(u32::MAX / 2), ..Self::default() }
     }
 
+    /// A state that knows nothing, after one whose records were recognized otherwise: what that one covered stays
+    /// covered, and what changed since its last pass is told by the first pass of this one.
+    pub fn after(self, earlier: &Self) -> Self {
+        let watermarks = earlier.cursors.values().filter_map(|cursor| match cursor {
+            Cursor::Watermark(stamp) => Some(*stamp),
+            Cursor::Token(_) => earlier.coverage.until(),
+            Cursor::Start => None,
+        });
+        let told_until = if earlier.based { watermarks.min() } else { earlier.told_until };
+        Self { told_until, coverage: earlier.coverage.clone(), lateness: earlier.lateness.clone(), ..self }
+    }
+
+    /// Whether a complete listing is due at `now`, when one is made `every` so often. One that did not get to its end
+    /// is tried again within the hour.
+    pub fn sweep_is_due(&self, every: Duration, now: DateTime<Utc>) -> bool {
+        let past = |since: Option<DateTime<Utc>>, span: Duration| {
+            since.is_none_or(|since| TimeDelta::from_std(span).is_ok_and(|span| since + span <= now))
+        };
+        let approved = self.held.as_ref().is_some_and(|held| held.approved);
+        (approved || past(self.swept_at, every)) && past(self.sweep_tried, every.min(RETRY_SWEEP))
+    }
+
+    /// Whether it has not been covered for two intervals, and a minute's grace for the poll itself.
+    pub fn is_stale(&self, interval_minutes: u16, now: DateTime<Utc>) -> bool {
+        let allowed = TimeDelta::minutes(2 * i64::from(interval_minutes) + 1);
+        self.coverage.until().is_some_and(|until| until + allowed < now)
+    }
+
     /// Whether a poll that was due at `due` is done by a later one.
     pub fn covers(&self, due: DateTime<Utc>) -> bool {
         self.resume.is_none() && self.last.as_ref().is_some_and(|last| last.at >= due)
@@ -167,6 +277,14 @@ pub struct Recent(Vec<u64>);
 impl Recent {
     fn mark(key_hash: u64, fingerprint: u64) -> u64 {
         xxh3_64_with_seed(&fingerprint.to_le_bytes(), key_hash)
+    }
+
+    /// Keeps the first few once there are far more, so that listing a million records takes no memory for this.
+    pub fn shorten(listed: &mut Vec<(Option<DateTime<Utc>>, u64, u64)>) {
+        if listed.len() >= 64 * RECENT_KEPT {
+            listed.sort_unstable_by(|a, b| b.cmp(a));
+            listed.truncate(RECENT_KEPT);
+        }
     }
 
     /// Whether this record was listed last time with this fingerprint.
@@ -216,9 +334,12 @@ mod tests {
         for late in 0..1000 {
             state.lateness.count(Duration::from_secs(late));
         }
+        state.shape = Some(Shape { ids: u32::MAX, versions: u32::MAX });
+        state.account = Some("0123456789abcdef".into());
+        state.sweep_tried = Some(now);
         state.last = Some(LastPoll { at: now, records: 200, changes: 20, duration_ms: 1234 });
         let json = serde_json::to_string(&state).expect("serializes");
-        assert!(json.len() < 900, "{} bytes: {json}", json.len());
+        assert!(json.len() < 1000, "{} bytes: {json}", json.len());
         assert_eq!(serde_json::from_str::<ResourceRecord>(&json).expect("reads back"), state);
         assert!(state.recent.contains(5, 5) && !state.recent.contains(5, 6) && !state.recent.contains(40, 40));
     }

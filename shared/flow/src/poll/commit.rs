@@ -1,0 +1,158 @@
+//! What a poll found goes into the table: rows, index buckets and state, in transactions that the state's version
+//! fences.
+
+use std::time::Duration;
+
+use domain::index::hash_of;
+
+use super::seen::Seen;
+use super::state::{LastPoll, Recent, ResourceRecord, Resume};
+use super::{Place, Run, Stop};
+use crate::outbox::{self, ElementLabel};
+use crate::ports::{Message, StoreError, Write};
+use crate::service::{FlowError, Service};
+use crate::table;
+
+/// A transaction takes 100 writes. Some room is left for what one more notification brings.
+const WRITES_PER_COMMIT: usize = 80;
+/// A transaction takes 4 MB.
+const BYTES_PER_COMMIT: usize = 2 * 1024 * 1024;
+/// Records of one notification take no more than this together, unless it is one alone.
+const BYTES_PER_GROUP: usize = 512 * 1024;
+/// Events of one notification at most.
+const EVENTS_PER_NOTIFICATION: usize = 10;
+/// Pieces of what a listing has seen in one transaction.
+const PIECES_PER_COMMIT: usize = 12;
+
+impl Run<'_> {
+    /// Readies the state for a commit after which another poll can go on from this place. What the listing has seen
+    /// is written first: a place without it would make everything listed before look missing.
+    pub(super) async fn suspend(&mut self, place: Place<'_>, seen: Option<&mut Seen>) -> Result<(), Stop> {
+        let now = self.service.ports.now();
+        let mut seen_pieces = 0;
+        if let Some(seen) = seen {
+            let pieces = seen.take_pieces(self.job, now);
+            seen_pieces = seen.pieces();
+            for some in pieces.chunks(PIECES_PER_COMMIT) {
+                self.write(some.to_vec(), None).await?;
+            }
+        }
+        self.loaded.state.resume = Some(Resume {
+            partition: place.partition.to_owned(),
+            listing: place.listing,
+            complete: place.complete,
+            newest: place.newest,
+            lower: place.lower,
+            seen_pieces,
+            so_far: self.so_far.clone(),
+            minute: self.job.minute,
+            saved: now,
+        });
+        Ok(())
+    }
+
+    /// Commits what is held, in as many transactions as it takes. With `ended`, the state as it will be (cursor,
+    /// coverage) goes with the last one. Before that, and without it, only index figures, lateness and resume
+    /// point move: a crash between two transactions repeats reading, and what was told is known.
+    pub(super) async fn commit(&mut self, ended: bool) -> Result<(), Stop> {
+        let store = self.service.ports.store.clone();
+        self.judged.clear();
+        let silent = std::mem::take(&mut self.silent);
+        self.index.load(&*store, silent.iter().map(|(key, _)| hash_of(key))).await?;
+        self.index.put(&*store, silent).await?;
+        while self.index.dirty() > WRITES_PER_COMMIT / 2 {
+            self.write(Vec::new(), None).await?;
+        }
+
+        let told = std::mem::take(&mut self.told);
+        self.told_bytes = 0;
+        let now = self.service.ports.now();
+        let (mut writes, mut bytes): (Vec<Write>, usize) = (Vec::new(), 0);
+        let mut told = told.into_iter().peekable();
+        while told.peek().is_some() {
+            let (mut changes, mut entries, mut weight) = (Vec::new(), Vec::new(), 0);
+            while changes.len() < EVENTS_PER_NOTIFICATION
+                && let Some((change, key, entry)) =
+                    told.next_if(|(change, ..)| weight == 0 || weight + change.raw.len() <= BYTES_PER_GROUP)
+            {
+                weight += change.raw.len() + 1;
+                changes.push(change);
+                entries.push((key, entry));
+            }
+            // Before the entries of this group are in the index: what is written now must not stand for them.
+            if bytes + 2 * weight > BYTES_PER_COMMIT && !writes.is_empty() {
+                self.write(std::mem::take(&mut writes), None).await?;
+                bytes = 0;
+            }
+            self.index.load(&*store, entries.iter().map(|(key, _)| hash_of(key))).await?;
+            self.index.put(&*store, entries).await?;
+            let filed = outbox::file(
+                &self.loaded.instance,
+                &ElementLabel { key: &self.element.key, hub: &self.element.hub },
+                &self.job.resource,
+                self.plan.object_type(),
+                &changes,
+                self.began,
+                now,
+                &Service::RETRY_WHEEL,
+            );
+            for outgoing in filed {
+                self.report.notifications += 1;
+                bytes += outgoing.bytes;
+                writes.extend(outgoing.writes);
+                if let Some(job) = outgoing.job {
+                    let body = serde_json::to_string(&job).expect("jobs serialize");
+                    let group = job.organization.to_string();
+                    self.jobs.push(Message { body, delay: Duration::ZERO, group });
+                }
+            }
+            // An entry and the event it stands for share a transaction: all changed buckets go with the rows.
+            if writes.len() + self.index.dirty() > WRITES_PER_COMMIT || bytes > BYTES_PER_COMMIT {
+                self.write(std::mem::take(&mut writes), None).await?;
+                bytes = 0;
+            }
+        }
+        let last = if ended {
+            let (at, records) = (self.pass_began, self.report.records);
+            let duration_ms = u64::try_from((now - self.began).num_milliseconds()).unwrap_or(0);
+            let mut state = self.loaded.state.clone();
+            state.last = Some(LastPoll { at, records, changes: self.report.changes(), duration_ms });
+            let account = self.account();
+            if account.is_some() && account != state.account {
+                writes.extend(account.iter().map(|account| self.membership(account)));
+                state.account = account;
+            }
+            Some(state)
+        } else {
+            None
+        };
+        self.write(writes, last).await
+    }
+
+    /// One transaction: the state, on condition of its version, with rows and changed buckets.
+    pub(super) async fn write(&mut self, mut writes: Vec<Write>, ended: Option<ResourceRecord>) -> Result<(), Stop> {
+        let mut state = ended.unwrap_or_else(|| ResourceRecord {
+            lateness: self.loaded.state.lateness.clone(),
+            resume: self.loaded.state.resume.clone().or_else(|| self.stored.resume.clone()),
+            told_until: self.loaded.state.told_until,
+            // The index moves on, and what it no longer holds must not be taken for known.
+            recent: Recent::default(),
+            ..self.stored.clone()
+        });
+        writes.extend(self.index.take_writes(99usize.saturating_sub(writes.len())));
+        (state.buckets, state.entries) = (self.index.layout(), self.index.entries());
+        let key = table::resource_key(self.job.instance, &self.job.resource);
+        writes.push(table::replace(key, self.loaded.version, &state));
+        match self.service.ports.store.transact(&writes).await {
+            Ok(()) => {
+                self.loaded.version += 1;
+                self.loaded.state.buckets = state.buckets;
+                self.loaded.state.entries = state.entries;
+                self.stored = state;
+                Ok(())
+            }
+            Err(StoreError::Conflict { .. }) => Err(Stop::Outrun),
+            Err(source) => Err(Stop::Flow(FlowError::Store { subject: "the commit of a poll", source })),
+        }
+    }
+}
