@@ -142,7 +142,7 @@ fn replay(file: &Path) -> anyhow::Result<String> {
         extra: BTreeMap::new(),
     });
     let bases = Bases::default();
-    let now = "2026-08-13T12:00:00Z".parse()?;
+    let now = "2026-08-20T12:00:00Z".parse()?;
     let mut listing = Listing::start(&plan, exchange.pass, &exchange.cursor, exchange.lower, &exchange.partition, now);
     let mut read = String::new();
     writeln!(read, "{}", exchange.about)?;
