@@ -27,7 +27,7 @@ use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Ports, QueueName, 
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
 use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore, TransparentVault};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use instances::ApiState;
 use local::inbox::{self, Behaviour, Inbox, Receipt};
 use local::sandbox::{self, Sandbox};
@@ -95,18 +95,38 @@ impl World {
 
     /// One call of the API by the world's user.
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let (status, _, answer) = self.call_through(None, method, path, body).await;
+        (status, answer)
+    }
+
+    /// The same with an instance's token beside the user's secrets, and with the headers of the answer.
+    pub async fn call_through(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, HeaderMap, Value) {
         let (user, organization) = (&self.organization.user_secret, &self.organization.organization_secret);
         let request = http::Request::builder()
             .method(method)
             .uri(format!("http://pollux.test/elements/api-v2{path}"))
-            .header("authorization", format!("User {}, Organization {}", user.expose(), organization.expose()))
+            .header(
+                "authorization",
+                format!(
+                    "User {}, Organization {}{}",
+                    user.expose(),
+                    organization.expose(),
+                    token.map_or_else(String::new, |token| format!(", Element {token}"))
+                ),
+            )
             .header("content-type", "application/json")
             .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
             .expect("a request");
         let response = self.api.clone().oneshot(request).await.expect("routers answer");
-        let status = response.status();
-        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
-        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
+        (parts.status, parts.headers, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
     /// Makes an instance with this body and a callback at the inbox `main`; returns its id.
@@ -294,6 +314,8 @@ struct RoutedHttp(Router);
 impl Http for RoutedHttp {
     async fn send(&self, request: http::Request<Bytes>, bounds: Bounds) -> Result<Exchange, HttpError> {
         let answer = async {
+            // A request takes its time: what else runs goes on meanwhile.
+            tokio::task::yield_now().await;
             let response = self.0.clone().oneshot(request.map(Body::from)).await.expect("routers answer");
             let (parts, body) = response.into_parts();
             // A body that breaks off is the sandbox's way to cut the connection.

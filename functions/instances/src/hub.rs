@@ -63,7 +63,10 @@ pub async fn read(
         HubAnswer::Record(found) => found,
         HubAnswer::Page(page) => {
             headers.insert(RETURNED_COUNT, HeaderValue::from(page.records.len()));
-            headers.extend(page.total.map(|total| (TOTAL_COUNT, HeaderValue::from(total))));
+            // Where the vendor does not say how many there are, counting would mean reading them all.
+            let counted = parameters.iter().any(|(name, value)| name == "returnTotalCount" && value == "true");
+            let total = page.total.filter(|_| counted);
+            headers.extend(total.map(|total| (TOTAL_COUNT, HeaderValue::from(total))));
             let token = page.next_page.and_then(|token| HeaderValue::from_str(&token).ok());
             headers.extend(token.map(|token| (NEXT_PAGE, token)));
             Value::Array(page.records)

@@ -293,6 +293,10 @@ fn inconsistency(element: &Element) -> Option<(String, String)> {
         if found.is_some() {
             return found;
         }
+        let order = resource.order.iter().flat_map(|order| [&order.asc, &order.desc]);
+        if let Some(found) = order.into_iter().find_map(|template| check_names(template, &["field"])) {
+            return Some(found);
+        }
         let stamped = matches!(resource.change, Change::Filter { .. } | Change::ScanDesc { .. })
             || matches!(resource.page, Page::Keyset { .. });
         let complaint = if stamped && resource.time.updated.is_none() {

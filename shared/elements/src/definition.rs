@@ -528,6 +528,8 @@ pub struct Resource {
     /// What the attributes of `where=` stand for.
     #[serde(default, rename = "where")]
     pub wheres: BTreeMap<String, Where>,
+    /// How a user's `orderBy` is put to the vendor, where pages bear any order.
+    pub order: Option<Order>,
     /// Members whose values are masked in a record's bytes.
     #[serde(default)]
     pub redact: Vec<Pointer>,
@@ -537,6 +539,18 @@ pub struct Resource {
     /// The entry of `event.poller.configuration` that the original would show for it.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub poll: Map<String, Value>,
+}
+
+/// How a user's `orderBy` is put to the vendor.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// The query parameter.
+    pub param: String,
+    /// Its value for an ascending order, over `${field}`.
+    pub asc: Template,
+    /// Its value for a descending order, over `${field}`.
+    pub desc: Template,
 }
 
 /// Where records are in an answer.

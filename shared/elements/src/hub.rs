@@ -13,6 +13,7 @@ use domain::configuration::ResourceConfiguration;
 use domain::poll_url::PollUrl;
 use domain::problem::{FieldProblem, nearest};
 use domain::record::Record;
+use domain::zone::Zone;
 use http::{Request, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ use crate::listing::Listing;
 use crate::plan::Plan;
 use crate::pointer::Pointer;
 use crate::single;
+use crate::template::{Filling, Values};
 
 /// What a user asks for.
 #[derive(Debug, Clone)]
@@ -51,6 +53,7 @@ pub enum HubProblem {
 pub struct HubList {
     plan: Plan,
     fields: Vec<Pointer>,
+    order: Option<(String, String)>,
     next_page: Option<Token>,
 }
 
@@ -103,7 +106,7 @@ pub fn plan_hub_get(element: &Arc<Element>, path: &str, query: &[(String, String
     };
     let mut problems = Vec::new();
     let mut entry = ResourceConfiguration::default();
-    let (mut fields, mut next_page, mut filter) = (Vec::new(), None, None);
+    let (mut fields, mut next_page, mut filter, mut order_by) = (Vec::new(), None, None, None);
     for (name, value) in query {
         match name.as_str() {
             "fields" => {
@@ -124,9 +127,7 @@ pub fn plan_hub_get(element: &Arc<Element>, path: &str, query: &[(String, String
             "page" if matches!(value.as_str(), "" | "1") => {}
             "page" => problems.push(FieldProblem::new("page", value, "1; further pages are asked for by nextPage")),
             "where" if !value.trim().is_empty() => filter = Some(value),
-            "orderBy" if !value.trim().is_empty() => {
-                problems.push(FieldProblem::new("orderBy", value, "nothing: lists come in the vendor's order"));
-            }
+            "orderBy" if !value.trim().is_empty() => order_by = Some(value.trim()),
             _ => {}
         }
     }
@@ -148,10 +149,38 @@ pub fn plan_hub_get(element: &Arc<Element>, path: &str, query: &[(String, String
         let renamed = problems.into_iter().map(|problem| FieldProblem { field: "where".to_owned(), ..problem });
         HubProblem::Refused(renamed.collect())
     })?;
+    let order = match order_by.filter(|_| id.is_none()).map(|asked| order(&plan, asked)) {
+        Some(Err(problem)) => return Err(HubProblem::Refused(vec![problem])),
+        Some(Ok(order)) => order,
+        None => None,
+    };
     Ok(match id {
         Some(id) => HubPlan::One(HubOne { plan, fields, id }),
-        None => HubPlan::List(HubList { plan, fields, next_page }),
+        None => HubPlan::List(HubList { plan, fields, order, next_page }),
     })
+}
+
+/// The query parameter that gives the asked order; `None` where the list comes in it anyway.
+fn order(plan: &Plan, asked: &str) -> Result<Option<(String, String)>, FieldProblem> {
+    let mut words = asked.split_whitespace();
+    let (field, direction) = (words.next().unwrap_or_default(), words.next().unwrap_or("asc").to_ascii_lowercase());
+    let readable = words.next().is_none()
+        && matches!(direction.as_str(), "asc" | "desc")
+        && field.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.".contains(letter));
+    let refused = |expected: String| Err(FieldProblem::new("orderBy", asked, expected));
+    let own = plan.own_order();
+    match (&plan.resource().order, own) {
+        (Some(_), _) if !readable => refused("a field, and asc or desc after it".into()),
+        (Some(order), _) => {
+            let template = if direction == "asc" { &order.asc } else { &order.desc };
+            let lookup = |name: &str| (name == "field").then(|| Filling::Text(field.to_owned()));
+            let text = template.text(&Values { lookup: &lookup, zone: &Zone::GMT });
+            Ok(text.map(|text| (order.param.clone(), text)))
+        }
+        (None, Some(own)) if own == format!("{field} {direction}") => Ok(None),
+        (None, Some(own)) => refused(format!("{own}, or nothing: the vendor's pages come in that order only")),
+        (None, None) => refused("nothing: lists come in the vendor's order".into()),
+    }
 }
 
 /// Whether a path names a list of the element.
@@ -201,7 +230,9 @@ impl HubList {
         if self.next_page.is_some() && !partitions.iter().any(|known| known == partition) {
             return Err(refused());
         }
-        Listing::from_place(&self.plan, at, partition, now).ok_or_else(refused)
+        let mut listing = Listing::from_place(&self.plan, at, partition, now).ok_or_else(refused)?;
+        listing.ask_also(self.order.clone());
+        Ok(listing)
     }
 
     /// The next request.

@@ -188,6 +188,11 @@ impl Listing {
         Some(listing)
     }
 
+    /// Adds a parameter to every request.
+    pub(crate) fn ask_also(&mut self, parameter: Option<(String, String)>) {
+        self.query.extend(parameter);
+    }
+
     /// Where the next page begins, as text; `None` at the end.
     pub(crate) fn place(&self) -> Option<String> {
         if self.position == Position::End { None } else { serde_json::to_string(&self.position).ok() }

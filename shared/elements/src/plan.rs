@@ -307,6 +307,17 @@ impl Plan {
         matches!(self.resource().change, Change::Filter { .. } | Change::ScanDesc { .. })
     }
 
+    /// The order in which the list comes by itself, as `orderBy` has it; `None` where the vendor does not say.
+    pub(crate) fn own_order(&self) -> Option<String> {
+        let resource = self.resource();
+        let updated = resource.time.updated.as_ref()?.as_str().trim_start_matches('/').replace('/', ".");
+        match (&resource.page, &resource.change) {
+            (Page::Keyset { .. }, _) => Some(format!("{updated} asc")),
+            (_, Change::ScanDesc { .. }) => Some(format!("{updated} desc")),
+            _ => None,
+        }
+    }
+
     /// What the listing is made for.
     pub fn partitions(&self, connection: &Connection) -> Partitions {
         match &self.partitions {

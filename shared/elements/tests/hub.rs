@@ -106,5 +106,5 @@ fn what_cannot_be_asked_is_refused_in_words() {
     assert!(told("timesheets", &[("where", "a = = b")]).contains("CEQL"));
     assert!(told("timesheets", &[("pageSize", "0")]).contains("from 1"));
     assert!(told("timesheets", &[("nextPage", "!")]).contains("elements-next-page-token"));
-    assert!(told("timesheets", &[("orderBy", "id asc")]).contains("vendor's order"));
+    assert!(told("timesheets", &[("orderBy", "id asc")]).contains("updated_at desc"));
 }

@@ -24,6 +24,9 @@ use crate::table::{self, TokensRecord};
 const CLAIM: Duration = Duration::from_secs(30);
 /// How long a loser waits between two looks at what the winner stored.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often a busy table is asked to keep renewed tokens. The vendor may have ended the old refresh token, so losing
+/// the new one would cost the user a new login.
+const KEEP_TRIES: u32 = 5;
 /// Bounds of a token exchange: far below the claim.
 pub const TOKEN_BOUNDS: Bounds =
     Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(15), largest_body: 256 * 1024 };
@@ -157,7 +160,6 @@ async fn refresh_claimed(
     stored: Option<TokensRecord>,
     claimed_version: u64,
 ) -> Result<Tokens, TokenError> {
-    let key = table::tokens_key(instance);
     let grant = match current.as_ref().and_then(|tokens| tokens.refresh.as_ref()) {
         Some(refresh) => Grant::Refresh { refresh },
         None => auth::unattended_grant(element)
@@ -165,11 +167,7 @@ async fn refresh_claimed(
     };
     match exchange(service, element, connection, grant, current.as_ref()).await {
         Ok(tokens) => {
-            let record = seal(service, instance, &tokens).await?;
-            let condition = if claimed_version == 0 { Condition::Absent } else { Condition::Version(claimed_version) };
-            let write = table::put(key, claimed_version + 1, &record, condition);
-            let stored = service.ports.store.transact(&[write]).await;
-            stored.map_err(FlowError::store("renewed tokens"))?;
+            keep(service, instance, claimed_version, &tokens).await?;
             Ok(tokens)
         }
         Err(error) => {
@@ -177,9 +175,40 @@ async fn refresh_claimed(
             // only that wait.
             if let Some(stored) = stored {
                 let record = TokensRecord { refreshing_until: None, ..stored };
-                let _ = service.ports.store.transact(&[table::replace(key, claimed_version, &record)]).await;
+                let write = table::replace(table::tokens_key(instance), claimed_version, &record);
+                let _ = service.ports.store.transact(&[write]).await;
             }
             Err(error)
+        }
+    }
+}
+
+/// Stores renewed tokens, before anybody uses them.
+async fn keep(service: &Service, instance: InstanceId, claimed: u64, tokens: &Tokens) -> Result<(), TokenError> {
+    let store = &service.ports.store;
+    let key = table::tokens_key(instance);
+    let record = seal(service, instance, tokens).await?;
+    let condition = if claimed == 0 { Condition::Absent } else { Condition::Version(claimed) };
+    let write = [table::put(key.clone(), claimed + 1, &record, condition)];
+    let mut tries = 1;
+    loop {
+        match store.transact(&write).await {
+            Ok(()) => return Ok(()),
+            Err(StoreError::Busy(_)) if tries < KEEP_TRIES => {
+                tries += 1;
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(StoreError::Conflict { .. }) => {
+                // Either an earlier try was written and only its answer was lost, or the claim ended and another
+                // refresher took over.
+                let item = store.get(&key).await.map_err(FlowError::store("renewed tokens"))?;
+                let kept = item.map(|item| table::read::<TokensRecord>(&item)).transpose().map_err(FlowError::from)?;
+                return match kept.is_some_and(|kept| kept.sealed == record.sealed) {
+                    true => Ok(()),
+                    false => Err(TokenError::Busy { reason: "another refresh took over".into(), after: None }),
+                };
+            }
+            Err(source) => return Err(FlowError::Store { subject: "renewed tokens", source }.into()),
         }
     }
 }
