@@ -29,7 +29,7 @@ type PageAnswer = Result<(HeaderMap, Json<Value>), Refusal>;
 const READ_AT_ONCE: usize = 16;
 
 /// Every status, for messages.
-const STATUSES: &str = "created, delivered, retry, waiting, queued or kept";
+pub(crate) const STATUSES: &str = "created, delivered, retry, waiting, queued, kept or superseded";
 
 impl From<DeliveryError> for Refusal {
     fn from(error: DeliveryError) -> Self {
@@ -38,7 +38,7 @@ impl From<DeliveryError> for Refusal {
 }
 
 /// The caller's instance.
-async fn own(state: &ApiState, target: &Target) -> Result<InstanceRecord, Refusal> {
+pub(crate) async fn own(state: &ApiState, target: &Target) -> Result<InstanceRecord, Refusal> {
     let Stored { record, .. } =
         instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
     Ok(record)
@@ -68,7 +68,7 @@ fn statuses_of(parameters: &Parameters) -> Result<Vec<Status>, Refusal> {
 }
 
 /// One delivery of the caller's instance, or 404.
-async fn find(state: &ApiState, target: &Target, id: &str) -> Result<Found, Refusal> {
+pub(crate) async fn find(state: &ApiState, target: &Target, id: &str) -> Result<Found, Refusal> {
     own(state, target).await?;
     let found = desk::one(&state.service.ports, target.instance, &DeliveryId(id.to_owned())).await?;
     found.ok_or_else(|| Refusal::not_found("The instance has no event or delivery of this id."))
@@ -112,14 +112,14 @@ pub async fn event(State(state): State<ApiState>, target: Target, Path(path): Pa
 }
 
 /// A part of the path by its name in the route.
-fn part<'a>(path: &'a Parameters, name: &str) -> &'a str {
+pub(crate) fn part<'a>(path: &'a Parameters, name: &str) -> &'a str {
     path.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
 }
 
 // ---------------------------------------------------------------- Deliveries
 
 /// A delivery: the original's keys, and everything that was tried.
-fn shown(found: &Found) -> Value {
+pub(crate) fn shown(found: &Found) -> Value {
     let row = &found.row;
     json!({
         "id": row.id,
@@ -185,7 +185,7 @@ pub async fn resend(State(state): State<ApiState>, target: Target, Path(path): P
     send_again(&state, &[found]).await
 }
 
-async fn send_again(state: &ApiState, found: &[Found]) -> Answer {
+pub(crate) async fn send_again(state: &ApiState, found: &[Found]) -> Answer {
     let sent = desk::redeliver(&state.service.ports, &Service::RETRY_WHEEL, found).await?;
     Ok(Json(json!({ "redelivered": sent, "deliveries": found.iter().map(shown).collect::<Vec<_>>() })))
 }

@@ -198,7 +198,10 @@ pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<Sta
 
 /// `PUT /instances/{id}/enabled`.
 pub async fn enable(State(state): State<ApiState>, target: Target) -> Answer {
-    switch(&state, target, false).await
+    let (caller, instance) = (target.caller.clone(), target.instance);
+    let answer = switch(&state, target, false).await?;
+    crate::delivery_ops::send_queued(&state, &Target { caller, instance }).await?;
+    Ok(answer)
 }
 
 /// `DELETE /instances/{id}/enabled`.

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod deliveries;
+mod delivery_ops;
 mod exchange;
 mod hub;
 mod input;
@@ -62,6 +63,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/instances/{id}/deliveries", get(deliveries::list).put(deliveries::resume))
         .route("/instances/{id}/deliveries/test", post(deliveries::test))
         .route("/instances/{id}/deliveries/{delivery}", get(deliveries::get).put(deliveries::resend))
+        .route("/instances/{id}/deliveries/redeliver", post(delivery_ops::redeliver))
+        .route("/instances/{id}/deliveries/{delivery}/attempts", get(delivery_ops::attempts))
+        .route("/instances/{id}/signing-secret/rotate", post(delivery_ops::rotate))
+        .route("/instances/signing-secret/rotate", post(delivery_ops::rotate))
+        .route("/notifications/{notification}/subscriptions/{id}/deliveries", get(delivery_ops::of_notification))
         .route("/instances/{id}/callback", get(deliveries::callback))
         .route("/notifications/subscriptions", get(deliveries::subscriptions))
         .route("/notifications/subscriptions/deliveries", get(deliveries::find_deliveries).put(deliveries::redeliver))

@@ -142,6 +142,20 @@ pub enum Next {
     Queue,
 }
 
+/// What becomes of a delivery that must wait at a callback which wants only the newest state of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Coalesced {
+    /// A newer one tells of all its records: it need not be sent, and was taken out.
+    Overtaken,
+    /// It tells of all the records of these older ones that wait, which were taken out.
+    Overtakes {
+        /// Which.
+        older: Vec<Ticket>,
+        /// When the last of them would have been tried; it takes that time if it does not have to wait for others.
+        at: Option<DateTime<Utc>>,
+    },
+}
+
 /// Who is to be sent ahead of what was filed for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whom {
@@ -463,6 +477,41 @@ impl CallbackState {
         releases
     }
 
+    /// A delivery of a callback that wants only the newest has been filed for a time of its own or joined the line.
+    /// Compares it with those in flight that are not being sent at this moment, at most `most` of them.
+    pub fn coalesce(&mut self, ticket: &str, records: &[u64], most: usize, now: DateTime<Utc>) -> Coalesced {
+        let within = |inner: &[u64], outer: &[u64]| inner.iter().all(|record| outer.contains(record));
+        if self.flight.iter().any(|flight| flight.ticket.as_str() > ticket && within(records, &flight.records)) {
+            self.overtaken(ticket);
+            return Coalesced::Overtaken;
+        }
+        let older: Vec<Flight> = self
+            .flight
+            .iter()
+            .filter(|flight| flight.ticket.as_str() < ticket && within(&flight.records, records))
+            .filter(|flight| !flight.released && flight.due > now)
+            .take(most)
+            .cloned()
+            .collect();
+        older.iter().for_each(|flight| self.leave(&flight.ticket));
+        let free = self.open.is_none() && self.is_in_flight(ticket) && self.blocked_until(ticket, records).is_none();
+        let at = older.iter().map(|flight| flight.due).max().filter(|_| free);
+        if let Some(at) = at {
+            self.track(ticket, records, at, false);
+        }
+        Coalesced::Overtakes { older: older.into_iter().map(|flight| flight.ticket).collect(), at }
+    }
+
+    /// A delivery that waits need not be sent: a newer one tells of its records.
+    pub fn overtaken(&mut self, ticket: &str) {
+        // It is either filed for a time of its own or stands in line.
+        if self.is_in_flight(ticket) {
+            self.leave(ticket);
+        } else {
+            self.waiting = self.waiting.saturating_sub(1);
+        }
+    }
+
     /// The line was found empty, its entries having expired; `joining` are about to join it.
     pub fn line_is_empty(&mut self, joining: u32) {
         self.waiting = joining;
@@ -652,6 +701,28 @@ mod tests {
             [Release { whom: Whom::Head(0), at: at(360) }, Release { whom: Whom::Head(1), at: at(10) }]
         );
         assert_eq!(state.waiting, 0);
+    }
+
+    #[test]
+    fn of_those_that_wait_the_newest_takes_the_place_of_the_older() {
+        let mut state = CallbackState::default();
+        fail(&mut state, "1", 7, 0);
+        assert_eq!(state.admit("2", &[7], at(1)), Admission::ComeBack(at(360)));
+        let older =
+            |older: &[&str], at| Coalesced::Overtakes { older: older.iter().map(|one| one.to_string()).collect(), at };
+        assert_eq!(state.coalesce("2", &[7], 9, at(1)), older(&["1"], Some(at(300))));
+        assert_eq!(state.due_of("2"), Some(at(300)));
+        // One that tells of less takes nobody's place and waits behind the others.
+        assert_eq!(state.admit("3", &[7, 8], at(2)), Admission::ComeBack(at(360)));
+        assert_eq!(state.coalesce("3", &[7, 8], 9, at(2)), older(&["2"], Some(at(300))));
+        assert_eq!(state.admit("4", &[8], at(3)), Admission::ComeBack(at(360)));
+        assert_eq!(state.coalesce("4", &[8], 9, at(3)), older(&[], None));
+        // What is being sent is let be, and an old one that comes back finds that it is overtaken.
+        assert_eq!(state.coalesce("5", &[7, 8], 9, at(301)), older(&["4"], None));
+        fail(&mut state, "3", 8, 302);
+        state.track("5", &[7, 8], at(900), false);
+        assert_eq!(state.coalesce("3", &[7, 8], 9, at(302)), Coalesced::Overtaken);
+        assert_eq!(state.flight.len(), 1);
     }
 
     #[test]

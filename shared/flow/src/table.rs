@@ -10,7 +10,7 @@
 //! | record index | `INST#<id>` / `IDX#<name>#<bucket>` | packed bucket |
 //! | seen | `INST#<id>` / `SEEN#<name>#<piece>` | hashes of what a listing that spans invocations has seen |
 //! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`crate::delivery::row::DeliveryRow`]: events, attempts |
-//! | body | `INST#<id>` / `BODY#<commit ms>#<delivery>#<piece>` | a piece of the notification as it is sent |
+//! | body | `INST#<id>` / `BODY#<delivery>#<commit ms>#<piece>` | a piece of the notification as it is sent |
 //! | callback | `CALLBACK#<organization>#<hash of url>` / `STATE` | what is wrong with it; absent when nothing is |
 //! | line | `CALLBACK#<organization>#<hash of url>` / `WAIT#<commit ms>#<delivery>#<instance>` | a delivery behind it |
 //! | retry | `RETRY#<minute>` / `<instance>#<delivery>` | a [`crate::job::DeliveryJob`] |

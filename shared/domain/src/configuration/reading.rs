@@ -47,6 +47,9 @@ const INTERVAL: &str = "event.poller.refresh_interval";
 const ENABLED: &str = "event.notification.enabled";
 const CALLBACK: &str = "event.notification.callback.url";
 const HEADERS: &str = "event.notification.callback.headers";
+/// Written by a rotation of the key above: the one that it replaced, and until when that signs, too.
+const PREVIOUS_KEY: &str = "event.notification.signature.key.previous";
+const PREVIOUS_UNTIL: &str = "event.notification.signature.key.previous.until";
 const SIGNATURE_KEY: &str = "event.notification.signature.key";
 const USERNAME: &str = "event.notification.basic.username";
 const PASSWORD: &str = "event.notification.basic.password";
@@ -67,6 +70,8 @@ const KEYS: &[&str] = &[
     CALLBACK,
     HEADERS,
     SIGNATURE_KEY,
+    PREVIOUS_KEY,
+    PREVIOUS_UNTIL,
     USERNAME,
     PASSWORD,
     FORMAT,

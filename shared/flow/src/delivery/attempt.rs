@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::callback::{Ending, Filing, Place, Scene, message, send, ticket_of};
 use super::limits::CallbackLimits;
+use super::rotation::{PREVIOUS_KEY, SIGNATURE_KEY, previous_signs};
 use super::row::{Attempt, DeliveryRow, REMEMBERED_ATTEMPTS, Status, body_of, row_key};
 use super::{DeliveryError, store};
 use crate::job::DeliveryJob;
@@ -30,13 +31,11 @@ const REMEMBERED_RESPONSE: usize = 1024;
 
 /// Configuration keys that say how a notification is sent. Secret ones are among the sealed.
 const KEYS: [&str; 4] = [
-    "event.notification.signature.key",
+    SIGNATURE_KEY,
     "event.notification.basic.username",
     "event.notification.basic.password",
     "event.notification.callback.headers",
 ];
-/// The key that was replaced last; it signs too until it is removed, so that a receiver can change over in its time.
-const PREVIOUS_KEY: &str = "event.notification.signature.key.previous";
 
 /// What a job came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +46,8 @@ pub enum Outcome {
     RetryAt(DateTime<Utc>),
     /// It stands behind others and was not sent.
     Waiting,
+    /// Newer ones tell of all its records, and the callback wants only those.
+    Superseded,
     /// It will not be sent by itself any more.
     Queued,
     /// It had been settled before.
@@ -113,7 +114,9 @@ pub async fn deliver(
         }
         None => None,
     };
-    let mut scene = Scene { ports, wheel, job, row, callback };
+    let coalesce =
+        instance.as_ref().and_then(|instance| instance.callback.as_ref()).is_some_and(|callback| callback.coalesce);
+    let mut scene = Scene { ports, wheel, job, row, callback, coalesce };
     let ticket = ticket_of(job);
 
     let (Some(instance), Some((row, _))) = (instance, scene.row.clone()) else {
@@ -211,8 +214,8 @@ async fn admit(scene: &mut Scene<'_>, row: &DeliveryRow, ticket: &str) -> Result
             }
         })
         .await?;
-    let released = match ending {
-        Ending::Moved(moved) => moved.released,
+    let moved = match ending {
+        Ending::Moved(moved) => moved,
         Ending::Outrun => return Ok(Admitted::No(DeliveryReport::without_attempt(Outcome::Outrun))),
     };
     if admission == Admission::Send {
@@ -221,7 +224,8 @@ async fn admit(scene: &mut Scene<'_>, row: &DeliveryRow, ticket: &str) -> Result
         scene.callback.iter_mut().for_each(|(_, old)| *old = stored.clone());
         return Ok(Admitted::Yes);
     }
-    Ok(Admitted::No(DeliveryReport { outcome: Outcome::Waiting, attempt: None, released }))
+    let outcome = if moved.superseded { Outcome::Superseded } else { Outcome::Waiting };
+    Ok(Admitted::No(DeliveryReport { outcome, attempt: None, released: moved.released }))
 }
 
 /// What a delivery in line is called.
@@ -293,7 +297,8 @@ async fn letterhead(
         let Ok(mut secrets) = serde_json::from_str::<Map<String, Value>>(opened.expose()) else {
             return Ok(Err("the instance's secrets cannot be read".into()));
         };
-        previous = secrets.get(PREVIOUS_KEY).and_then(Value::as_str).map(Secret::new);
+        let previous_key = secrets.get(PREVIOUS_KEY).and_then(Value::as_str).map(Secret::new);
+        previous = previous_key.filter(|_| previous_signs(instance, ports.now()));
         settings.extend(KEYS.iter().filter_map(|key| secrets.remove_entry(*key)));
     }
     let Ok((EventSettings { callback: Some(callback), .. }, _)) = EventSettings::parse(&settings) else {
@@ -403,6 +408,7 @@ async fn conclude(
         })
         .await?;
     let (outcome, released) = match ending {
+        Ending::Moved(moved) if moved.superseded => (Outcome::Superseded, moved.released),
         Ending::Moved(moved) => (outcome_of_job, moved.released),
         // Another copy of the job was tried at the same time and has noted its own outcome.
         Ending::Outrun => (Outcome::Outrun, 0),
@@ -441,6 +447,7 @@ impl Serialize for Outcome {
             Outcome::Delivered => "delivered",
             Outcome::RetryAt(_) => "retry",
             Outcome::Waiting => "waiting",
+            Outcome::Superseded => "superseded",
             Outcome::Queued => "queued",
             Outcome::AlreadySettled => "already settled",
             Outcome::NotDue => "not due",

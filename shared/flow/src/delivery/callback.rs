@@ -10,6 +10,7 @@ use domain::wheel::Wheel;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::coalesce::coalesce;
 use super::row::{DeliveryRow, Status, row_key};
 use super::{DeliveryError, store};
 use crate::job::DeliveryJob;
@@ -40,8 +41,13 @@ impl Place {
         Key::new(self.partition.clone(), "STATE")
     }
 
-    fn line_key(&self, ticket: &str) -> Key {
+    pub(super) fn line_key(&self, ticket: &str) -> Key {
         Key::new(self.partition.clone(), format!("WAIT#{ticket}"))
+    }
+
+    /// Where it is noted who stands last in line for a record; only of callbacks that want no more than the newest.
+    pub(super) fn newest_key(&self, record: u64) -> Key {
+        Key::new(self.partition.clone(), format!("NEWEST#{record:016x}"))
     }
 
     pub(super) async fn read(&self, ports: &Ports) -> Result<Stored, DeliveryError> {
@@ -89,9 +95,9 @@ impl Stored {
 
 /// An entry of the line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct InLine {
+pub(super) struct InLine {
     job: DeliveryJob,
-    records: Vec<u64>,
+    pub(super) records: Vec<u64>,
 }
 
 /// A delivery's ticket: sorts by when it was committed.
@@ -100,7 +106,7 @@ pub(super) fn ticket_of(job: &DeliveryJob) -> Ticket {
 }
 
 /// The job of a delivery that is known by its ticket.
-fn job_of(organization: OrganizationId, ticket: &str, retry_minute: i64) -> Option<DeliveryJob> {
+pub(super) fn job_of(organization: OrganizationId, ticket: &str, retry_minute: i64) -> Option<DeliveryJob> {
     let (row, instance) = ticket.rsplit_once('#')?;
     let (_, delivery) = row.split_once('#')?;
     Some(DeliveryJob {
@@ -134,6 +140,8 @@ pub(super) struct Moved {
     messages: Vec<Message>,
     /// How many came out of the line.
     pub(super) released: usize,
+    /// It was not filed, for newer ones tell of all its records.
+    pub(super) superseded: bool,
 }
 
 /// How a move ended.
@@ -192,6 +200,8 @@ pub(super) struct Scene<'a> {
     pub(super) row: Option<(DeliveryRow, u64)>,
     /// None: there is no callback.
     pub(super) callback: Option<(Place, Stored)>,
+    /// The callback wants only the newest of what waits.
+    pub(super) coalesce: bool,
 }
 
 impl Scene<'_> {
@@ -204,11 +214,16 @@ impl Scene<'_> {
         for _ in 0..MOST_TRIES {
             let mut row = self.row.as_ref().map(|(row, _)| row.clone());
             let mut state = self.callback.as_ref().map(|(_, stored)| stored.state.clone()).unwrap_or_default();
-            let filing = decide(row.as_mut(), &mut state);
+            let mut filing = decide(row.as_mut(), &mut state);
             let now = self.ports.now();
             let mut moved = Moved::default();
-            let mut writes = Vec::new();
+            let (mut writes, mut older) = (Vec::new(), Vec::new());
+            if let (true, Some((place, _)), Some(row)) = (self.coalesce, &self.callback, row.as_mut()) {
+                (filing, older) = coalesce(self.ports, place, self.job, row, &mut state, filing, now).await?;
+                moved.superseded = row.status == Status::Superseded;
+            }
             self.file(filing, row.as_mut(), now, &mut writes, &mut moved);
+            writes.extend(older);
             let about_row = usize::from(writes.first().is_some_and(|write| write.key().sk == self.job.row));
             if let Some((place, stored)) = &self.callback {
                 let joining = u32::from(filing == Filing::Line);

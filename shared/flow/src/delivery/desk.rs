@@ -11,7 +11,7 @@ use domain::wheel::Wheel;
 use serde::Serialize;
 
 use super::callback::{Place, message, schedule_now, send};
-use super::row::{DeliveryRow, Status, body_of};
+use super::row::{DeliveryRow, Status, body_of, found_by};
 use super::{DeliveryError, resume, store};
 use crate::job::DeliveryJob;
 use crate::outbox::{self, ElementLabel, KEPT, expiring, retry_entry};
@@ -29,12 +29,15 @@ pub struct Filter {
     pub url: Option<String>,
     /// Only those committed from its start until before its end.
     pub committed: Option<Span<DateTime<Utc>>>,
+    /// Only the notification of this number.
+    pub number: Option<String>,
 }
 
 impl Filter {
     fn takes(&self, row: &DeliveryRow) -> bool {
         (self.statuses.is_empty() || self.statuses.contains(&row.status))
             && self.url.as_ref().is_none_or(|url| row.callback.as_ref() == Some(url))
+            && self.number.as_ref().is_none_or(|number| row.number == *number)
             && self.committed.as_ref().is_none_or(|span| span.contains(&row.created_at))
     }
 
@@ -89,12 +92,9 @@ pub async fn of_instance(
             if is_expired(item, ports.now()) {
                 continue;
             }
-            let mut row: DeliveryRow = read(item)?;
-            if row.in_line {
-                row.status = if disabled.is(ports, &row).await? { Status::Queued } else { Status::Waiting };
-            }
-            if filter.takes(&row) {
-                page.deliveries.push(Found { row, key: item.key.clone(), version: item.version });
+            let found = found(ports, item, &mut disabled).await?;
+            if filter.takes(&found.row) {
+                page.deliveries.push(found);
                 if page.deliveries.len() == limit {
                     page.next = Some(item.key.sk.clone());
                     return Ok(page);
@@ -158,22 +158,26 @@ pub async fn of_organization(
     }
 }
 
-/// One delivery of an instance, attempts and all.
+/// One delivery of an instance, attempts and all. Two reads, however many there are.
 ///
 /// # Errors
 /// The store failed.
 pub async fn one(ports: &Ports, instance: InstanceId, id: &DeliveryId) -> Result<Option<Found>, DeliveryError> {
-    let mut after = None;
-    loop {
-        let page = of_instance(ports, instance, &Filter::default(), 200, after.as_deref()).await?;
-        if let Some(found) = page.deliveries.into_iter().find(|found| found.row.id == *id) {
-            return Ok(Some(found));
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(None);
-        }
+    let key = found_by(&*ports.store, instance, id).await.map_err(store("a delivery by its id"))?;
+    let Some(key) = key else { return Ok(None) };
+    let item = ports.store.get(&key).await.map_err(store("a delivery"))?;
+    match item.filter(|item| !is_expired(item, ports.now())) {
+        Some(item) => Ok(Some(found(ports, &item, &mut Disabled::default()).await?)),
+        None => Ok(None),
     }
+}
+
+async fn found(ports: &Ports, item: &Item, disabled: &mut Disabled) -> Result<Found, DeliveryError> {
+    let mut row: DeliveryRow = read(item)?;
+    if row.in_line {
+        row.status = if disabled.is(ports, &row).await? { Status::Queued } else { Status::Waiting };
+    }
+    Ok(Found { row, key: item.key.clone(), version: item.version })
 }
 
 /// The body of a delivery as it was or will be sent.
@@ -293,7 +297,7 @@ pub struct EventView {
     pub id: DeliveryId,
     /// When it was committed, `yyyy-MM-dd'T'HH:mm:ss'Z'`.
     pub event_date: String,
-    /// `RECEIVED` (not yet tried), `DISPATCHED` (on its way), `CONSUMED` (kept, there is no callback) or `NOTIFIED`
+    /// `RECEIVED` (not yet tried), `DISPATCHED` (on its way), `CONSUMED` (kept: there is no callback, or newer ones took its place) or `NOTIFIED`
     /// (the callback has it). `NEW` of the original does not occur: what is not committed is not there.
     pub status: &'static str,
     /// The notification's body.
@@ -345,7 +349,7 @@ pub async fn event_view(ports: &Ports, found: &Found) -> Result<EventView, Deliv
         status: match row.status {
             Status::Created => "RECEIVED",
             Status::Retry | Status::Waiting | Status::Queued => "DISPATCHED",
-            Status::Kept => "CONSUMED",
+            Status::Kept | Status::Superseded => "CONSUMED",
             Status::Delivered => "NOTIFIED",
         },
         provider_data: String::from_utf8_lossy(&body(ports, found).await?).into_owned(),

@@ -12,9 +12,11 @@
 
 mod attempt;
 mod callback;
+mod coalesce;
 pub mod desk;
 mod due;
 mod limits;
+mod rotation;
 pub mod row;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ pub use attempt::{DeliveryReport, Outcome, deliver};
 pub use callback::{CallbackView, callback_view, release_line, resume};
 pub use due::due;
 pub use limits::CallbackLimits;
+pub use rotation::{Rotated, rotate};
 
 use crate::ports::{StoreError, VaultError};
 use crate::table::Unreadable;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::job::DeliveryJob;
-use crate::ports::{Item, Key, Store, StoreError};
+use crate::ports::{Item, Key, Range, Store, StoreError};
 use crate::table::instance_partition;
 
 /// The youngest attempts that a row remembers; it counts them all.
@@ -32,12 +32,14 @@ pub enum Status {
     Queued,
     /// There was no callback to send it to.
     Kept,
+    /// Not sent: while it waited, newer ones came that tell of all its records, and the callback wants only those.
+    Superseded,
 }
 
 impl Status {
     /// Nothing happens to it unless somebody asks.
     pub fn is_settled(self) -> bool {
-        matches!(self, Status::Delivered | Status::Queued | Status::Kept)
+        matches!(self, Status::Delivered | Status::Queued | Status::Kept | Status::Superseded)
     }
 
     /// The word on the wire.
@@ -49,13 +51,14 @@ impl Status {
             Status::Waiting => "waiting",
             Status::Queued => "queued",
             Status::Kept => "kept",
+            Status::Superseded => "superseded",
         }
     }
 
     /// From its word.
     pub fn named(word: &str) -> Option<Self> {
-        use Status::{Created, Delivered, Kept, Queued, Retry, Waiting};
-        [Created, Delivered, Retry, Waiting, Queued, Kept].into_iter().find(|status| status.word() == word)
+        use Status::{Created, Delivered, Kept, Queued, Retry, Superseded, Waiting};
+        [Created, Delivered, Retry, Waiting, Queued, Kept, Superseded].into_iter().find(|status| status.word() == word)
     }
 }
 
@@ -219,10 +222,28 @@ pub fn row_key(job: &DeliveryJob) -> Key {
     Key::new(instance_partition(job.instance), job.row.clone())
 }
 
-/// Key of a piece of the body, apart from the rows so that a listing of rows does not read bodies.
+/// Key of a piece of the body, apart from the rows so that a listing of rows does not read bodies. It begins with the
+/// delivery's id, where rows begin with their time: so the body leads from an id to its row ([`found_by`]) and no
+/// further item need be written for that.
 pub fn body_key(row: &Key, piece: usize) -> Key {
-    let rest = row.sk.strip_prefix("DLV").unwrap_or(&row.sk);
-    Key::new(row.pk.clone(), format!("BODY{rest}#{piece:02}"))
+    let (time, id) = row.sk.strip_prefix("DLV#").and_then(|rest| rest.split_once('#')).unwrap_or(("", &row.sk));
+    Key::new(row.pk.clone(), format!("{}{time}#{piece:02}", bodies_of(id)))
+}
+
+/// What the sort keys of a delivery's body begin with.
+fn bodies_of(id: &str) -> String {
+    format!("BODY#{id}#")
+}
+
+/// Key of the row of a delivery, by its id: one short query.
+///
+/// # Errors
+/// The store failed.
+pub async fn found_by(store: &dyn Store, instance: InstanceId, id: &DeliveryId) -> Result<Option<Key>, StoreError> {
+    let partition = instance_partition(instance);
+    let page = store.query(&partition, &Range::prefix(&bodies_of(&id.0)).limit(1), None).await?;
+    let time = |item: &Item| item.key.sk.rsplit('#').nth(1).map(str::to_owned);
+    Ok(page.items.first().and_then(time).map(|time| Key::new(partition, format!("DLV#{time}#{id}"))))
 }
 
 /// Why a body cannot be had.

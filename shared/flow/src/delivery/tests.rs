@@ -2,6 +2,7 @@
 //! every write, and lost messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -399,6 +400,151 @@ async fn a_poisonous_delivery_does_not_hold_up_the_others() {
         assert_eq!(world.statuses().await.get("delivered"), Some(&(n + 1)));
     }
     assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 30), ("queued", 1)]));
+    world.assert_at_rest();
+}
+
+fn wants_only_the_newest() -> InstanceRecord {
+    let mut record = instance(Some(URL));
+    record.callback.iter_mut().for_each(|callback| callback.coalesce = true);
+    record
+}
+
+#[tokio::test]
+async fn where_only_the_newest_is_wanted_the_older_that_wait_are_superseded() {
+    let mut world = World::answering(503);
+    world.store_instance(&wants_only_the_newest());
+    for round in 1..=40u32 {
+        // One record that changes all the time, one now and then, one beside the others, and one alone.
+        world.commit(&[change("always", round, "{}")], true);
+        world.test.ambient.advance(Duration::from_millis(3));
+        if round % 10 == 1 {
+            world.commit(&[change("always", 100 + round, "{}"), change("beside", round, "{}")], true);
+            world.commit(&[change("seldom", round, "{}")], true);
+        }
+        world.pass(TimeDelta::minutes(5)).await;
+    }
+    world.commit(&[change("alone", 1, "{}")], true);
+    world.pass(TimeDelta::minutes(5)).await;
+    assert!(world.requests().len() < 60, "{} requests", world.requests().len());
+    let waiting = world.statuses().await;
+    assert!(waiting["superseded"] >= 40, "{waiting:?}");
+
+    world.answers(200);
+    let while_down = world.requests().len();
+    world.pass(TimeDelta::minutes(40)).await;
+    let statuses = world.statuses().await;
+    assert_eq!(statuses.keys().copied().collect::<Vec<_>>(), ["delivered", "superseded"]);
+    let arrived: Vec<(String, u64)> = world.requests()[while_down..].iter().map(event_of).collect();
+    // The one that tells of two records is whole; of all others only the newest came.
+    assert!(arrived.len() <= 5, "{arrived:?}");
+    for newest in [("always", 40), ("always", 131), ("seldom", 31), ("alone", 1)] {
+        assert!(arrived.contains(&(newest.0.to_owned(), newest.1)), "{newest:?} of {arrived:?}");
+    }
+    assert_eq!(world.items_under("RETRY#"), 0);
+    let items = world.test.store.items().into_iter().map(|item| item.key);
+    let left: Vec<String> = items.filter(|key| key.pk.starts_with("CALLBACK#")).map(|key| key.sk).collect();
+    assert!(left.iter().all(|sk| sk.starts_with("NEWEST#")), "{left:?}");
+}
+
+/// Dying at every transaction: whatever is superseded has a newer one that arrived.
+#[tokio::test]
+async fn wherever_it_dies_the_newest_of_each_record_arrives() {
+    for fault in [Fault::NotWritten, Fault::AnswerLost] {
+        for deadly in 0..60 {
+            let mut world = World::answering(500);
+            world.store_instance(&wants_only_the_newest());
+            // Commits are transactions, too; the plan is for those of deliveries.
+            let committing = Arc::new(AtomicBool::new(false));
+            let (seen, mut number) = (committing.clone(), 0);
+            world.test.store.plan_faults(move |_| {
+                number += u64::from(!seen.load(Ordering::SeqCst));
+                (number == deadly + 1 && !seen.load(Ordering::SeqCst)).then_some(fault)
+            });
+            for round in 1..=8u32 {
+                committing.store(true, Ordering::SeqCst);
+                for id in ["a", "b"] {
+                    world.commit(&[change(id, round, "{}")], true);
+                    world.test.ambient.advance(Duration::from_millis(7));
+                }
+                committing.store(false, Ordering::SeqCst);
+                world.pass(TimeDelta::minutes(3)).await;
+            }
+            world.answers(200);
+            world.pass(TimeDelta::hours(3)).await;
+            let found = world.deliveries().await;
+            let newest = |id: &str| {
+                let of_record = found.iter().filter(|one| one.row.events[0].object_id == id);
+                of_record.max_by_key(|one| one.row.events[0].sequence).map(|one| one.row.status)
+            };
+            let arrived = Some(Status::Delivered);
+            assert_eq!((newest("a"), newest("b")), (arrived, arrived), "{fault:?} {deadly}");
+            assert!(found.iter().all(|one| matches!(one.row.status, Status::Delivered | Status::Superseded)));
+            assert_eq!(world.items_under("RETRY#"), 0, "{fault:?} {deadly}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_delivery_is_found_by_its_id_in_two_reads_and_costs_five_writes() {
+    let mut world = World::answering(200);
+    for n in 0..300 {
+        world.commit(&[change(&n.to_string(), 1, "{}")], true);
+    }
+    world.drain().await;
+    world.test.store.forget_operations();
+    let job = world.commit(&[change("x", 1, "{}")], true).remove(0);
+    // Row, body and retry entry; then the row again, and the entry taken off.
+    assert_eq!(world.test.store.operations().items_written, 3);
+    world.drain().await;
+    let operations = world.test.store.operations();
+    assert_eq!((operations.transactions, operations.items_written), (2, 5));
+    assert_eq!((operations.gets, operations.batch_gets, operations.queries, operations.items_read), (1, 2, 0, 3));
+
+    world.test.store.forget_operations();
+    let id = instance(None).id;
+    assert!(desk::one(&world.ports, id, &job.delivery).await.unwrap().is_some());
+    let operations = world.test.store.operations();
+    assert_eq!((operations.gets, operations.queries, operations.items_read), (1, 1, 2));
+    let unknown = domain::id::DeliveryId("unknown".into());
+    assert!(desk::one(&world.ports, id, &unknown).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_had_climbed_high_is_sent_soon_after_the_callback_is_back() {
+    let mut world = World::answering(503);
+    world.commit(&[change("1", 1, "{}")], true);
+    world.pass(TimeDelta::hours(20)).await;
+    // Its own ladder would have it wait for hours.
+    let due = world.deliveries().await[0].row.due;
+    assert!(due.is_some_and(|due| due > world.ports.now() + TimeDelta::hours(5)), "{due:?}");
+    world.answers(200);
+    world.commit(&[change("2", 1, "{}")], true);
+    world.pass(TimeDelta::minutes(20)).await;
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 2)]));
+    world.pass(TimeDelta::hours(24)).await;
+    world.assert_at_rest();
+}
+
+#[tokio::test]
+async fn a_record_that_changed_a_hundred_times_meanwhile_is_told_in_its_order() {
+    let mut world = World::answering(503);
+    for n in 0..5 {
+        world.commit(&[change(&format!("other {n}"), 1, "{}")], true);
+    }
+    world.drain().await;
+    for revision in 1..=100 {
+        world.commit(&[change("hot", revision, "{}")], true);
+        world.test.ambient.advance(Duration::from_millis(7));
+    }
+    world.pass(TimeDelta::hours(2)).await;
+    let while_down = world.requests().len();
+    world.answers(200);
+    world.pass(TimeDelta::minutes(30)).await;
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 105)]));
+    let mut arrived: Vec<(String, u64)> = world.requests()[while_down..].iter().map(event_of).collect();
+    arrived.retain(|(id, _)| id == "hot");
+    let sequences: Vec<u64> = arrived.into_iter().map(|(_, sequence)| sequence).collect();
+    assert_eq!(sequences, (1..=100).collect::<Vec<_>>());
     world.assert_at_rest();
 }
 

@@ -183,8 +183,9 @@ fn flatten(
 /// Whether a value is masked wherever it is shown: what the element or the callback calls a secret, and what is
 /// named like one.
 pub(super) fn is_secret(element: &Element, key: &str) -> bool {
-    const OF_CALLBACKS: [&str; 3] = [
+    const OF_CALLBACKS: [&str; 4] = [
         "event.notification.signature.key",
+        "event.notification.signature.key.previous",
         "event.notification.callback.headers",
         "event.notification.basic.password",
     ];

@@ -1,0 +1,191 @@
+//! Calls that look after deliveries: attempts of one, sending many again, a notification's deliveries, and a new
+//! signing secret.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::id::DeliveryId;
+use domain::json::{Limits, parse_strict};
+use domain::problem::FieldProblem;
+use flow::delivery::desk::{self, Filter, Found};
+use flow::delivery::row::Status;
+use flow::delivery::{self, Rotated};
+use flow::instance::{self, LARGEST_PAGE};
+use serde_json::{Map, Value, json};
+
+use crate::ApiState;
+use crate::deliveries::{STATUSES, find, own, part, send_again, shown};
+use crate::input::{JsonBody, Target};
+use crate::page::Parameters;
+use crate::refusal::Refusal;
+use crate::view::instant;
+
+type Answer = Result<Json<Value>, Refusal>;
+
+/// How long the old secret stays valid unless the call says so, in minutes: a day.
+const DEFAULT_MINUTES: i64 = 24 * 60;
+/// And at most: thirty days, as long as deliveries are kept.
+const MOST_MINUTES: i64 = 30 * 24 * 60;
+
+/// Deliveries sent again by one call. Each is a transaction; a call has to answer within seconds.
+const MOST_AT_ONCE: usize = 1000;
+
+/// `GET /instances/{id}/deliveries/{delivery}/attempts`: the youngest twenty, oldest first.
+pub async fn attempts(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
+    let found = find(&state, &target, part(&path, "delivery")).await?;
+    Ok(Json(json!(found.row.attempts)))
+}
+
+/// `POST /instances/{id}/deliveries/redeliver` with any of `ids`, `statuses`, `from` and `to`: sends again all that
+/// match, whatever became of them before, at most [`MOST_AT_ONCE`] a call, the youngest of them; `more` says that
+/// there are others.
+pub async fn redeliver(State(state): State<ApiState>, target: Target, JsonBody(body): JsonBody) -> Answer {
+    let asked = Asked::of(&body).map_err(Refusal::invalid)?;
+    own(&state, &target).await?;
+    let (mut found, mut after) = (Vec::new(), None::<String>);
+    if !asked.ids.is_empty() {
+        for id in &asked.ids {
+            found.push(find(&state, &target, id).await?);
+        }
+    } else {
+        loop {
+            let ports = &state.service.ports;
+            let size = LARGEST_PAGE.min(MOST_AT_ONCE - found.len());
+            let page = desk::of_instance(ports, target.instance, &asked.filter, size, after.as_deref()).await?;
+            found.extend(page.deliveries);
+            after = page.next;
+            if after.is_none() || found.len() >= MOST_AT_ONCE {
+                break;
+            }
+        }
+    }
+    let Json(mut answer) = send_again(&state, &found).await?;
+    answer["more"] = json!(after.is_some());
+    Ok(Json(answer))
+}
+
+/// What is to be sent again.
+struct Asked {
+    ids: Vec<String>,
+    filter: Filter,
+}
+
+impl Asked {
+    fn of(body: &Value) -> Result<Self, Vec<FieldProblem>> {
+        const EXPECTED: &str = "an object with any of ids, statuses, from and to, and at least one";
+        let Some(object) = body.as_object().filter(|object| !object.is_empty()) else {
+            return Err(vec![FieldProblem::new("body", body.to_string(), EXPECTED)]);
+        };
+        let mut problems = Vec::new();
+        for key in object.keys().filter(|key| !["ids", "statuses", "from", "to"].contains(&key.as_str())) {
+            problems.push(FieldProblem::new(key.clone(), "a key", EXPECTED));
+        }
+        let ids = texts(object, "ids", "a list of up to 1000 delivery ids", &mut problems);
+        let mut statuses = Vec::new();
+        for word in texts(object, "statuses", STATUSES, &mut problems) {
+            match Status::named(&word) {
+                Some(status) => statuses.push(status),
+                None => problems.push(FieldProblem::new("statuses", word, STATUSES)),
+            }
+        }
+        let from = time(object, "from", &mut problems);
+        let to = time(object, "to", &mut problems);
+        let committed = (from.is_some() || to.is_some())
+            .then(|| from.unwrap_or(DateTime::UNIX_EPOCH)..to.unwrap_or(DateTime::<Utc>::MAX_UTC));
+        if ids.len() > MOST_AT_ONCE {
+            problems.push(FieldProblem::new("ids", format!("{} ids", ids.len()), "a list of up to 1000 delivery ids"));
+        }
+        if problems.is_empty() {
+            Ok(Self { ids, filter: Filter { statuses, committed, ..Filter::default() } })
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+fn texts(object: &Map<String, Value>, key: &str, expected: &str, problems: &mut Vec<FieldProblem>) -> Vec<String> {
+    let Some(value) = object.get(key) else { return Vec::new() };
+    let texts = value.as_array().and_then(|all| all.iter().map(|one| one.as_str().map(str::to_owned)).collect());
+    texts.unwrap_or_else(|| {
+        problems.push(FieldProblem::new(key, value.to_string(), expected));
+        Vec::new()
+    })
+}
+
+fn time(object: &Map<String, Value>, key: &str, problems: &mut Vec<FieldProblem>) -> Option<DateTime<Utc>> {
+    let value = object.get(key)?;
+    let parsed = value.as_str().and_then(|text| text.parse().ok());
+    if parsed.is_none() {
+        problems.push(FieldProblem::new(key, value.to_string(), "a time like 2026-01-05T09:00:00Z"));
+    }
+    parsed
+}
+
+/// `GET /notifications/{notification}/subscriptions/{id}/deliveries`: of one notification, by the number on the wire
+/// or by its event id. By number all of the instance's deliveries are looked through; by event id, none but its own.
+pub async fn of_notification(
+    State(state): State<ApiState>,
+    target: Target,
+    Path(path): Path<Parameters>,
+    Query(parameters): Query<Parameters>,
+) -> Answer {
+    own(&state, &target).await?;
+    let (ports, notification) = (&state.service.ports, part(&path, "notification"));
+    let mut found: Vec<Found> = Vec::new();
+    if notification.bytes().all(|byte| byte.is_ascii_digit()) {
+        let filter = Filter { number: Some(notification.to_owned()), ..Filter::default() };
+        found = desk::of_instance(ports, target.instance, &filter, 1, None).await?.deliveries;
+    }
+    if found.is_empty() {
+        found.extend(desk::one(ports, target.instance, &DeliveryId(notification.to_owned())).await?);
+    }
+    if found.is_empty() {
+        return Err(Refusal::not_found("The instance has no notification of this id."));
+    }
+    let hydrate = parameters.iter().any(|(name, value)| name == "hydrate" && value == "true");
+    let mut views = Vec::new();
+    for one in &found {
+        let mut view = shown(one);
+        if hydrate {
+            view["notification"] = json!(String::from_utf8_lossy(&desk::body(ports, one).await?));
+        }
+        views.push(view);
+    }
+    Ok(Json(Value::Array(views)))
+}
+
+/// `POST /instances/{id}/signing-secret/rotate`, with or without `{"validMinutes": n}`: a new secret, shown this once.
+/// The old one signs beside it for that time.
+pub async fn rotate(State(state): State<ApiState>, target: Target, body: Bytes) -> Answer {
+    let body = match &body[..] {
+        [] => Value::Null,
+        text => parse_strict(text, Limits::default())
+            .map_err(|problem| Refusal::bad_request(format!("The body is not valid JSON at {problem}.")))?,
+    };
+    let minutes = match &body["validMinutes"] {
+        Value::Null => DEFAULT_MINUTES,
+        value => value.as_i64().filter(|minutes| (0..=MOST_MINUTES).contains(minutes)).ok_or_else(|| {
+            let expected = format!("whole minutes from 0 to {MOST_MINUTES}");
+            Refusal::invalid(vec![FieldProblem::new("validMinutes", value.to_string(), expected)])
+        })?,
+    };
+    let both = TimeDelta::minutes(minutes);
+    let Rotated { key, previous_until } =
+        delivery::rotate(&state.service, target.caller.organization, target.instance, both).await?;
+    Ok(Json(json!({ "signingSecret": key.expose(), "previousValidUntil": previous_until.map(instant) })))
+}
+
+/// What was held back while an instance was disabled is sent, the youngest [`MOST_AT_ONCE`].
+pub async fn send_queued(state: &ApiState, target: &Target) -> Result<(), Refusal> {
+    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
+    let Some(callback) = &record.callback else { return Ok(()) };
+    let ports = &state.service.ports;
+    // A callback that is disabled itself stays so: to enable an instance says nothing of its callback.
+    if delivery::callback_view(ports, record.organization, &callback.url).await?.disabled.is_some() {
+        return Ok(());
+    }
+    let filter = Filter { statuses: vec![Status::Queued], ..Filter::default() };
+    let found = desk::of_instance(ports, target.instance, &filter, MOST_AT_ONCE, None).await?.deliveries;
+    send_again(state, &found).await.map(drop)
+}

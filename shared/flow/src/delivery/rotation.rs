@@ -1,0 +1,85 @@
+//! A new signing key, with the old one beside it for as long as the receiver needs to change over.
+//!
+//! Both keys sign `webhook-signature`, so that a receiver which knows either is served; the original's signature has
+//! room for one, the new. When the time is over the old one is passed over, and the next rotation forgets it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use domain::id::{InstanceId, OrganizationId};
+use domain::secret::{MASK, Secret};
+use domain::signature::SECRET_PREFIX;
+use serde_json::Value;
+
+use crate::instance::{self, InstanceError, Stored};
+use crate::ports::StoreError;
+use crate::secrets;
+use crate::service::Service;
+use crate::table::{InstanceRecord, instance_key, replace};
+
+/// The key that signs.
+pub(super) const SIGNATURE_KEY: &str = "event.notification.signature.key";
+/// The key that it replaced, and until when that signs, too. Without an end it signs until it is removed.
+pub(super) const PREVIOUS_KEY: &str = "event.notification.signature.key.previous";
+const PREVIOUS_UNTIL: &str = "event.notification.signature.key.previous.until";
+
+/// Tries to write an instance that others write too.
+const ATTEMPTS: usize = 5;
+
+/// A rotation that is through.
+#[derive(Debug, Clone)]
+pub struct Rotated {
+    /// The new key. It is not shown again.
+    pub key: Secret,
+    /// Until when the old one signs, too; none if there was no key before.
+    pub previous_until: Option<DateTime<Utc>>,
+}
+
+/// Gives an instance a new signing key, drawn here: 256 bits in the form of Standard Webhooks. The old one signs,
+/// too, for the time `both`.
+///
+/// # Errors
+/// The instance is not the organization's, it was changed by others at every try, or the store or the vault failed.
+pub async fn rotate(
+    service: &Service,
+    organization: OrganizationId,
+    id: InstanceId,
+    both: TimeDelta,
+) -> Result<Rotated, InstanceError> {
+    let ports = &service.ports;
+    let mut bytes = [0; 32];
+    ports.ambient.fill_random(&mut bytes);
+    let key = Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes)));
+    for _ in 0..ATTEMPTS {
+        let Stored { mut record, version } = instance::get(ports, organization, id).await?;
+        let mut hidden = secrets::open(service, &record).await?;
+        let old = hidden.insert(SIGNATURE_KEY.to_owned(), key.clone());
+        let until = old.as_ref().map(|_| ports.now() + both);
+        let masked = Value::from(MASK);
+        record.configuration.insert(SIGNATURE_KEY.to_owned(), masked.clone());
+        for stale in [PREVIOUS_KEY, PREVIOUS_UNTIL] {
+            record.configuration.remove(stale);
+            hidden.remove(stale);
+        }
+        if let (Some(old), Some(until)) = (old, until) {
+            hidden.insert(PREVIOUS_KEY.to_owned(), old);
+            record.configuration.insert(PREVIOUS_KEY.to_owned(), masked);
+            let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+            record.configuration.insert(PREVIOUS_UNTIL.to_owned(), Value::from(until));
+        }
+        record.secrets = secrets::seal(service, id, &hidden).await?;
+        record.updated_at = ports.now();
+        match ports.store.transact(&[replace(instance_key(id), version, &record)]).await {
+            Ok(()) => return Ok(Rotated { key, previous_until: until }),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(InstanceError::Raced)
+}
+
+/// Whether the key before the present one still signs.
+pub(super) fn previous_signs(instance: &InstanceRecord, now: DateTime<Utc>) -> bool {
+    let until = instance.configuration.get(PREVIOUS_UNTIL).and_then(Value::as_str);
+    until.and_then(|until| until.parse::<DateTime<Utc>>().ok()).is_none_or(|until| now < until)
+}
