@@ -38,6 +38,8 @@ pub(super) const ORGANIZATION: OrganizationId = OrganizationId(7);
 enum Manner {
     /// Says this and closes.
     Says(String),
+    /// Says this once it is told to.
+    SaysLate(String, Arc<tokio::sync::Notify>),
     /// Says this, then nothing, and keeps the connection open.
     SaysAndHangs(&'static str),
     /// Says this, then a byte now and then for ever.
@@ -108,6 +110,10 @@ async fn converse(mut stream: TcpStream, manner: Manner, bodies: Arc<Mutex<Vec<B
     bodies.lock().expect("the bodies").push(body);
     match manner {
         Manner::Says(text) => stream.write_all(text.as_bytes()).await,
+        Manner::SaysLate(text, told) => {
+            told.notified().await;
+            stream.write_all(text.as_bytes()).await
+        }
         Manner::SaysAndHangs(text) => {
             stream.write_all(text.as_bytes()).await?;
             // Until the client gives up.
@@ -181,8 +187,12 @@ impl World {
     }
 
     pub(super) async fn instance(&self, id: u64, url: &str) -> InstanceRecord {
+        self.instance_of(ORGANIZATION, id, url).await
+    }
+
+    async fn instance_of(&self, organization: OrganizationId, id: u64, url: &str) -> InstanceRecord {
         let record: InstanceRecord = serde_json::from_value(json!({
-            "id": id, "organization": ORGANIZATION, "user": 9, "name": "Shop", "tags": [], "element": "square",
+            "id": id, "organization": organization, "user": 9, "name": "Shop", "tags": [], "element": "square",
             "created_at": self.now(), "updated_at": self.now(), "configuration": {}, "secrets": "", "token": "",
             "token_hash": "", "events_enabled": true, "interval_minutes": 5, "resources": {},
             "callback": { "url": url, "format": "elements", "failure_policy": "retry" },
@@ -317,7 +327,7 @@ async fn whatever_is_not_a_whole_answer_in_time_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_a_failure_and_is_not_followed() {
+async fn case_46_a_redirect_is_a_failure_and_is_not_followed() {
     let elsewhere = Receiver::start(says(200, "")).await;
     for status in [301, 302, 303, 307, 308] {
         let location = format!("location: {}\r\n", elsewhere.url());
@@ -335,7 +345,7 @@ async fn a_long_answer_is_read_up_to_a_cap_and_its_head_is_kept() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_an_address_inside_are_failures_that_say_so() {
+async fn case_46_nobody_there_and_an_address_inside_are_failures_that_say_so() {
     let world = World::relaxed(LONG);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -368,6 +378,147 @@ async fn the_bytes_that_arrive_are_the_bytes_that_were_stored() {
     let stored = desk::body(&world.ports, &found).await.expect("a body");
     assert_eq!(receiver.bodies(), [stored.clone(), stored.clone()]);
     assert!(String::from_utf8_lossy(&stored).contains(r#""orders":[{ "total": 1.50 }]"#));
+}
+
+#[tokio::test]
+async fn case_45_what_was_committed_is_sent_though_its_message_never_was() {
+    let (mut world, receiver) = (World::relaxed(LONG), Receiver::start(says(200, "")).await);
+    let instance = world.instance(42, &receiver.url()).await;
+    // The process dies between the commit and the send.
+    world.commit(&instance, "1").await;
+    world.pass(TimeDelta::minutes(1)).await;
+    assert_eq!(receiver.connections(), 0);
+    world.pass(TimeDelta::minutes(2)).await;
+    assert_eq!(receiver.objects(), ["1"]);
+    world.pass(TimeDelta::minutes(30)).await;
+    assert_eq!(receiver.objects(), ["1"], "and once");
+}
+
+/// The rule: five failed attempts in a row cut a callback off, and any success counts from zero.
+#[tokio::test]
+async fn case_49_a_callback_that_fails_four_times_and_works_once_over_and_over_is_never_cut_off() {
+    let (mut world, receiver) = (World::relaxed(LONG), Receiver::start(says(200, "")).await);
+    let instance = world.instance(42, &receiver.url()).await;
+    let set = |manner| *receiver.manner.lock().expect("a manner") = manner;
+    let status =
+        async |world: &World| callback_view(&world.ports, ORGANIZATION, &receiver.url()).await.expect("a view").status;
+    for round in 0..6 {
+        set(says(500, ""));
+        for n in 0..4 {
+            let job = world.commit(&instance, &format!("{round} {n}")).await;
+            assert!(matches!(world.deliver(&job).await.outcome, Outcome::RetryAt(_)));
+        }
+        assert_eq!(status(&world).await, "failing");
+        set(says(200, ""));
+        let job = world.commit(&instance, &format!("{round} works")).await;
+        assert_eq!(world.deliver(&job).await.outcome, Outcome::Delivered);
+        world.pass(TimeDelta::minutes(1)).await;
+        assert_eq!(status(&world).await, "ok");
+    }
+    assert_eq!(receiver.bodies().len(), 6 * 9, "each of the failed ones came on its own first rung");
+    set(says(500, ""));
+    for n in 0..5 {
+        let job = world.commit(&instance, &format!("last {n}")).await;
+        world.deliver(&job).await;
+    }
+    assert_eq!(status(&world).await, "open");
+}
+
+/// A callback that is flooded in one go takes at most four at once here, and the other's are not behind it.
+#[tokio::test]
+async fn case_50_a_flood_for_one_callback_leaves_room_for_the_others() {
+    let world = World::relaxed(LONG);
+    let told = Arc::new(tokio::sync::Notify::new());
+    let Manner::Says(text) = says(200, "") else { unreachable!("it says something") };
+    let flooded = Receiver::start(Manner::SaysLate(text, told.clone())).await;
+    let healthy = Receiver::start(says(200, "")).await;
+    let (of_flooded, of_healthy) = (world.instance(1, &flooded.url()).await, world.instance(2, &healthy.url()).await);
+    let mut jobs = Vec::new();
+    for n in 0..40 {
+        jobs.push(world.commit(&of_flooded, &n.to_string()).await);
+    }
+    let last = world.commit(&of_healthy, "mine").await;
+    let flood = futures::stream::iter(&jobs).map(|job| world.deliver(job)).buffer_unordered(10).collect::<Vec<_>>();
+    let beside = async {
+        // Only once four of the flood are at the callback, which answers none before the other has its own.
+        while flooded.bodies().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+        let report = world.deliver(&last).await;
+        assert_eq!(flooded.bodies().len(), 4, "no more than four at once");
+        *flooded.manner.lock().expect("a manner") = says(200, "");
+        for _ in 0..4 {
+            told.notify_one();
+            tokio::task::yield_now().await;
+        }
+        told.notify_waiters();
+        report
+    };
+    let (flood, report) = tokio::join!(flood, beside);
+    assert_eq!(report.outcome, Outcome::Delivered);
+    let delivered = flood.iter().filter(|report| report.outcome == Outcome::Delivered).count();
+    let put_back = flood.iter().filter(|report| report.outcome == Outcome::PutBack).count();
+    assert_eq!(delivered + put_back, 40, "{flood:?}");
+}
+
+/// The queue hides a message for six times as long as a function may take (`template.rs` checks it), and an attempt
+/// takes a quarter of that; so a second copy comes when the first is through, and finds nothing to do.
+#[tokio::test]
+async fn case_51_a_second_copy_of_a_message_sends_nothing() {
+    let world = World::relaxed(LONG);
+    let told = Arc::new(tokio::sync::Notify::new());
+    told.notify_one();
+    let Manner::Says(text) = says(200, "") else { unreachable!("it says something") };
+    let receiver = Receiver::start(Manner::SaysLate(text, told)).await;
+    let job = world.commit(&world.instance(42, &receiver.url()).await, "1").await;
+    assert_eq!(world.deliver(&job).await.outcome, Outcome::Delivered);
+    for _ in 0..3 {
+        assert_eq!(world.deliver(&job).await.outcome, Outcome::AlreadySettled);
+    }
+    assert_eq!(receiver.objects(), ["1"]);
+}
+
+#[tokio::test]
+async fn case_52_a_replay_sends_again_and_one_fact_at_two_callbacks_is_two_deliveries() {
+    let mut world = World::relaxed(LONG);
+    let (one, other) = (Receiver::start(says(503, "")).await, Receiver::start(says(503, "")).await);
+    let (of_one, of_other) = (world.instance(1, &one.url()).await, world.instance(2, &other.url()).await);
+    let jobs = [world.commit(&of_one, "same").await, world.commit(&of_other, "same").await];
+    assert_ne!(jobs[0].delivery, jobs[1].delivery);
+    for job in &jobs {
+        assert!(matches!(world.deliver(job).await.outcome, Outcome::RetryAt(_)));
+    }
+    for receiver in [&one, &other] {
+        *receiver.manner.lock().expect("a manner") = says(200, "");
+    }
+    world.pass(TimeDelta::minutes(1)).await;
+    assert_eq!((one.bodies().len(), other.bodies().len()), (2, 2), "each its own retry");
+
+    let found = desk::one(&world.ports, of_one.id, &jobs[0].delivery).await.expect("read").expect("there");
+    assert_eq!(found.row.status, Status::Delivered);
+    assert_eq!(desk::redeliver(&world.ports, &world.wheel, &[found]).await.expect("sent"), 1);
+    world.pass(TimeDelta::minutes(1)).await;
+    assert_eq!((one.bodies().len(), other.bodies().len()), (3, 2));
+    assert_eq!(one.bodies()[0], one.bodies()[2], "the same bytes");
+}
+
+#[tokio::test]
+async fn case_54_one_customers_failures_do_not_count_for_another_with_the_same_callback() {
+    let (world, receiver) = (World::relaxed(LONG), Receiver::start(says(500, "")).await);
+    let other = OrganizationId(8);
+    let mine = world.instance(1, &receiver.url()).await;
+    let theirs = world.instance_of(other, 2, &receiver.url()).await;
+    for n in 0..6 {
+        let job = world.commit(&mine, &n.to_string()).await;
+        world.deliver(&job).await;
+    }
+    let status =
+        async |organization| callback_view(&world.ports, organization, &receiver.url()).await.expect("a view").status;
+    assert_eq!((status(ORGANIZATION).await, status(other).await), ("open", "ok"));
+    *receiver.manner.lock().expect("a manner") = says(200, "");
+    let job = world.commit(&theirs, "theirs").await;
+    assert_eq!(world.deliver(&job).await.outcome, Outcome::Delivered);
+    assert_eq!(status(ORGANIZATION).await, "open", "nor does another's success");
 }
 
 /// A callback that hangs, with many notifications before those of a healthy one in the queue.

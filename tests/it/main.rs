@@ -5,6 +5,7 @@ mod api;
 mod cloud;
 mod contract;
 mod delivery;
+mod delivery_api;
 mod delivery_load;
 mod delivery_verify;
 mod elements;

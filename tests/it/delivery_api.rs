@@ -1,0 +1,163 @@
+//! What people do about deliveries, through the API and the functions behind it.
+
+use std::time::Duration;
+
+use domain::secret::Secret;
+use http::StatusCode;
+use local::inbox::{Behaviour, Verified};
+use serde_json::{Value, json};
+use tests::world::{SIGNATURE_KEY, World, seed};
+
+const START: &str = "2026-01-05T09:00:00Z";
+
+/// A world with one instance, and the instance's id.
+async fn world() -> (World, u64) {
+    let world = World::new(START).await;
+    let id = world.create(seed("square")).await;
+    (world, id)
+}
+
+fn behave(world: &World, status: u16, key: &str) {
+    let signature_key = Some(Secret::new(key));
+    world.inbox.behave("main", Behaviour { signature_key, status, ..Behaviour::default() });
+}
+
+/// Calls and expects success.
+async fn call(world: &World, method: &str, path: String, body: Option<Value>) -> Value {
+    let (status, answer) = world.call(method, &path, body).await;
+    assert_eq!(status, StatusCode::OK, "{method} {path}: {answer:#}");
+    answer
+}
+
+/// Sends a test event and answers its delivery's id.
+async fn test_event(world: &World, id: u64) -> String {
+    let sent = call(world, "POST", format!("/instances/{id}/deliveries/test"), None).await;
+    world.drain().await;
+    sent["delivery"].as_str().expect("an id").to_owned()
+}
+
+/// What the inbox makes of the signatures of a test event when it knows `key`.
+async fn signed_by(world: &World, id: u64, key: &str) -> Verified {
+    behave(world, 200, key);
+    test_event(world, id).await;
+    world.callbacks().last().expect("a callback").verified
+}
+
+fn verified(elements: bool, standard: bool) -> Verified {
+    Verified { elements: Some(elements), standard: Some(standard) }
+}
+
+#[tokio::test]
+async fn while_a_secret_rotates_both_are_valid_for_the_chosen_time() {
+    let (world, id) = world().await;
+    assert_eq!(signed_by(&world, id, SIGNATURE_KEY).await, verified(true, true));
+    let path = format!("/instances/{id}/signing-secret/rotate");
+    let rotated = call(&world, "POST", path.clone(), Some(json!({ "validMinutes": 60 }))).await;
+    assert_eq!(rotated["previousValidUntil"], "2026-01-05T10:00:00Z");
+    let new = rotated["signingSecret"].as_str().expect("a secret");
+    assert!(new.starts_with("whsec_") && new.len() == 50, "{new}");
+    // The original's signature has room for one key.
+    assert_eq!(signed_by(&world, id, SIGNATURE_KEY).await, verified(false, true));
+    assert_eq!(signed_by(&world, id, new).await, verified(true, true));
+
+    // No answer and no later change lets a secret out or drops one.
+    let shown = call(&world, "PATCH", format!("/instances/{id}"), Some(json!({ "name": "Other" }))).await;
+    assert_eq!(shown["configuration"]["event.notification.signature.key"], "********");
+    assert_eq!(shown["configuration"]["event.notification.signature.key.previous"], "********");
+    assert!(!shown.to_string().contains(new) && !shown.to_string().contains(SIGNATURE_KEY));
+    assert_eq!(signed_by(&world, id, SIGNATURE_KEY).await, verified(false, true));
+
+    world.advance(Duration::from_secs(3600)).await;
+    assert_eq!(signed_by(&world, id, SIGNATURE_KEY).await, verified(false, false));
+    assert_eq!(signed_by(&world, id, new).await, verified(true, true));
+
+    // At once, and with the default.
+    let at_once = call(&world, "POST", path.clone(), Some(json!({ "validMinutes": 0 }))).await;
+    assert_eq!(signed_by(&world, id, new).await, verified(false, false));
+    assert_eq!(signed_by(&world, id, at_once["signingSecret"].as_str().expect("one")).await, verified(true, true));
+    let by_default = call(&world, "POST", path.clone(), None).await;
+    assert_eq!(by_default["previousValidUntil"], "2026-01-06T10:00:00Z");
+    for wrong in [json!(-1), json!(1.5), json!("60"), json!(43201)] {
+        let (status, answer) = world.call("POST", &path, Some(json!({ "validMinutes": wrong }))).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn deliveries_are_looked_into_and_sent_again_one_many_or_by_time() {
+    let (world, id) = world().await;
+    let first = test_event(&world, id).await;
+    world.advance(Duration::from_secs(600)).await;
+    behave(&world, 500, SIGNATURE_KEY);
+    let second = test_event(&world, id).await;
+    let attempts = call(&world, "GET", format!("/instances/{id}/deliveries/{second}/attempts"), None).await;
+    assert_eq!(attempts.as_array().map(Vec::len), Some(1));
+    assert_eq!((&attempts[0]["number"], &attempts[0]["status"]), (&json!(1), &json!(500)));
+    assert!(attempts[0]["durationMs"].is_u64() && attempts[0]["next"].is_string(), "{attempts:#}");
+
+    behave(&world, 200, SIGNATURE_KEY);
+    world.advance(Duration::from_secs(60)).await;
+    world.inbox.clear("main");
+    let path = format!("/instances/{id}/deliveries/redeliver");
+    let again = async |body: Value| {
+        let answer = call(&world, "POST", path.clone(), Some(body)).await;
+        world.drain().await;
+        let ids: Vec<String> = world.callbacks().iter().filter_map(|one| one.delivery_id.clone()).collect();
+        world.inbox.clear("main");
+        behave(&world, 200, SIGNATURE_KEY);
+        (answer["redelivered"].clone(), ids)
+    };
+    let both = [first.clone(), second.clone()];
+    assert_eq!(again(json!({ "ids": [first] })).await, (json!(1), both[..1].to_vec()));
+    assert_eq!(again(json!({ "ids": [second, first] })).await, (json!(2), both.to_vec()), "the oldest first");
+    assert_eq!(again(json!({ "from": "2026-01-05T09:05:00Z" })).await, (json!(1), both[1..].to_vec()));
+    assert_eq!(again(json!({ "to": "2026-01-05T09:05:00Z" })).await, (json!(1), both[..1].to_vec()));
+    assert_eq!(again(json!({ "statuses": ["delivered"] })).await, (json!(2), both.to_vec()));
+    assert_eq!(again(json!({ "statuses": ["queued"] })).await, (json!(0), vec![]));
+    for wrong in [json!({}), json!([]), json!({"id": first}), json!({"ids": 1}), json!({"from": "today"})] {
+        let (status, answer) = world.call("POST", &path, Some(wrong)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    }
+    let (status, _) = world.call("POST", &path, Some(json!({ "ids": ["unknown"] }))).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+
+    let delivery = call(&world, "GET", format!("/instances/{id}/deliveries/{first}"), None).await;
+    for notification in [delivery["notificationId"].as_str().expect("a number"), &first] {
+        let path = format!("/notifications/{notification}/subscriptions/{id}/deliveries?hydrate=true");
+        let found = call(&world, "GET", path, None).await;
+        assert_eq!((&found[0]["id"], &found[0]["subscriptionId"]), (&json!(first), &json!(id)));
+        assert!(found[0]["notification"].as_str().is_some_and(|body| body.contains(&first)));
+    }
+    let (status, _) = world.call("GET", &format!("/notifications/12/subscriptions/{id}/deliveries"), None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_came_while_an_instance_was_disabled_is_sent_when_it_is_enabled() {
+    let (world, id) = world().await;
+    call(&world, "DELETE", format!("/instances/{id}/enabled"), None).await;
+    let sent = test_event(&world, id).await;
+    assert!(world.callbacks().is_empty());
+    let held = call(&world, "GET", format!("/instances/{id}/deliveries/{sent}"), None).await;
+    assert_eq!(held["status"], "queued");
+    call(&world, "PUT", format!("/instances/{id}/enabled"), None).await;
+    world.drain().await;
+    assert_eq!(world.callbacks()[0].delivery_id.as_deref(), Some(&*sent));
+}
+
+#[tokio::test]
+async fn a_new_callback_url_gets_what_waited_for_the_old() {
+    let (world, id) = world().await;
+    behave(&world, 410, SIGNATURE_KEY);
+    let mut sent = [test_event(&world, id).await, test_event(&world, id).await];
+    let state = call(&world, "GET", format!("/instances/{id}/callback"), None).await;
+    assert_eq!((&state["status"], &state["waiting"]), (&json!("disabled"), &json!(2)));
+    let other = json!({ "configuration": { "event.notification.callback.url": "http://pollux.test/inbox/other" } });
+    call(&world, "PATCH", format!("/instances/{id}"), Some(other)).await;
+    world.advance(Duration::from_secs(60)).await;
+    let receipts = world.inbox.received("other");
+    let mut arrived: Vec<_> = receipts.iter().filter_map(|one| one.delivery_id.clone()).collect();
+    arrived.sort();
+    sent.sort();
+    assert_eq!(arrived, sent);
+}
