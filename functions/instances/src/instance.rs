@@ -198,7 +198,7 @@ pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<Sta
 
 /// `PUT /instances/{id}/enabled`.
 pub async fn enable(State(state): State<ApiState>, target: Target) -> Answer {
-    let (caller, instance) = (target.caller.clone(), target.instance);
+    let (caller, instance) = (target.caller, target.instance);
     let answer = switch(&state, target, false).await?;
     crate::delivery_ops::send_queued(&state, &Target { caller, instance }).await?;
     Ok(answer)

@@ -13,6 +13,7 @@
 //! | body | `INST#<id>` / `BODY#<delivery>#<commit ms>#<piece>` | a piece of the notification as it is sent |
 //! | callback | `CALLBACK#<organization>#<hash of url>` / `STATE` | what is wrong with it; absent when nothing is |
 //! | line | `CALLBACK#<organization>#<hash of url>` / `WAIT#<commit ms>#<delivery>#<instance>` | a delivery behind it |
+//! | newest | `CALLBACK#<organization>#<hash of url>` / `NEWEST#<record>` | who joined the line last for a record, where only the newest is wanted |
 //! | retry | `RETRY#<minute>` / `<instance>#<delivery>` | a [`crate::job::DeliveryJob`] |
 //! | of an account | `ACCOUNT#<element>#<hash>` / `<instance>` | empty: who shares the vendor's limits |
 //! | of an organization | `ORG#<id>` / `INST#<id>` | [`ListingRecord`] |

@@ -332,10 +332,12 @@ async fn drain(
     if state.wants() == 0 {
         return Ok(());
     }
-    let line = if state.waiting > 0 { place.heads(ports).await? } else { Vec::new() };
+    let mut line = if state.waiting > 0 { place.heads(ports).await? } else { Vec::new() };
     if line.is_empty() && state.waiting > 0 {
         state.line_is_empty(joining);
     }
+    // What is taken out for another reason in this very transaction is still read.
+    line.retain(|entry| !writes.iter().any(|write| *write.key() == place.line_key(&ticket_of(&entry.job))));
     let heads: Vec<(Ticket, Vec<u64>)> =
         line.iter().map(|entry| (ticket_of(&entry.job), entry.records.clone())).collect();
     for release in state.release(&heads, now) {

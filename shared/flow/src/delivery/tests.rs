@@ -446,6 +446,40 @@ async fn where_only_the_newest_is_wanted_the_older_that_wait_are_superseded() {
     assert!(left.iter().all(|sk| sk.starts_with("NEWEST#")), "{left:?}");
 }
 
+/// The line drains while newcomers join it and make needless what is just about to come out.
+#[tokio::test]
+async fn what_is_superseded_while_the_line_drains_is_not_sent() {
+    let mut world = World::answering(503);
+    world.store_instance(&wants_only_the_newest());
+    for n in 0..30 {
+        world.commit(&[change(&format!("{n:02}"), 1, "{}")], true);
+        world.test.ambient.advance(Duration::from_millis(1));
+    }
+    world.drain().await;
+    // Each that arrives finds the line one shorter, and a newcomer at its end.
+    let mut jobs: Vec<DeliveryJob> = Vec::new();
+    for n in 0..30 {
+        jobs.extend(world.commit(&[change(&format!("{n:02}"), 2, "{}")], false));
+        world.test.ambient.advance(Duration::from_millis(1));
+    }
+    world.answers(200);
+    resume(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap();
+    for job in jobs {
+        world.send(&[job]);
+        for message in world.test.queue.take(QueueName::Deliveries, 1) {
+            let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
+            world.reports.push(deliver(&world.ports, &world.wheel, &world.limits, &job).await.unwrap());
+        }
+    }
+    world.pass(TimeDelta::minutes(30)).await;
+    let found = world.deliveries().await;
+    let left = found.iter().filter(|one| !matches!(one.row.status, Status::Delivered | Status::Superseded)).count();
+    let newest = found.iter().filter(|one| one.row.events[0].sequence == 2);
+    assert_eq!((left, newest.filter(|one| one.row.status == Status::Delivered).count()), (0, 30));
+    assert!(world.statuses().await["superseded"] > 0);
+    assert_eq!(world.items_under("RETRY#"), 0);
+}
+
 /// Dying at every transaction: whatever is superseded has a newer one that arrived.
 #[tokio::test]
 async fn wherever_it_dies_the_newest_of_each_record_arrives() {
