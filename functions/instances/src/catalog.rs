@@ -166,6 +166,10 @@ pub fn properties(element: &Element) -> Vec<Value> {
         if !field.options.is_empty() {
             shown["options"] = json!(field.options);
         }
+        let instead = field.unless.as_deref().and_then(|other| element.connection.get(other)?.ce_keys.first());
+        if let Some(instead) = instead {
+            shown["requiredUnless"] = json!(instead);
+        }
         listed.push(shown);
     }
     for (key, name, kind, default, description) in EVENT_PROPERTIES {

@@ -1,9 +1,11 @@
-//! The HTTP API: element instances and what became of their events, with the original's paths, keys and statuses.
+//! The HTTP API: element instances and what became of their events, with the original's paths, keys and statuses;
+//! and the console, a page that uses it.
 //!
 //! This crate turns requests into calls of `flow` and their outcomes into answers. It decides nothing about polling
 //! or delivery, and it never answers with a credential other than an instance's own token.
 
 mod catalog;
+mod console;
 mod deliveries;
 mod delivery_ops;
 mod exchange;
@@ -88,6 +90,7 @@ pub fn router(state: ApiState) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
         .nest(BASE, api)
+        .merge(console::routes())
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "There is nothing at this path."))
         .layer(middleware::from_fn_with_state(state.clone(), exchange::wrap))
         .with_state(state)

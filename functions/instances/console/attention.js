@@ -1,0 +1,256 @@
+// What waits for somebody: held deletes, dead callbacks, logins that ended, polls that fail.
+
+import { approveDeletions, pollNow, rejectDeletions, resumeCallback } from "./api.js";
+import {
+  announce,
+  badge,
+  busy,
+  button,
+  empty,
+  failure,
+  h,
+  icon,
+  instant,
+  linkButton,
+  modal,
+  number,
+  plural,
+  show,
+  toast,
+  when,
+} from "./dom.js";
+import { attention, recount } from "./health.js";
+
+const toInstance = (instance) => h("a", { href: `#/instances/${instance.id}` }, instance.name);
+
+/** Held deletes of one resource, with what can be done. `done` is called when something was. */
+export function heldDeletes(instance, resource, done) {
+  const { held } = resource;
+  const share = held.known > 0 ? ` (${Math.round((100 * held.missing) / held.known)} %)` : "";
+  const approve = button("Approve the deletes", () => confirm(), { icon: "check", kind: "danger" });
+  const reject = button("Reject", (event) => busy(event.currentTarget, refuse), { icon: "cross" });
+  async function refuse() {
+    try {
+      await rejectDeletions(instance.id, resource.resource);
+      toast("Rejected: nothing is told, and the records stay known.");
+      done();
+    } catch (error) {
+      if (!error.isMissing) throw error;
+      reject.hidden = true;
+      toast("This service cannot reject held deletes. Left alone they stay held, and nothing is told.", "bad");
+    }
+  }
+  function confirm() {
+    const go = button(
+      `Tell ${plural(held.missing, "delete")}`,
+      (event) =>
+        busy(event.currentTarget, async () => {
+          await approveDeletions(instance.id, resource.resource);
+          // The next complete listing tells them; this is it.
+          await pollNow(instance.id, resource.resource, true);
+          dialog.close();
+          toast("Approved. Each is confirmed at the vendor by its id and then told.");
+          done();
+        }),
+      { kind: "danger solid", icon: "trash" },
+    );
+    const dialog = modal("Approve held deletes?", [
+      h(
+        "p",
+        null,
+        `Events of type deleted will be sent for the records of ${resource.resource} that the vendor confirms as gone. Receivers usually remove their copies then.`,
+      ),
+      h(
+        "div",
+        { class: "row" },
+        go,
+        button("Cancel", () => dialog.close()),
+      ),
+    ]);
+  }
+  return h(
+    "div",
+    { class: "notice warn" },
+    icon("question"),
+    h(
+      "div",
+      { class: "grow" },
+      h("h3", null, `${plural(held.missing, "delete")} of ${resource.resource} held`),
+      h(
+        "p",
+        null,
+        `${number(held.missing)} of ${number(held.known)} known records${share} were missing from the vendor's listing of ${instant(held.since)}. That is more than is believed without asking.`,
+      ),
+      held.sample.length > 0 &&
+        h(
+          "p",
+          { class: "small" },
+          "Among them: ",
+          held.sample.map((id, at) => [at > 0 && ", ", h("code", null, id)]),
+        ),
+      h("div", { class: "row" }, approve, reject),
+    ),
+  );
+}
+
+function callbackCard({ url, users, view }, done) {
+  const dead = view.status === "disabled";
+  const reason = view.disabled?.reason ?? view.disabled?.why;
+  const resume = button(
+    dead ? "Resume and send what waits" : "Try now",
+    (event) =>
+      busy(event.currentTarget, async () => {
+        const sent = await resumeCallback(url, users);
+        toast(`Resumed: ${plural(sent, "delivery", "deliveries")} on the way.`);
+        done();
+      }),
+    { icon: "play", kind: "primary" },
+  );
+  return h(
+    "li",
+    { class: "card stack" },
+    h(
+      "div",
+      { class: "row between" },
+      h("h2", null, dead ? "A callback is switched off" : "A callback is failing"),
+      badge("bad", dead ? "pause" : "warn", dead ? "off" : "failing"),
+    ),
+    h("p", null, h("code", null, url)),
+    reason && h("p", { class: "small" }, String(reason)),
+    h(
+      "p",
+      { class: "dim" },
+      view.failingSince && ["failing since ", when(view.failingSince), " · "],
+      plural(view.failures, "failed attempt"),
+      view.nextProbe && [" · next try ", when(view.nextProbe)],
+      view.waiting > 0 && ` · ${number(view.waiting)} waiting in line`,
+    ),
+    h(
+      "p",
+      { class: "small dim" },
+      "Used by ",
+      users.map((instance, at) => [at > 0 && ", ", toInstance(instance)]),
+      ". Nothing is lost: what waits is sent in order when it answers.",
+    ),
+    h("div", { class: "row" }, resume),
+  );
+}
+
+function card(item, done) {
+  const { kind, instance, resource } = item;
+  if (kind === "callback") return callbackCard(item, done);
+  if (kind === "held")
+    return h("li", { class: "card stack" }, h("h2", null, toInstance(instance)), heldDeletes(instance, resource, done));
+  if (kind === "login")
+    return h(
+      "li",
+      { class: "card stack" },
+      h("div", { class: "row between" }, h("h2", null, toInstance(instance)), badge("bad", "key", "needs a new login")),
+      h("p", null, instance.reconnect?.reason ?? "The vendor no longer accepts the credentials."),
+      h(
+        "p",
+        { class: "dim small" },
+        instance.reconnect && ["Since ", when(instance.reconnect.since), ". "],
+        "Polling goes on where it stopped.",
+      ),
+      h(
+        "div",
+        { class: "row" },
+        linkButton("Reconnect", `#/instances/${instance.id}/reconnect`, { icon: "key", kind: "primary" }),
+      ),
+    );
+  return h(
+    "li",
+    { class: "card stack" },
+    h(
+      "div",
+      { class: "row between" },
+      h("h2", null, toInstance(instance), ` · ${resource.resource}`),
+      badge("bad", "warn", "polls are failing"),
+    ),
+    h("p", null, resource.trouble.message),
+    h(
+      "p",
+      { class: "dim small" },
+      "Since ",
+      when(resource.trouble.since),
+      ` · ${plural(resource.failures, "failure")} in a row`,
+      resource.nextPoll && [" · next poll ", when(resource.nextPoll)],
+    ),
+    h(
+      "div",
+      { class: "row" },
+      button(
+        "Poll now",
+        (event) =>
+          busy(event.currentTarget, async () => {
+            await pollNow(instance.id, resource.resource);
+            done();
+          }),
+        { icon: "refresh" },
+      ),
+    ),
+  );
+}
+
+export default async function screen(visit) {
+  const list = h("ul", { class: "stack plain" });
+  let before;
+  const draw = async () => {
+    const items = await attention();
+    if (visit.isOver) return;
+    const now = JSON.stringify(
+      items.map(({ kind, instance, resource, url, view }) => [
+        kind,
+        instance.id,
+        resource?.resource,
+        url,
+        view?.status,
+        view?.waiting,
+      ]),
+    );
+    // Buttons are not pulled away from under the hand while nothing changed.
+    if (now === before) return;
+    before = now;
+    show(
+      list,
+      items.map((item) =>
+        card(item, () => {
+          before = undefined;
+          draw();
+          recount();
+        }),
+      ),
+    );
+    if (items.length === 0)
+      show(
+        list,
+        h(
+          "li",
+          { class: "card" },
+          empty(
+            "check",
+            "Nothing waits for you",
+            "Held deletes, failing callbacks and logins that ended show up here.",
+          ),
+        ),
+      );
+    else announce(plural(items.length, "thing") + " to look at");
+  };
+  show(
+    visit.place,
+    h(
+      "div",
+      { class: "head" },
+      h(
+        "div",
+        null,
+        h("h1", { tabindex: "-1" }, "Attention"),
+        h("p", null, "What cannot go on, or should not, without somebody's word."),
+      ),
+    ),
+    list,
+  );
+  await draw().catch((error) => show(list, h("li", null, failure(error))));
+  visit.every(8, draw);
+}

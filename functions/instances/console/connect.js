@@ -1,0 +1,977 @@
+// The form that makes an instance, changes one, or logs in again: every field, and the same as JSON beside it.
+
+import * as api from "./api.js";
+import { announce, badge, busy, button, copy, failure, h, icon, notice, show, span, toast } from "./dom.js";
+import { Field, fieldFor, pathParts, Switch } from "./fields.js";
+import { recount } from "./health.js";
+import { logIn, pending, redirectAddress } from "./login.js";
+
+const CALLBACK = "event.notification.callback.url";
+const ENABLED = "event.notification.enabled";
+const INTERVAL = "event.poller.refresh_interval";
+const POLLER = "event.poller.configuration";
+const REDIRECT = "oauth.callback.url";
+const MASK = "********";
+
+/** Event keys that have a place of their own in the form. The rest is folded away. */
+const PLACED = new Set([CALLBACK, ENABLED, INTERVAL, POLLER, REDIRECT]);
+const IS_SECRET = (property) => property.type === "PASSWORD";
+const inConfiguration = (key) => `configuration."${key}"`;
+
+/** Stops of the slider: minutes people mean, not every one of 1440. */
+const STOPS = [1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 180, 240, 360, 720, 1440];
+
+const DATES = [
+  ["updatedDateField", "Updated: field", "where the record says when it last changed"],
+  ["updatedDateFormat", "Updated: format", "such as yyyy-MM-dd'T'HH:mm:ssXXX, or milliseconds"],
+  ["updatedDateTimezone", "Updated: time zone", "for dates without an offset: GMT, PST, Europe/Berlin"],
+  ["createdDateField", "Created: field", "where the record says when it was made"],
+  ["createdDateFormat", "Created: format", "as above"],
+  ["createdDateTimezone", "Created: time zone", "as above"],
+];
+const NUMBERS = [
+  ["refreshInterval", "Minutes between polls", "only for this resource; else as above"],
+  ["createdCheckTolerance", "Tolerance in seconds", "between made and changed, still read as made"],
+  ["pollDelay", "Poll delay in seconds", "for vendors whose search lags"],
+  ["pageSize", "Page size", "records on a page"],
+];
+
+// ---------------------------------------------------------------- Resources
+
+/** One resource: a toggle, and an editor behind the pencil. */
+class Resource {
+  constructor(form, name, label, defaults) {
+    Object.assign(this, {
+      form,
+      name,
+      defaults,
+      config: structuredClone(defaults ?? {}),
+      path: inConfiguration(POLLER) + `."${name}"`,
+    });
+    this.fields = [];
+    this.toggle = new Switch({
+      label: label ?? name,
+      help: label && label !== name ? name : null,
+      path: this.path,
+      onchange: (on) => this.#switched(on),
+    });
+    this.edit = button(`Edit ${name}`, () => this.#open(this.editor.hidden), {
+      icon: "pencil",
+      kind: "quiet",
+      hideLabel: true,
+      "aria-expanded": "false",
+    });
+    this.editor = h("div", { class: "resource-editor stack", hidden: true });
+    this.node = h(
+      "li",
+      { class: "resource" },
+      h("div", { class: "row between" }, h("div", { class: "grow" }, this.toggle.node), this.edit),
+      this.editor,
+    );
+  }
+  get isOn() {
+    return this.toggle.checked;
+  }
+  set(on, config) {
+    this.toggle.checked = on;
+    this.node.classList.toggle("on", on);
+    if (config) this.config = structuredClone(config);
+    for (const { field, key, group } of this.fields) field.value = this.#at(group)[key] ?? "";
+  }
+  #at(group) {
+    return (group ? this.config[group] : this.config) ?? {};
+  }
+  #switched(on) {
+    this.node.classList.toggle("on", on);
+    this.form.changed();
+  }
+  #open(open) {
+    if (open && this.fields.length === 0) this.#build();
+    this.editor.hidden = !open;
+    this.edit.setAttribute("aria-expanded", String(open));
+    if (open) this.fields[0].field.input.focus();
+  }
+  /** A field that edits one value of the configuration. */
+  #field(key, label, help, { group, kind, numeric } = {}) {
+    const field = new Field({
+      label,
+      help,
+      kind,
+      path: [this.path, group, key].filter(Boolean).join("."),
+      value: this.#at(group)[key] ?? "",
+      ...(numeric ? { inputmode: "numeric" } : {}),
+    });
+    field.input.addEventListener("input", () => {
+      const target = group ? (this.config[group] ??= {}) : this.config;
+      const text = field.value.trim();
+      if (text === "" && key !== "idField") delete target[key];
+      else target[key] = numeric && /^\d+$/.test(text) ? Number(text) : text;
+      if (group && Object.keys(target).length === 0) delete this.config[group];
+      if (!this.isOn) this.set(true);
+      this.form.changed();
+    });
+    this.fields.push({ field, key, group });
+    return field.node;
+  }
+  #build() {
+    const reset = button(
+      "Back to the default",
+      () => {
+        this.set(this.isOn, this.defaults ?? {});
+        this.form.changed();
+      },
+      { icon: "refresh", kind: "slim" },
+    );
+    show(
+      this.editor,
+      this.#field("url", "URL", "what is asked for; ${…} stands for the time up to which everything is known", {
+        kind: "area",
+      }),
+      this.#field("idField", "ID field", "where a record says its id; dots lead inwards"),
+      h(
+        "details",
+        null,
+        h("summary", null, "Dates and more"),
+        h(
+          "div",
+          { class: "stack" },
+          h(
+            "div",
+            { class: "pair" },
+            DATES.map(([key, label, help]) => this.#field(key, label, help, { group: "datesConfiguration" })),
+          ),
+          h(
+            "div",
+            { class: "pair" },
+            NUMBERS.map(([key, label, help]) => this.#field(key, label, help, { numeric: true })),
+          ),
+        ),
+      ),
+      h("div", { class: "row" }, this.defaults && reset),
+    );
+    for (const { field } of this.fields) field.input.rows &&= 2;
+  }
+  /** Shows what is wrong, opening the editor where the field is. */
+  complain(path, text) {
+    this.#open(true);
+    const field = fieldFor(
+      this.fields.map((one) => one.field),
+      path,
+    );
+    const folded = field?.node.closest("details");
+    if (folded) folded.open = true;
+    (field ?? this.toggle).complain(text);
+    return (field ?? this.toggle).input;
+  }
+}
+
+// ---------------------------------------------------------------- The form
+
+class Form {
+  constructor(visit, element, task, instance) {
+    Object.assign(this, { visit, element, task, instance, code: null, fields: [] });
+    this.stored = instance?.configuration ?? {};
+    this.isNew = task === "connect";
+    this.onlyLogin = task === "reconnect";
+    this.#build();
+    this.#writeJson();
+  }
+
+  #add(options) {
+    const field = new Field(options);
+    field.input.addEventListener("input", () => this.changed());
+    this.fields.push(field);
+    return field;
+  }
+
+  /** A field for one property of the element. A stored secret is never shown; left empty, it stays. */
+  #property(property) {
+    const { key } = property;
+    const hidden = this.stored[key] === MASK;
+    const shared = {
+      label: property.name,
+      help: [
+        property.description && property.description[0].toUpperCase() + property.description.slice(1),
+        hidden && "Stored; leave it empty to keep it.",
+      ]
+        .filter(Boolean)
+        .join(". "),
+      path: inConfiguration(key),
+      required: property.required,
+      optional: !property.required && !property.requiredUnless && !key.startsWith("oauth.api."),
+      placeholder: hidden ? "unchanged" : property.defaultValue,
+      value: hidden ? "" : (this.stored[key] ?? ""),
+    };
+    let field;
+    if (property.options)
+      field = this.#add({
+        ...shared,
+        kind: "select",
+        options: property.options.map((one) => [one, one]),
+        value: shared.value || property.defaultValue,
+      });
+    else if (property.type === "BOOLEAN")
+      field = this.#add({
+        ...shared,
+        kind: "select",
+        options: [
+          ["", `as usual (${property.defaultValue})`],
+          ["true", "true"],
+          ["false", "false"],
+        ],
+      });
+    else
+      field = this.#add({
+        ...shared,
+        kind: IS_SECRET(property) ? "password" : "text",
+        beside: key === "event.notification.signature.key" && this.#generate(),
+      });
+    field.key = key;
+    field.hidden = hidden;
+    field.isSecret = IS_SECRET(property) || hidden;
+    return field;
+  }
+
+  #generate() {
+    return button("Generate", () => {
+      const bytes = crypto.getRandomValues(new Uint8Array(32));
+      const field = this.fields.find((one) => one.key === "event.notification.signature.key");
+      field.value = btoa(String.fromCharCode(...bytes)).replace(/=+$/, "");
+      field.input.type = "text";
+      this.changed();
+    });
+  }
+
+  #build() {
+    const { element, instance } = this;
+    const properties = element.configuration.filter((property) => !PLACED.has(property.key));
+    const isMain = (property) => property.required || property.requiredUnless || property.key.startsWith("oauth.api.");
+    const own = properties.filter((property) => !property.key.startsWith("event."));
+    const asked = own.filter(isMain);
+    const folded = own.filter((property) => !isMain(property));
+    const ofEvents = properties.filter((property) => property.key.startsWith("event."));
+    this.summary = h("div", { tabindex: "-1" });
+
+    this.name = this.#add({
+      label: "Name",
+      path: "name",
+      required: true,
+      value: instance?.name ?? "",
+      placeholder: `${element.name} of our shop`,
+    });
+    this.tags = this.#add({
+      label: "Tags",
+      path: "tags",
+      optional: true,
+      help: "Words to find it by, separated by commas.",
+      value: (instance?.tags ?? []).join(", "),
+    });
+    const account = [asked.map((property) => this.#property(property).node)];
+    const optional = folded.map((property) => this.#property(property).node);
+    const optionalHere =
+      optional.length > 0 &&
+      h("details", null, h("summary", null, "Show optional fields"), h("div", { class: "stack" }, optional));
+    const redirect = element.typeOauth && this.#login();
+    const events = this.#events(ofEvents);
+    const resources = this.#resources();
+
+    const submit = button(
+      { connect: "Create instance", edit: "Save changes", reconnect: "Reconnect" }[this.task],
+      null,
+      { kind: "primary", type: "submit", icon: this.onlyLogin ? "key" : "check" },
+    );
+    this.rehearse = button("Try it without saving", (event) => busy(event.currentTarget, () => this.#rehearse()), {
+      icon: "flask",
+    });
+    this.outcome = h("div", { role: "status" });
+    const section = (title, ...children) => h("section", { class: "card stack" }, h("h2", null, title), children);
+    const form = h(
+      "form",
+      {
+        class: "form",
+        novalidate: true,
+        onsubmit: (event) => {
+          event.preventDefault();
+          busy(submit, () => this.#submit());
+        },
+      },
+      this.summary,
+      !this.onlyLogin && section("Instance", h("div", { class: "pair" }, this.name.node, this.tags.node)),
+      section("Account", account, redirect, optionalHere),
+      !this.onlyLogin && section("Events", events),
+      !this.onlyLogin && resources,
+      this.outcome,
+      h(
+        "div",
+        { class: "actions" },
+        submit,
+        !this.onlyLogin && this.rehearse,
+        h("a", { class: "button quiet", href: instance ? `#/instances/${instance.id}` : "#/catalog" }, "Cancel"),
+      ),
+    );
+    this.json = this.#json();
+    const titles = {
+      connect: `Connect ${element.name}`,
+      edit: `Edit ${instance?.name}`,
+      reconnect: `Reconnect ${instance?.name}`,
+    };
+    show(
+      this.visit.place,
+      h(
+        "div",
+        { class: "head" },
+        h(
+          "div",
+          null,
+          h(
+            "a",
+            { class: "crumb", href: instance ? `#/instances/${instance.id}` : "#/catalog" },
+            icon("right"),
+            instance?.name ?? "Catalog",
+          ),
+          h("h1", { tabindex: "-1" }, titles[this.task]),
+          h(
+            "p",
+            null,
+            this.onlyLogin ? "A new login for the same account. What is watched and known stays." : element.description,
+          ),
+        ),
+      ),
+      this.onlyLogin ? h("div", { class: "columns" }, form) : h("div", { class: "columns" }, form, this.json),
+    );
+  }
+
+  // ---------------------------------------------------------------- Login at the vendor
+
+  #login() {
+    this.redirect = this.#add({
+      label: "Redirect URL",
+      path: inConfiguration(REDIRECT),
+      help: "Register exactly this address with the vendor’s application. Another address works too, if you paste the code yourself.",
+      value: this.stored[REDIRECT] || redirectAddress,
+      beside: button("Copy", () => copy(this.redirect.value, "Redirect URL"), { icon: "copy", hideLabel: true }),
+    });
+    this.state = h("div", { role: "status" });
+    this.pasted = this.#add({
+      label: "Code",
+      path: "providerData.code",
+      optional: true,
+      help: "The code parameter of the address at which the browser arrived.",
+    });
+    this.pasted.input.addEventListener(
+      "input",
+      () => (this.code = this.pasted.value.trim() ? { code: this.pasted.value.trim() } : null),
+    );
+    this.loginButton = button(
+      `Log in at ${this.element.name}`,
+      (event) => busy(event.currentTarget, () => this.#logIn()),
+      { icon: "key" },
+    );
+    this.paste = h("details", null, h("summary", null, "I have a code already"), this.pasted.node);
+    return h(
+      "div",
+      { class: "stack" },
+      this.redirect.node,
+      h("div", { class: "row" }, this.loginButton, this.state),
+      this.paste,
+    );
+  }
+
+  async #logIn() {
+    const clientId = this.fields.find((field) => field.key === "oauth.api.key");
+    if (clientId?.hidden && !clientId.value.trim()) {
+      clientId.complain("Type it again for the login: it is stored where it cannot be read back.");
+      return clientId.input.focus();
+    }
+    const given = Object.fromEntries(
+      this.fields
+        .filter((field) => field.key && !field.isSecret && field.value.trim())
+        .map((field) => [field.key, field.value.trim()]),
+    );
+    if (clientId) given["oauth.api.key"] = clientId.value.trim();
+    given[REDIRECT] = this.redirect.value.trim();
+    this.#clear();
+    this.stopWaiting?.();
+    show(this.state, badge("plain", "clock", "Waiting for the login in the other window"));
+    const failed = (text) => show(this.state, badge("bad", "warn", text));
+    try {
+      this.stopWaiting = await logIn(
+        this.element.key,
+        given,
+        { hash: location.hash, form: this.#draft() },
+        (back) => this.took(back),
+        failed,
+      );
+      this.visit.signal.addEventListener("abort", this.stopWaiting);
+    } catch (error) {
+      show(this.state);
+      if (error instanceof api.ApiError)
+        this.#refused(error, { apiKey: inConfiguration("oauth.api.key"), callbackUrl: inConfiguration(REDIRECT) });
+      else failed(error.message);
+    }
+    return undefined;
+  }
+
+  /** Takes what the vendor sent back. */
+  took(back) {
+    this.code = back;
+    this.pasted.value = back.code ?? "";
+    show(this.state, badge("good", "check", "Logged in"));
+    announce(`Logged in at ${this.element.name}.`);
+    this.changed();
+  }
+
+  /** Everything typed, for the way through the vendor's page in this tab. */
+  #draft() {
+    return { body: this.body(true) };
+  }
+  restore({ body }) {
+    this.#read(body);
+    this.changed();
+  }
+
+  // ---------------------------------------------------------------- Events and resources
+
+  #events(properties) {
+    const on = this.isNew || this.instance.eventsEnabled;
+    const rest = h("div", { class: "stack", hidden: !on });
+    this.enabled = new Switch({
+      label: "Events enabled",
+      help: "Nothing is polled while this is off.",
+      checked: on,
+      path: inConfiguration(ENABLED),
+      onchange: (checked) => {
+        rest.hidden = !checked;
+        this.resourceSection.hidden = !checked;
+        this.changed();
+      },
+    });
+    const test = button("Send test event", (event) => busy(event.currentTarget, () => this.#test()), { icon: "send" });
+    this.callback = this.#add({
+      label: "Event notification callback URL",
+      kind: "url",
+      path: inConfiguration(CALLBACK),
+      help: "Events are posted here, signed. Without one they are only kept for reading.",
+      value: this.stored[CALLBACK] ?? "",
+      placeholder: "https://example.com/events",
+      beside: test,
+    });
+    this.tested = h("div", { role: "status" });
+    api.sandbox().then((found) => {
+      if (found && this.isNew)
+        this.tested.before(
+          h(
+            "div",
+            null,
+            button(
+              "Use the inbox of this machine",
+              () => {
+                this.callback.value = new URL(`inbox/${this.element.key}`, api.ROOT).href;
+                this.callback.complain(null);
+                this.changed();
+              },
+              { icon: "inbox", kind: "slim" },
+            ),
+          ),
+        );
+    });
+    const stored = Number(this.stored[INTERVAL]) || 15;
+    const slider = h("input", {
+      type: "range",
+      min: 0,
+      max: STOPS.length - 1,
+      step: 1,
+      "aria-label": "Interval",
+      oninput: () => {
+        this.interval.value = STOPS[slider.value];
+        this.interval.complain(null);
+        spoken();
+        this.changed();
+      },
+    });
+    this.interval = this.#add({
+      label: "Event poller refresh interval (mins)",
+      kind: "number",
+      min: 1,
+      max: 1440,
+      step: 1,
+      path: inConfiguration(INTERVAL),
+      value: stored,
+    });
+    const spoken = () => {
+      const minutes = Number(this.interval.value);
+      const nearest = STOPS.reduce(
+        (best, stop, at) => (Math.abs(stop - minutes) < Math.abs(STOPS[best] - minutes) ? at : best),
+        0,
+      );
+      slider.value = nearest;
+      slider.setAttribute("aria-valuetext", `every ${span(minutes * 60)}`);
+    };
+    this.interval.input.addEventListener("input", spoken);
+    this.spoken = spoken;
+    spoken();
+    const interval = h(
+      "div",
+      { class: "stack tight" },
+      this.interval.node,
+      slider,
+      h(
+        "div",
+        { class: "strip-ends", "aria-hidden": "true" },
+        h("span", null, "1 min"),
+        h("span", null, "1 h"),
+        h("span", null, "24 h"),
+      ),
+    );
+    show(
+      rest,
+      this.callback.node,
+      this.tested,
+      interval,
+      h(
+        "details",
+        null,
+        h("summary", null, "Signature and delivery"),
+        h(
+          "div",
+          { class: "stack" },
+          properties.map((property) => this.#property(property).node),
+        ),
+      ),
+    );
+    return [this.enabled.node, rest];
+  }
+
+  async #test() {
+    const url = this.callback.value.trim();
+    if (!url) {
+      this.callback.complain("Enter the address to test.");
+      return this.callback.input.focus();
+    }
+    try {
+      let answer;
+      if (this.instance && url === this.stored[CALLBACK]) answer = await api.sendTest(this.instance.id);
+      else
+        answer = await api.tryCallback(
+          Object.fromEntries(
+            Object.entries(this.body(true).configuration).filter(([key]) => key.startsWith("event.notification.")),
+          ),
+        );
+      const status = answer?.status ?? answer?.attempt?.status;
+      if (status === undefined) show(this.tested, badge("good", "check", "A test event is on its way"));
+      else
+        show(
+          this.tested,
+          badge(
+            status >= 200 && status < 300 ? "good" : "bad",
+            status >= 200 && status < 300 ? "check" : "warn",
+            `The callback answered ${status}`,
+          ),
+        );
+    } catch (error) {
+      if (error.isMissing)
+        show(
+          this.tested,
+          notice(
+            "plain",
+            "send",
+            h(
+              "p",
+              { class: "small" },
+              "A test event can be sent from the page of the instance, once it is saved with this address.",
+            ),
+          ),
+        );
+      else this.#refused(error);
+    }
+    return undefined;
+  }
+
+  #resources() {
+    this.list = h("ul", { class: "stack plain" });
+    this.resources = [];
+    const stored = parsed(this.stored[POLLER]);
+    for (const { name, label, pollerConfiguration } of this.element.resources)
+      this.#resource(name, label, pollerConfiguration);
+    for (const [name, config] of Object.entries(stored ?? {}))
+      this.#resourceNamed(name).set(true, filled(config) ? config : undefined);
+    this.custom = new Field({
+      label: "Name of another resource",
+      hideLabel: true,
+      placeholder: "another resource, such as orders/{id}/items",
+    });
+    const add = () => {
+      const name = this.custom.value.trim();
+      if (!name) {
+        this.custom.complain("Enter the name under which it is polled.");
+        return this.custom.input.focus();
+      }
+      const known = this.resources.find((one) => one.name === name);
+      const template = this.element.resources[0]?.pollerConfiguration ?? {};
+      const made = known ?? this.#resource(name, null, null);
+      made.set(true, known ? undefined : { ...structuredClone(template), url: `/hubs/${this.element.hub}/${name}` });
+      this.custom.value = "";
+      this.changed();
+      made.edit.click();
+      return undefined;
+    };
+    this.custom.input.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      add();
+    });
+    this.resourceSection = h(
+      "section",
+      { class: "card stack", hidden: !this.enabled.checked },
+      h("h2", null, "Resources to poll"),
+      h("p", { class: "dim small" }, "The defaults fit. The pencil opens a resource’s URL, id field and dates."),
+      this.list,
+      h(
+        "details",
+        null,
+        h("summary", null, "Add another resource"),
+        h("div", { class: "with" }, this.custom.node, button("Add", add, { icon: "plus" })),
+      ),
+    );
+    return this.resourceSection;
+  }
+  #resource(name, label, defaults) {
+    const made = new Resource(this, name, label, defaults);
+    this.resources.push(made);
+    this.list.append(made.node);
+    return made;
+  }
+  #resourceNamed(name) {
+    return this.resources.find((one) => one.name === name) ?? this.#resource(name, null, null);
+  }
+
+  // ---------------------------------------------------------------- The request's body, from the form and as JSON
+
+  /** The body. Secrets are masked unless `open`. */
+  body(open) {
+    const configuration = {};
+    for (const field of this.fields.filter((one) => one.key)) {
+      const text = field.value.trim();
+      if (text) configuration[field.key] = field.isSecret && !open ? MASK : text;
+      else if (!this.isNew && !field.hidden && this.stored[field.key] !== undefined) configuration[field.key] = null;
+    }
+    if (this.redirect) configuration[REDIRECT] = this.redirect.value.trim();
+    if (this.onlyLogin)
+      return { configuration, ...(this.code ? { providerData: open ? this.code : { code: MASK } } : {}) };
+    configuration[ENABLED] = this.enabled.checked;
+    const url = this.callback.value.trim();
+    if (url) configuration[CALLBACK] = url;
+    else if (this.stored[CALLBACK]) configuration[CALLBACK] = null;
+    configuration[INTERVAL] = this.interval.value.trim();
+    configuration[POLLER] = Object.fromEntries(
+      this.resources.filter((one) => one.isOn).map((one) => [one.name, one.config]),
+    );
+    // Whatever the form has no field for came from the JSON, and stays.
+    Object.assign(configuration, this.extra);
+    return {
+      ...(this.isNew ? { element: { key: this.element.key } } : {}),
+      name: this.name.value.trim(),
+      tags: this.tags.value
+        .split(",")
+        .map((tag) => tag.trim())
+        .filter(Boolean),
+      ...(this.code
+        ? { providerData: open ? this.code : Object.fromEntries(Object.keys(this.code).map((name) => [name, MASK])) }
+        : {}),
+      configuration,
+    };
+  }
+
+  /** Fills the form from a body. A mask stands for what the form has. */
+  #read(body) {
+    const { name, tags, configuration = {}, providerData } = body;
+    if (typeof name === "string") this.name.value = name;
+    if (Array.isArray(tags)) this.tags.value = tags.join(", ");
+    const rest = { ...configuration };
+    for (const field of this.fields.filter((one) => one.key)) {
+      const given = rest[field.key];
+      delete rest[field.key];
+      if (given !== MASK) field.value = given === undefined || given === null ? "" : String(given);
+    }
+    if (this.redirect && typeof rest[REDIRECT] === "string") this.redirect.value = rest[REDIRECT];
+    if (!this.onlyLogin) {
+      this.enabled.checked = rest[ENABLED] === true || rest[ENABLED] === "true";
+      this.enabled.input.dispatchEvent(new Event("change"));
+      this.callback.value = rest[CALLBACK] ?? "";
+      this.interval.value = rest[INTERVAL] ?? "";
+      this.spoken();
+      const polled = parsed(rest[POLLER]) ?? {};
+      for (const resource of this.resources) resource.set(resource.name in polled, polled[resource.name]);
+      for (const [resource, config] of Object.entries(polled)) this.#resourceNamed(resource).set(true, config);
+    }
+    for (const key of PLACED) delete rest[key];
+    this.extra = rest;
+    if (providerData && Object.values(providerData).every((value) => value !== MASK)) {
+      this.code = providerData;
+      if (this.pasted) this.pasted.value = providerData.code ?? "";
+    }
+  }
+
+  #json() {
+    this.text = h("textarea", {
+      spellcheck: "false",
+      "aria-label": "The request as JSON",
+      "aria-describedby": "json-wrong",
+      oninput: () => this.#readJson(),
+    });
+    this.jsonWrong = h("p", { class: "wrong", id: "json-wrong", hidden: true });
+    return h(
+      "aside",
+      { class: "card flush json sticky", "aria-label": "JSON" },
+      h(
+        "header",
+        { class: "row between" },
+        h(
+          "div",
+          null,
+          h("h2", null, "As JSON"),
+          h("p", { class: "dim small" }, "Edit either side; the other follows."),
+        ),
+        button("Copy", () => copy(this.text.value, "JSON"), { icon: "copy", kind: "quiet slim" }),
+      ),
+      this.jsonWrong,
+      this.text,
+    );
+  }
+  #writeJson() {
+    this.text.value = JSON.stringify(this.body(false), null, 2);
+    this.jsonWrong.hidden = true;
+    this.text.removeAttribute("aria-invalid");
+  }
+  #readJson() {
+    try {
+      const body = JSON.parse(this.text.value);
+      if (body === null || typeof body !== "object" || Array.isArray(body)) throw new Error("it must be an object");
+      this.jsonWrong.hidden = true;
+      this.text.removeAttribute("aria-invalid");
+      this.syncing = true;
+      this.#read(body);
+    } catch (error) {
+      this.jsonWrong.hidden = false;
+      show(this.jsonWrong, `Not JSON: ${error.message}`);
+      this.text.setAttribute("aria-invalid", "true");
+    } finally {
+      this.syncing = false;
+    }
+  }
+  /** The form changed: the JSON follows, unless it is what is being typed in. */
+  changed() {
+    if (!this.syncing && this.text) this.#writeJson();
+  }
+
+  // ---------------------------------------------------------------- Saving
+
+  #clear() {
+    show(this.summary);
+    for (const field of [
+      ...this.fields,
+      this.enabled,
+      ...this.resources.map((one) => one.toggle),
+      ...this.resources.flatMap((one) => one.fields.map(({ field }) => field)),
+    ])
+      field?.complain(null);
+  }
+
+  /** Puts every problem beside its field, and those without one above the form. */
+  #refused(error, aliases = {}) {
+    const [beside, above] = [[], []];
+    for (const { field: written, read, expected } of error.problems) {
+      const path =
+        aliases[written] ??
+        (written.startsWith("configuration.") || /^(name|tags|element|providerData)\b/.test(written)
+          ? written
+          : inConfiguration(written));
+      const text = `Expected ${expected}${/[.!?]$/.test(expected) ? "" : "."}${read && read !== "nothing" && !read.startsWith(MASK) ? ` Read: ${read}` : ""}`;
+      const [, key, name] = pathParts(path);
+      const resource = key === POLLER && this.resources.find((one) => one.name === name);
+      const field = fieldFor([...this.fields, this.enabled], path);
+      if (resource) beside.push(resource.complain(path, text));
+      else if (field) {
+        field.complain(text);
+        for (let folded = field.node.closest("details"); folded; folded = folded.parentElement.closest("details"))
+          folded.open = true;
+        beside.push(field.input);
+      } else above.push(`${written}: ${text}`);
+    }
+    const count = beside.length + above.length;
+    show(
+      this.summary,
+      notice(
+        "bad",
+        "warn",
+        h(
+          "p",
+          null,
+          count > 0
+            ? count === 1
+              ? "One thing has to be put right."
+              : `${count} things have to be put right.`
+            : error.message,
+        ),
+        above.map((line) => h("p", { class: "small" }, line)),
+        error.provider && h("p", { class: "small" }, `The vendor said: ${error.provider}`),
+        error.requestId && h("p", { class: "small dim" }, "Request ", h("code", null, error.requestId)),
+      ),
+    );
+    const shown = beside
+      .filter((input) => input.offsetParent !== null)
+      .sort((a, b) => (a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1));
+    (shown[0] ?? this.summary).focus();
+    (shown[0] ?? this.summary).scrollIntoView({ block: "center" });
+  }
+
+  /** What can be said without asking the service. */
+  #missing() {
+    const problems = [];
+    const missing = (field, expected) => problems.push({ field, read: "nothing", expected });
+    if (!this.onlyLogin && !this.name.value.trim()) missing("name", "a name to find it again by");
+    for (const field of this.fields)
+      if (field.input.getAttribute("aria-required") && field.key && !field.value.trim() && !field.hidden)
+        missing(field.path, "a value");
+    return problems;
+  }
+
+  async #submit() {
+    this.#clear();
+    const problems = this.#missing();
+    if (problems.length > 0) return this.#refused({ problems });
+    if (this.element.typeOauth && this.onlyLogin && !this.code) {
+      show(this.state, badge("bad", "warn", "Log in first"));
+      return this.loginButton.focus();
+    }
+    try {
+      const body = this.body(true);
+      // An API-key element logs in again with what is sent; an empty login would change nothing.
+      const saved = this.isNew ? await api.createInstance(body) : await api.changeInstance(this.instance.id, body);
+      pending.clear();
+      await this.#tellInbox(body.configuration);
+      toast({ connect: `${saved.name} is connected.`, edit: "Saved.", reconnect: "Connected again." }[this.task]);
+      recount();
+      location.hash = `#/instances/${saved.id}`;
+    } catch (error) {
+      if (!(error instanceof api.ApiError)) throw error;
+      // A code works once, whatever came of it.
+      if (error.provider) this.#loggedOut();
+      this.#refused(error);
+    }
+    return undefined;
+  }
+
+  /** An inbox of this machine can check signatures once it knows the key. */
+  async #tellInbox({ [CALLBACK]: url, "event.notification.signature.key": signatureKey }) {
+    const inboxes = new URL("inbox/", api.ROOT).href;
+    if (!url?.startsWith(inboxes) || !signatureKey || !(await api.sandbox())) return;
+    await api.inboxBehaviour(decodeURIComponent(url.slice(inboxes.length)), { signatureKey });
+  }
+
+  #loggedOut() {
+    this.code = null;
+    if (this.pasted) this.pasted.value = "";
+    if (this.state) show(this.state, badge("warn", "key", "Log in again"));
+    this.changed();
+  }
+
+  async #rehearse() {
+    this.#clear();
+    try {
+      const report = await api.rehearse(this.body(true), this.instance?.id);
+      show(this.outcome, rehearsal(report));
+    } catch (error) {
+      if (error.isMissing) {
+        this.rehearse.hidden = true;
+        show(
+          this.outcome,
+          notice(
+            "plain",
+            "flask",
+            h(
+              "p",
+              null,
+              "This service cannot try a configuration without saving it. Save it, and “Poll now” shows what it finds; the first poll tells nobody.",
+            ),
+          ),
+        );
+      } else this.#refused(error);
+    }
+  }
+}
+
+/** A rehearsal's report, resource by resource. */
+function rehearsal(report) {
+  const entries = Array.isArray(report.resources)
+    ? report.resources
+    : Object.entries(report.resources ?? {}).map(([resource, one]) => ({ resource, ...one }));
+  const said = (one) =>
+    [...(one.problems ?? []), ...(one.warnings ?? []), ...(one.findings ?? [])].map((line) =>
+      typeof line === "string" ? line : (line.what ?? line.message ?? line.expected ?? JSON.stringify(line)),
+    );
+  return h(
+    "section",
+    { class: "card stack" },
+    h("h2", null, "What it would find"),
+    said(report).map((line) => notice("warn", "warn", h("p", null, line))),
+    entries.map((one) =>
+      h(
+        "div",
+        { class: "stack tight" },
+        h(
+          "div",
+          { class: "row" },
+          h("h3", null, one.resource),
+          one.failure ? badge("bad", "warn", "failed") : badge("good", "check", `${one.records ?? 0} records read`),
+        ),
+        one.failure && h("p", { class: "small" }, one.failure),
+        said(one).map((line) => h("p", { class: "small" }, icon("warn"), " ", line)),
+        (one.samples ?? one.sampleEvents ?? []).length > 0 &&
+          h(
+            "details",
+            { class: "small" },
+            h("summary", null, "Sample events"),
+            h("pre", { tabindex: "0" }, JSON.stringify(one.samples ?? one.sampleEvents, null, 2)),
+          ),
+      ),
+    ),
+  );
+}
+
+const filled = (config) => config && Object.keys(config).length > 0;
+
+/** The poller configuration, as an object or as the text of one. */
+function parsed(value) {
+  if (typeof value !== "string") return value;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return null;
+  }
+}
+
+export default async function connect(visit) {
+  const { key, id, task = "connect" } = visit.parameters;
+  let form;
+  if (id) {
+    const instance = await api.instance(id);
+    const element = await api.element(instance.element.key);
+    if (visit.isOver) return;
+    form = new Form(visit, element, task, instance);
+  } else {
+    const element = await api.element(decodeURIComponent(key));
+    if (visit.isOver) return;
+    form = new Form(visit, element, task, null);
+    if (!pending.read()) form.resources[0]?.set(true);
+    form.changed();
+  }
+  // Back from the vendor in this very tab: the form is filled as it was left.
+  const left = pending.read();
+  if (left?.hash === location.hash && left.back) {
+    pending.clear();
+    form.restore(left.form);
+    if (left.back.error) show(form.state, badge("bad", "warn", left.back.error_description ?? left.back.error));
+    else form.took(left.back);
+  }
+}

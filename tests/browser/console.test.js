@@ -1,0 +1,515 @@
+// The console as people use it: every screen's job, for all elements, by what stands on the page.
+
+import assert from "node:assert/strict";
+import { mkdir, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { chromium } from "playwright-core";
+import { SCREENSHOTS, start } from "./service.js";
+
+/** What a person types for each element, by label. The sandbox takes any key that is not empty. */
+const ELEMENTS = {
+  square: { fields: { "Application ID": "sq0idp-app", "Application secret": "a secret" }, login: true },
+  maximizer: { fields: { "App key": "a key", "App secret": "a secret" }, login: true },
+  googlesuite: {
+    fields: { "Client ID": "a client", "Client secret": "a secret" },
+    login: true,
+    resource: "calendars/primary/changed-events",
+  },
+  revel: { fields: { Subdomain: "testhumanity", "API key": "main", "API secret": "s3cret" } },
+  icontact: { fields: { "API-AppId": "app", "User name": "main", "API password": "a password" } },
+};
+
+const CHROMIUM = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+let service;
+let browser;
+let page;
+/** Errors of the page and requests that were refused, less those that a step asked for. */
+let complaints = [];
+const ids = {};
+
+function watch(watched) {
+  watched.on("pageerror", (error) => complaints.push(`${error.stack}`));
+  watched.on("console", (message) => {
+    // Refused requests are looked at by their status below.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource"))
+      complaints.push(message.text());
+  });
+  watched.on("response", (response) => {
+    if (response.status() >= 400)
+      complaints.push(`${response.status()} ${response.request().method()} ${response.url()}`);
+  });
+  watched.on("requestfailed", (request) => {
+    const { errorText } = request.failure();
+    if (errorText !== "net::ERR_ABORTED") complaints.push(`${errorText} ${request.url()}`);
+  });
+  watched.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.protocol.startsWith("http") && url.origin !== service.url)
+      complaints.push(`request to another host: ${url}`);
+  });
+}
+
+/** Does something that the service refuses with one of these statuses. */
+async function refused(statuses, job) {
+  const earlier = complaints;
+  complaints = [];
+  await job();
+  complaints = [...earlier, ...complaints.filter((line) => !statuses.some((status) => line.startsWith(`${status} `)))];
+}
+
+const quiet = () => assert.deepEqual(complaints, []);
+const go = (hash) => page.goto(`${service.url}/${hash}`);
+const seen = (text, options) => page.getByText(text, options).first().waitFor();
+const press = (name, options = {}) =>
+  page
+    .getByRole("button", { name, exact: true, ...options })
+    .first()
+    .click();
+const heading = (name) => page.getByRole("heading", { level: 1, name }).waitFor();
+const json = async () => JSON.parse(await page.getByLabel("The request as JSON").inputValue());
+
+/** Signs a fresh page in without typing. */
+async function signedIn(context) {
+  const fresh = await context.newPage();
+  watch(fresh);
+  await fresh.goto(`${service.url}/`);
+  await fresh.evaluate(
+    ([user, organization]) => sessionStorage.setItem("pollux.secrets", JSON.stringify({ user, organization })),
+    [service.userSecret, service.organizationSecret],
+  );
+  await fresh.reload();
+  return fresh;
+}
+
+before(async () => {
+  service = await start();
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: CHROMIUM });
+  const context = await browser.newContext({ viewport: { width: 1360, height: 900 } });
+  page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  watch(page);
+});
+
+after(async () => {
+  await browser?.close();
+  await service?.stop();
+});
+
+describe("the console", { concurrency: false }, () => {
+  test("is small, quick, and asks no other host", async () => {
+    const session = await page.context().newCDPSession(page);
+    await session.send("Network.enable");
+    let bytes = 0;
+    session.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
+    await page.goto(service.url, { waitUntil: "networkidle" });
+    await heading("Sign in");
+    const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime);
+    assert.ok(bytes > 10_000 && bytes < 150_000, `${bytes} bytes over the wire`);
+    assert.ok(paint < 1000, `first content after ${paint} ms`);
+    await session.detach();
+    const policy = (await page.request.get(service.url)).headers()["content-security-policy"];
+    assert.match(policy, /default-src 'none'/);
+    assert.doesNotMatch(policy, /unsafe|\*/);
+  });
+
+  test("lets nobody in without the two secrets", async () => {
+    await press("Sign in");
+    await seen("Enter the secret.");
+    await page.getByLabel("User secret", { exact: true }).fill("wrong");
+    await page.getByLabel("Organization secret", { exact: true }).fill("wrong");
+    await refused([401], async () => {
+      await press("Sign in");
+      await seen("No user and organization are known");
+    });
+    // The whole credentials.json, pasted into one field.
+    await page.getByLabel("User secret", { exact: true }).evaluate((input, text) => {
+      const clipboardData = new DataTransfer();
+      clipboardData.setData("text", text);
+      input.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+    }, service.credentials);
+    assert.equal(
+      await page.getByLabel("Organization secret", { exact: true }).inputValue(),
+      service.organizationSecret,
+    );
+    await press("Sign in");
+    await heading("Instances");
+    await seen("Connect your first account");
+    const kept = await page.evaluate(() => [JSON.stringify(localStorage), document.cookie].join());
+    assert.ok(!kept.includes(service.userSecret), "the secret outlives the tab");
+    quiet();
+  });
+
+  test("skips to the content by keyboard", async () => {
+    await page.reload();
+    await heading("Instances");
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the content");
+    await page.keyboard.press("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  });
+
+  test("finds elements by name and by what they keep", async () => {
+    await page.getByRole("link", { name: "Catalog" }).click();
+    await heading("Catalog");
+    await seen("5 elements");
+    await page.getByLabel("Search elements").fill("time cards");
+    await seen("1 element");
+    await page.getByRole("link", { name: "Connect Square" }).waitFor();
+    await page.getByLabel("Search elements").fill("zzz");
+    await seen("No element matches");
+    quiet();
+  });
+
+  for (const [key, element] of Object.entries(ELEMENTS)) {
+    test(`connects ${key} through the form`, async () => {
+      await go("#/catalog");
+      await page.getByLabel("Search elements").fill(key);
+      await page.getByRole("link", { name: /^Connect / }).click();
+      await page.getByRole("heading", { level: 1, name: /^Connect / }).waitFor();
+
+      // Nothing filled in: every field that has to be says so, and the first has the focus.
+      await press("Create instance");
+      await seen("Expected a name to find it again by.");
+      assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-invalid")), "true");
+      await page.getByLabel("Name", { exact: true }).fill(`My ${key}`);
+      await page.getByLabel("Tags – optional").fill("browser, test");
+
+      // What only the service can say stands beside its field as well.
+      await page.getByLabel("Event notification callback URL").fill("ftp://nowhere");
+      await page.getByLabel("Event poller refresh interval (mins)").fill("0");
+      for (const [label, text] of Object.entries(element.fields))
+        await page.getByLabel(label, { exact: true }).fill(text);
+      await refused([400], async () => {
+        await press("Create instance");
+        await seen("a whole number of minutes from 1 to 1440");
+      });
+      await seen("Read: ftp://nowhere");
+      assert.equal(await page.getByLabel("Event notification callback URL").getAttribute("aria-invalid"), "true");
+
+      await press("Use the inbox of this machine");
+      await page.getByLabel("Interval", { exact: true }).fill("0");
+      assert.equal(await page.getByLabel("Event poller refresh interval (mins)").inputValue(), "1");
+      await page.getByText("Signature and delivery").click();
+      await press("Generate");
+
+      if (element.login) {
+        const [vendor] = await Promise.all([
+          page.waitForEvent("popup"),
+          page.getByRole("button", { name: /^Log in at / }).click(),
+        ]);
+        await vendor.getByRole("button", { name: "Allow" }).click();
+        await page.getByText("Logged in", { exact: true }).waitFor();
+      }
+
+      const names = await page.getByRole("switch").evaluateAll((switches) => switches.length);
+      assert.ok(names > 1, "no resource to pick");
+      const [first] = Object.keys((await json()).configuration["event.poller.configuration"]);
+      const wanted = element.resource ?? first;
+      const toggle = page
+        .getByRole("switch", { name: new RegExp(`(^|\\s)${wanted.replaceAll("/", "\\/")}$`) })
+        .or(page.locator("li.resource").filter({ hasText: wanted }).getByRole("switch"))
+        .first();
+      await toggle.setChecked(true);
+      const body = await json();
+      assert.equal(body.name, `My ${key}`);
+      assert.deepEqual(body.tags, ["browser", "test"]);
+      assert.ok(wanted in body.configuration["event.poller.configuration"]);
+      assert.ok(!JSON.stringify(body).includes("a secret"), "the JSON shows a secret");
+
+      await press("Create instance");
+      await heading(`My ${key}`);
+      await seen("Watching");
+      ids[key] = new URL(page.url()).hash.split("/").at(-1);
+      quiet();
+    });
+  }
+
+  test("keeps form and JSON in step, and puts a bad date pattern beside its field", async () => {
+    await go("#/connect/square");
+    await heading("Connect Square");
+    await press("Edit customers");
+    await page.locator("li.resource").filter({ hasText: "customers" }).getByText("Dates and more").click();
+    await page.getByLabel("Updated: format").fill("qq");
+    assert.equal(
+      (await json()).configuration["event.poller.configuration"].customers.datesConfiguration.updatedDateFormat,
+      "qq",
+    );
+    const body = await json();
+    body.name = "From JSON";
+    body.configuration["event.poller.refresh_interval"] = "45";
+    body.configuration["oauth.api.key"] = "typed";
+    body.configuration["oauth.api.secret"] = "typed";
+    body.configuration["event.poller.configuration"].orders = {};
+    body.providerData = { code: "sandbox-code-main" };
+    await page.getByLabel("The request as JSON").fill(JSON.stringify(body));
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "From JSON");
+    assert.equal(await page.getByLabel("Event poller refresh interval (mins)").inputValue(), "45");
+    assert.ok(await page.locator("li.resource").filter({ hasText: "Orders" }).getByRole("switch").isChecked());
+    await refused([400], async () => {
+      await press("Create instance");
+      await seen(/Expected a pattern of the letters/);
+    });
+    assert.equal(await page.getByLabel("Updated: format").getAttribute("aria-invalid"), "true");
+    await page.getByLabel("The request as JSON").fill("{");
+    await seen(/^Not JSON:/);
+    quiet();
+  });
+
+  test("a refused login says so, and a stranger's answer is not taken", async () => {
+    await go("#/connect/square");
+    await heading("Connect Square");
+    await page.getByLabel("Application ID", { exact: true }).fill("app");
+    const [vendor] = await Promise.all([page.waitForEvent("popup"), press("Log in at Square")]);
+    const stranger = await page.context().newPage();
+    await stranger.goto(`${service.url}/console/oauth?code=evil&state=square.0000`);
+    await stranger.getByText("No form is waiting for this login").waitFor();
+    await stranger.close();
+    assert.equal(await page.getByText("Logged in", { exact: true }).count(), 0);
+    await vendor.getByRole("button", { name: "Deny" }).click();
+    await seen("The user denied the request.");
+    quiet();
+  });
+
+  test("shows a change within seconds, from the sandbox to the inbox", async () => {
+    await page.getByRole("link", { name: "Sandbox" }).click();
+    await heading("Sandbox");
+    await page.getByLabel("Vendor", { exact: true }).selectOption("square");
+    await page.getByLabel("Records", { exact: true }).selectOption("timecards");
+    await press("Make a record");
+    await seen(/ is made\.$/);
+    await page.getByLabel("Inbox", { exact: true }).waitFor();
+    await page
+      .locator("select")
+      .filter({ has: page.locator("option[value=square]") })
+      .last()
+      .selectOption("square");
+    await page.locator(".inbox-item").filter({ hasText: "created" }).first().waitFor();
+    await page.locator(".inbox-item").first().click();
+    await page.getByRole("dialog").getByText("elements-webhook-signature").waitFor();
+    await press("Close");
+    quiet();
+  });
+
+  test("lists the event with its body and attempts, filters, and sends again", async () => {
+    await page.getByRole("link", { name: "Events", exact: true }).click();
+    await heading("Events");
+    await page.getByLabel("Instance", { exact: true }).selectOption(ids.square);
+    const row = page.locator(".event-item").filter({ hasText: "created" }).first();
+    await row.filter({ hasText: "delivered" }).waitFor();
+    const record = await row.locator(".mono").textContent();
+    await page.getByLabel("Record id").fill(record);
+    assert.equal(await page.locator(".event-item").count(), 1);
+    await page.getByLabel("Type").selectOption("DELETED");
+    await seen("No event matches");
+    await page.getByLabel("Type").selectOption("CREATED");
+    await row.click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText(`"objectId": "${record}"`).waitFor();
+    await dialog.getByRole("cell", { name: "200" }).waitFor();
+    await dialog.getByRole("button", { name: "Send again" }).click();
+    await seen("On its way again");
+    await dialog.getByRole("button", { name: "Close" }).click();
+    await row.click();
+    await page.getByRole("dialog").getByRole("cell", { name: "200" }).nth(1).waitFor();
+    await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+    await page.getByRole("img", { name: /^Events: / }).waitFor();
+    await page.getByRole("img", { name: /^Latency of the callback: median/ }).waitFor();
+    quiet();
+  });
+
+  test("says why a record became an event, and what is known of one that did not", async () => {
+    await go(`#/instances/${ids.square}`);
+    await heading("My square");
+    const ask = async (record, answer) => {
+      await page.getByLabel("Record id").fill(record);
+      await refused([404], async () => {
+        await press("Ask why");
+        await page.getByRole("dialog").getByText(answer).first().waitFor();
+      });
+      await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+    };
+    const record = await page.locator(".event-item .mono").first().textContent();
+    await ask(record, /created/i);
+    await ask("no-such-record", /no /i);
+    quiet();
+  });
+
+  test("polls now with a report, pauses and resumes", async () => {
+    await page.getByRole("button", { name: "Poll now", exact: true }).click();
+    await page.getByRole("region", { name: "Poll report", exact: true }).getByText("committed").first().waitFor();
+    await press("Pause");
+    await seen("Paused. Nothing is polled or sent");
+    await press("Resume");
+    await seen("Watching");
+    await press("Send a test event");
+    await page.locator(".event-item").filter({ hasText: "pollux-test" }).filter({ hasText: "delivered" }).waitFor();
+    quiet();
+  });
+
+  test("edits without losing what is stored", async () => {
+    await page.getByRole("link", { name: "Edit", exact: true }).click();
+    await heading("Edit My square");
+    assert.equal(await page.getByLabel("Application secret", { exact: true }).inputValue(), "");
+    await page.getByLabel("Name", { exact: true }).fill("Our square");
+    await page.locator("li.resource").filter({ hasText: "Customers" }).getByRole("switch").setChecked(true);
+    await press("Save changes");
+    await heading("Our square");
+    await page.getByRole("heading", { level: 3, name: "customers" }).waitFor();
+    quiet();
+  });
+
+  test("logs in again", async () => {
+    await page.getByRole("link", { name: "Reconnect", exact: true }).click();
+    await heading("Reconnect Our square");
+    await press("Reconnect");
+    await seen("Log in first");
+    await press("Log in at Square");
+    await seen("Type it again for the login");
+    await page.getByLabel("Application ID", { exact: true }).fill("sq0idp-app");
+    const [vendor] = await Promise.all([page.waitForEvent("popup"), press("Log in at Square")]);
+    await vendor.getByRole("button", { name: "Allow" }).click();
+    await page.getByText("Logged in", { exact: true }).waitFor();
+    await press("Reconnect");
+    await heading("Our square");
+    await seen("Watching");
+    quiet();
+  });
+
+  test("holds a mass delete until somebody approves", async () => {
+    // More than the few that are always believed, and then nearly all of them gone.
+    const control = `${service.url}/sandbox/control/square/timecards`;
+    const made = [];
+    for (let count = 0; count < 12; count++) made.push((await (await page.request.post(control, { data: {} })).json()).id);
+    await go(`#/instances/${ids.square}`);
+    await page.getByRole("button", { name: "Poll now: timesheets" }).click();
+    await page.locator(".event-item").filter({ hasText: made[11] }).waitFor();
+    await go("#/sandbox");
+    await press(`Delete ${made[11]}`);
+    await seen(`${made[11]} is deleted.`);
+    for (const id of made.slice(0, 11)) await page.request.delete(`${control}/${id}`);
+    await go(`#/instances/${ids.square}`);
+    await page.getByRole("button", { name: "Look for deletes: timesheets" }).click();
+    await seen(/deletes? of timesheets held/);
+    await page.getByRole("link", { name: /Attention/ }).click();
+    await heading("Attention");
+    await press("Approve the deletes");
+    await page
+      .getByRole("dialog")
+      .getByRole("button", { name: /^Tell / })
+      .click();
+    await seen("Approved.");
+    await go(`#/events?instance=${ids.square}&type=DELETED`);
+    await page.locator(".event-item").filter({ hasText: "deleted" }).first().waitFor();
+    quiet();
+  });
+
+  test("resumes a callback that was switched off", async () => {
+    await go("#/sandbox");
+    await page
+      .locator("select")
+      .filter({ has: page.locator("option[value=revel]") })
+      .last()
+      .selectOption("revel");
+    await press("Say it is gone");
+    await seen(/answered with 410/);
+    await go(`#/instances/${ids.revel}`);
+    await press("Send a test event");
+    await seen("switched off");
+    await go("#/attention");
+    await seen("A callback is switched off");
+    await page.request.put(`${service.url}/inbox/revel`, { data: { status: 200 } });
+    await press("Resume and send what waits");
+    await seen("Nothing waits for you");
+    await go(`#/events?instance=${ids.revel}`);
+    await page.locator(".event-item").filter({ hasText: "delivered" }).first().waitFor();
+    quiet();
+  });
+
+  test("looks right and is accessible on every screen, wide and narrow, light and dark", async () => {
+    await mkdir(SCREENSHOTS, { recursive: true });
+    const screens = {
+      instances: ["#/instances", ".instance-item .badge.good"],
+      catalog: ["#/catalog", ".card .button"],
+      connect: ["#/connect/square", ".resource"],
+      instance: [`#/instances/${ids.square}`, ".strip"],
+      edit: [`#/instances/${ids.square}/edit`, ".resource"],
+      reconnect: [`#/instances/${ids.square}/reconnect`, "form"],
+      events: ["#/events", ".event-item"],
+      attention: ["#/attention", ".empty"],
+      sandbox: ["#/sandbox", ".inbox-item"],
+    };
+    const problems = [];
+    const look = async (shown, name, width, scheme) => {
+      const height = await shown.evaluate(() => document.documentElement.scrollHeight);
+      const overflow = await shown.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (overflow > 0) problems.push(`${name} ${width}: ${overflow} px too wide`);
+      await shown.setViewportSize({ width, height: Math.min(Math.max(height, 844), 4000) });
+      await shown.screenshot({ path: join(SCREENSHOTS, `${name}-${width > 600 ? "wide" : "narrow"}-${scheme}.png`) });
+      await shown.evaluate(`${axe};0`);
+      const { violations } = await shown.evaluate(() => globalThis.axe.run());
+      for (const { id, impact, nodes } of violations) {
+        if (impact === "serious" || impact === "critical")
+          problems.push(`${name} ${width} ${scheme}: ${id} at ${nodes[0].html}`);
+      }
+    };
+    for (const scheme of ["light", "dark"]) {
+      for (const width of [1360, 390]) {
+        const context = await browser.newContext({ viewport: { width, height: 844 }, colorScheme: scheme });
+        const visitor = await context.newPage();
+        watch(visitor);
+        await visitor.goto(service.url);
+        await visitor.getByRole("heading", { level: 1 }).waitFor();
+        await look(visitor, "sign-in", width, scheme);
+        await visitor.close();
+        const shown = await signedIn(context);
+        for (const [name, [hash, there]] of Object.entries(screens)) {
+          await shown.setViewportSize({ width, height: 844 });
+          await shown.goto(`${service.url}/${hash}`);
+          await shown.locator(there).first().waitFor();
+          await look(shown, name, width, scheme);
+        }
+        await shown.goto(`${service.url}/#/events`);
+        await shown.locator(".event-item").first().click();
+        await shown.getByRole("dialog").getByText("Body as sent").waitFor();
+        await look(shown, "event", width, scheme);
+        await context.close();
+      }
+    }
+    assert.deepEqual(problems, []);
+    quiet();
+  });
+
+  test("deletes only what was named", async () => {
+    await go(`#/instances/${ids.icontact}`);
+    await heading("My icontact");
+    await press("Delete");
+    await press("Delete for good");
+    await seen("This is not its name.");
+    await page.getByLabel(/^Type the name/).fill("My icontact");
+    await press("Delete for good");
+    await seen("My icontact is deleted.");
+    await heading("Instances");
+    await seen("4 instances");
+    quiet();
+  });
+
+  test("signs out and forgets", async () => {
+    await press("Sign out");
+    await heading("Sign in");
+    assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+    quiet();
+  });
+});
