@@ -1,6 +1,6 @@
 // Charts, drawn here as SVG. Each comes with its figures as a table for those who do not see it.
 
-import { h, number, s, span } from "./dom.js";
+import { h, newId, number, s, span } from "./dom.js";
 
 const WIDTH = 420;
 const HEIGHT = 150;
@@ -10,10 +10,10 @@ const BOTTOM = 22;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
-/** A round number not below the value: 1, 2 or 5 times a power of ten. */
+/** A round number not below the value: a small number of steps times a power of ten. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value);
 }
 
 function axes(top, from, to, label) {
@@ -25,7 +25,7 @@ function axes(top, from, to, label) {
       s(
         "text",
         { x: LEFT - 7, y: at(share) + 4, "text-anchor": "end" },
-        share === 0.5 && top < 2 ? "" : label(top * share),
+        Number.isInteger(top * share) ? label(top * share) : "",
       ),
     ]),
     ...[0, 0.5, 1].map((share) =>
@@ -38,7 +38,7 @@ function axes(top, from, to, label) {
   ];
 }
 
-function figure(title, legend, chart, head, rows) {
+function figure(title, note, legend, chart, head, rows) {
   return h(
     "figure",
     { class: "card stack" },
@@ -52,6 +52,7 @@ function figure(title, legend, chart, head, rows) {
         legend.map(([series, name]) => h("span", null, h("i", { class: series }), name)),
       ),
     ),
+    h("p", { class: "dim small" }, note),
     chart,
     h(
       "details",
@@ -92,7 +93,7 @@ function figure(title, legend, chart, head, rows) {
 /** Stretches of time of a length that suits, from the first moment to now. */
 export function buckets(moments, now = Date.now(), wanted = 24) {
   const oldest = Math.min(now - 5 * 60_000, ...moments);
-  const sizes = [10, 30, 60, 300, 900, 3600, 10_800, 43_200, 86_400, 604_800].map((seconds) => seconds * 1000);
+  const sizes = [10, 15, 30, 60, 300, 900, 3600, 10_800, 43_200, 86_400, 604_800].map((seconds) => seconds * 1000);
   const size = sizes.find((length) => (now - oldest) / length <= wanted) ?? sizes.at(-1);
   const first = Math.floor(oldest / size) * size;
   return { size, first, count: Math.floor((now - first) / size) + 1 };
@@ -142,6 +143,7 @@ export function columns(title, series) {
   );
   return figure(
     title,
+    all,
     series.map(([name, , colour]) => [colour, name]),
     chart,
     ["From", ...series.map(([name]) => name)],
@@ -192,18 +194,17 @@ export function latencies(title, attempts) {
     `${attempt.durationMs} ms`,
     String(attempt.status ?? attempt.error ?? "no answer"),
   ]);
-  const node = figure(
+  return figure(
     title,
+    said,
     [
-      ["s1", "answered 2xx"],
-      ["s3", "× anything else"],
+      ["s1", "2xx"],
+      ["s3", "× other"],
     ],
     chart,
     ["At", "Took", "Answer"],
     rows,
   );
-  node.querySelector("figcaption h2").append(h("span", { class: "dim small" }, sorted.length > 0 ? ` ${said}` : ""));
-  return node;
 }
 
 /** Which stretches of time are covered: a strip from the first of them, at most a week ago, to now. */
@@ -216,7 +217,7 @@ export function coverageStrip(resource) {
   const length = Math.max(now - start, 1000);
   const x = (moment) => (1000 * Math.max(0, moment - start)) / length;
   const gaps = resource.gaps.map(({ from, to }) => [Date.parse(from), Date.parse(to)]).filter(([, to]) => to > start);
-  const hatch = `hatch-${crypto.randomUUID()}`;
+  const hatch = newId("hatch");
   const said =
     gaps.length === 0
       ? `Covered without a gap since ${day.format(stretches.at(-1)[0])}`

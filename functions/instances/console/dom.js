@@ -30,6 +30,11 @@ export function show(node, ...children) {
   return node;
 }
 
+let drawn = 0;
+
+/** An id that no other element of the page has. */
+export const newId = (prefix) => `${prefix}-${++drawn}`;
+
 /** A symbol of icons.svg. With a label it is an image that says it, else decoration. */
 export function icon(name, label) {
   const attributes = label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" };
@@ -219,7 +224,7 @@ export function pretty(text) {
 
 /** A modal dialog that gives the focus back when it closes. Answers the dialog. */
 export function modal(title, content, { wide } = {}) {
-  const heading = h("h2", { id: `dialog-${crypto.randomUUID()}`, tabindex: "-1" }, title);
+  const heading = h("h2", { id: newId("dialog"), tabindex: "-1" }, title);
   const dialog = h(
     "dialog",
     { class: wide ? "wide" : null, "aria-labelledby": heading.id, onclose: () => dialog.remove() },

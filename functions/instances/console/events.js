@@ -185,7 +185,7 @@ export default async function events(visit) {
         ["answered 2xx", result(true), "s1"],
         ["failed", result(false), "s3"],
       ]),
-      latencies("Latency of the callback", attempts),
+      latencies("Callback latency", attempts),
     );
     charts.querySelectorAll("details").forEach((details, index) => (details.open = openTables[index] ?? false));
     return charts;

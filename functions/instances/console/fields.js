@@ -1,6 +1,6 @@
 // Form fields: label, help, the control and what is wrong with it, tied together for eyes and screen readers alike.
 
-import { button, h, icon, show } from "./dom.js";
+import { button, h, icon, newId, show } from "./dom.js";
 
 /** A labelled control. `kind`: text, password, url, number, search, area, select (with `options`: [value, label] pairs). */
 export class Field {
@@ -17,7 +17,7 @@ export class Field {
     hideLabel,
     ...attributes
   }) {
-    const id = `f-${crypto.randomUUID()}`;
+    const id = newId("field");
     this.path = path;
     this.wrong = h("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
     const described = [help && `${id}-help`, `${id}-wrong`].filter(Boolean).join(" ");

@@ -430,7 +430,7 @@ export default async function screen(visit) {
                 ),
           ),
     );
-    const events = flatten(sent?.list ?? []).slice(0, 12);
+    const events = flatten(sent?.list ?? []).slice(0, 10);
     show(
       feed,
       events.map(({ row, event }) => eventRow(row, event, null, { changed: load })),
@@ -482,6 +482,7 @@ export default async function screen(visit) {
         messages,
         report,
         h("section", { class: "stack" }, h("h2", { class: "hidden" }, "Resources"), resources),
+        whyPlace,
       ),
       h(
         "div",
@@ -498,7 +499,6 @@ export default async function screen(visit) {
           ),
           feed,
         ),
-        whyPlace,
       ),
     ),
   );

@@ -34,7 +34,7 @@ export function returned(parameters) {
 export async function logIn(element, fields, left, came, failed) {
   // Opened within the click, or the browser takes it for an advertisement.
   const popup = open("about:blank", "pollux-login", "popup,width=560,height=720");
-  const state = `${element}.${crypto.randomUUID()}`;
+  const state = `${element}.${[...crypto.getRandomValues(new Uint8Array(16))].join("-")}`;
   let address;
   try {
     address = (await loginAddress(element, { ...fields, state })).oauthUrl;
