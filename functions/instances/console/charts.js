@@ -2,9 +2,9 @@
 
 import { h, newId, number, s, span } from "./dom.js";
 
-const WIDTH = 420;
-const HEIGHT = 150;
-const LEFT = 46;
+const WIDTH = 340;
+const HEIGHT = 140;
+const LEFT = 42;
 const BOTTOM = 22;
 
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
