@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use domain::id::InstanceId;
+use flow::poll::state::ResourceRecord;
+use flow::ports::{Ambient, Store};
+use flow::table;
 use local::sandbox::Faults;
 use serde_json::json;
 use tests::world::{World, seed};
@@ -130,4 +134,22 @@ async fn a_record_from_the_future_does_not_hide_what_changes_today() {
     world.tick().await;
     world.tick().await;
     assert_eq!(world.events(), [format!("CREATED timesheets {odd} #1"), format!("CREATED timesheets {card} #1")]);
+}
+
+#[tokio::test]
+async fn a_poll_that_takes_long_keeps_the_scheduled_ones_away_but_not_for_ever() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    let id = world.create(seed("square")).await;
+    world.tick().await;
+    let key = table::resource_key(InstanceId(id), "timesheets");
+    let item = world.store.get(&key).await.expect("a store in memory").expect("the state");
+    let mut state: ResourceRecord = table::read(&item).expect("a state");
+    state.taken_until = Some(world.ambient.now() + chrono::TimeDelta::seconds(90));
+    world.store.transact(&[table::replace(key, item.version, &state)]).await.expect("nobody else writes");
+
+    let asked = world.sandbox.request_count("square").expect("counted");
+    world.tick().await;
+    assert_eq!(world.sandbox.request_count("square").expect("counted"), asked, "somebody else is at it");
+    world.tick().await;
+    assert!(world.sandbox.request_count("square").expect("counted") > asked, "who died is not waited for");
 }

@@ -189,7 +189,7 @@ pub fn judge(record: &Record, known: Option<Entry>, pass: &Pass) -> Judgement {
             _ => remember(Rule::Baseline),
         };
     }
-    let stale = known.is_some_and(|known| stamp != 0 && stamp < known.stamp);
+    let stale = known.is_some_and(|known| stamp != 0 && micros(record.updated.map(latest)) < known.stamp);
     match (known, record.told) {
         (Some(known), Told::Deleted) if known.gone => silent(Rule::AlreadyKnown),
         (Some(known), Told::State) if !known.gone && known.fingerprint == record.fingerprint => {
@@ -410,6 +410,8 @@ mod tests {
         check(record(None, Some(1001)), known(7, 1001), pass(), None, Rule::AlreadyKnown);
         check(record(None, Some(1001)), known(8, 1001), pass(), Some(Updated), Rule::FingerprintChanged);
         check(record(None, Some(999)), known(8, 1001), pass(), None, Rule::OlderThanKnown);
+        let within_the_second = known(8, 1001).map(|known| Entry { stamp: known.stamp + 900_000, ..known });
+        check(record(None, Some(1001)), within_the_second, pass(), Some(Updated), Rule::FingerprintChanged);
         check(record(None, None), known(8, 1001), pass(), Some(Updated), Rule::FingerprintChanged);
         let gone = Some(Entry { gone: true, ..known(7, 1001).unwrap_or_else(|| unreachable!()) });
         check(record(None, Some(1001)), gone, pass(), Some(Created), Rule::Returned);

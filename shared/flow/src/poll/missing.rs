@@ -57,6 +57,7 @@ impl Run<'_> {
                     }
                     self.confirmations -= 1;
                     self.confirm(key, pass).await?;
+                    self.take().await?;
                     left -= 1;
                 }
                 self.so_far.unconfirmed |= left > 0;

@@ -4,7 +4,8 @@
 //! files. What makes this correct is one rule: the resource's state item is written with every commit, on
 //! condition of the version that was read, together with the index buckets and deliveries that belong to it.
 //! Two polls of one resource may run at once; one of them commits, the other throws its work away. No lease is
-//! needed for that, and none is promised.
+//! needed for that; a poll that takes long notes in the state that it is at work, only so that the short ones do not
+//! outrun it again and again.
 //!
 //! Order matters in three places, each narrated where it happens: a rotated token is stored before it is used,
 //! the cursor moves in the last transaction of a pass, and jobs go to the queue after the commit.
@@ -61,6 +62,10 @@ const RESTARTS: u32 = 3;
 const SHRINKS: u32 = 10;
 /// A listing that breaks off after so many pages goes on where it stopped: begun anew it might never get further.
 const PAGES_WORTH_KEEPING: u32 = 5;
+/// A poll that runs this long, or a quarter of the schedule's minute, is taken out of the others' reach.
+const TAKEN_AFTER: Duration = Duration::from_secs(2);
+/// For so long at a time; a poll that dies leaves the resource to the others after that.
+const TAKEN_FOR: TimeDelta = TimeDelta::seconds(60);
 /// So long a pass belongs to the job that saved it last; then that job is taken for lost and any other goes on.
 const HANDOVER: TimeDelta = TimeDelta::minutes(5);
 
@@ -113,7 +118,11 @@ async fn poll_once(
     };
     let ended = match run.all_partitions(mode).await {
         Ok(()) => run.commit(true).await.map(|()| Outcome::Committed),
-        Err(Stop::OutOfTime) => run.commit(false).await.map(|()| Outcome::Suspended),
+        Err(Stop::OutOfTime) => {
+            // Whoever goes on takes it again.
+            run.stored.taken_until = None;
+            run.commit(false).await.map(|()| Outcome::Suspended)
+        }
         Err(stop) => Err(stop),
     };
     // Jobs go out after the commit, whatever ended the run: what an intermediate commit filed is waiting.
@@ -212,6 +221,8 @@ impl Loaded {
             && self.state.skip_until.max(self.paused_until).is_some_and(|until| until > now)
         {
             Some(Outcome::BackingOff)
+        } else if mode == Mode::Scheduled && self.state.taken_until.is_some_and(|until| until > now) {
+            Some(Outcome::UnderWay)
         } else if mode == Mode::Scheduled
             && self.state.resume.as_ref().is_some_and(|it| it.minute != job.minute && now < it.saved + HANDOVER)
         {
@@ -362,6 +373,7 @@ impl<'a> Run<'a> {
         state.resume = None;
         state.failures = 0;
         state.skip_until = None;
+        state.taken_until = None;
         state.trouble = None;
         state.shape = Some(shape);
         self.listed.sort_unstable_by(|a, b| b.cmp(a));
@@ -581,6 +593,7 @@ impl<'a> Run<'a> {
             }
             let (done, server_date) = (page.done, page.server_date);
             self.judge(page.records, &pass, lower, seen.as_mut(), &cursor).await?;
+            self.take().await?;
             if done {
                 break;
             }
@@ -607,6 +620,18 @@ impl<'a> Run<'a> {
         self.so_far.newest = self.so_far.newest.max(newest);
         self.so_far.done.insert(partition.to_owned(), ended);
         Ok(())
+    }
+
+    /// Takes the resource for this poll once it has run for long: one write, renewed as long as it goes on.
+    pub(super) async fn take(&mut self) -> Result<(), Stop> {
+        let now = self.service.ports.now();
+        let long = TAKEN_AFTER.min(self.service.wheel.minute() / 4);
+        let ran_long = (now - self.began).to_std().is_ok_and(|ran| ran >= long);
+        if !ran_long || self.stored.taken_until.is_some_and(|until| until > now + TAKEN_FOR / 2) {
+            return Ok(());
+        }
+        self.stored.taken_until = Some(now + TAKEN_FOR);
+        self.write(Vec::new(), None).await
     }
 
     /// Where the next pass begins to read: the cursor less the overlap. Records in between are known and dropped.

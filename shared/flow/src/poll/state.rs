@@ -65,6 +65,10 @@ pub struct ResourceRecord {
     /// Failures in a row.
     #[serde(skip_serializing_if = "is_zero")]
     pub failures: u32,
+    /// A poll that takes long is at work and says so, until this instant at the latest: scheduled ones stand back,
+    /// so that the short cannot outrun the long for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_until: Option<DateTime<Utc>>,
     /// Scheduled polls before this instant do nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_until: Option<DateTime<Utc>>,

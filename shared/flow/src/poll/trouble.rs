@@ -67,6 +67,7 @@ pub(super) async fn give_up(
     let pause = backoff::pause(state.failures, trouble.after, Jitter::from_random(service.ports.ambient.random()));
     let skip_until = now + TimeDelta::from_std(pause).unwrap_or(TimeDelta::days(1));
     state.skip_until = Some(skip_until);
+    state.taken_until = None;
     let since = state.trouble.as_ref().map_or(now, |trouble| trouble.since);
     state.trouble = Some(Trouble { since, message: trouble.message.clone() });
     if !trouble.passing {
