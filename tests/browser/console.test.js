@@ -283,6 +283,27 @@ describe("the console", { concurrency: false }, () => {
     quiet();
   });
 
+  test("goes to the vendor in this tab where no window opens, and finds the form as it was", async () => {
+    await go("#/connect/maximizer");
+    await heading("Connect Maximizer");
+    await page.getByLabel("Name", { exact: true }).fill("In one tab");
+    await page.getByLabel("App key", { exact: true }).fill("a key");
+    await page.getByLabel("App secret", { exact: true }).fill("kept over the way");
+    await page.getByLabel("Event poller refresh interval (mins)").fill("7");
+    await page.locator("li.resource").filter({ hasText: "opportunities" }).getByRole("switch").setChecked(true);
+    await page.evaluate(() => (window.open = () => null));
+    await press("Log in at Maximizer");
+    await page.getByRole("button", { name: "Allow" }).click();
+    await heading("Connect Maximizer");
+    await page.getByText("Logged in", { exact: true }).waitFor();
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "In one tab");
+    assert.equal(await page.getByLabel("App secret", { exact: true }).inputValue(), "kept over the way");
+    assert.equal(await page.getByLabel("Event poller refresh interval (mins)").inputValue(), "7");
+    assert.ok("opportunities" in (await json()).configuration["event.poller.configuration"]);
+    assert.equal(await page.evaluate(() => sessionStorage.getItem("pollux.login")), null);
+    quiet();
+  });
+
   test("shows a change within seconds, from the sandbox to the inbox", async () => {
     await page.getByRole("link", { name: "Sandbox" }).click();
     await heading("Sandbox");

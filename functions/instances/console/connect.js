@@ -100,6 +100,7 @@ class Resource {
       path: [this.path, group, key].filter(Boolean).join("."),
       value: this.#at(group)[key] ?? "",
       ...(numeric ? { inputmode: "numeric" } : {}),
+      ...(kind === "area" ? { rows: 2 } : {}),
     });
     field.input.addEventListener("input", () => {
       const target = group ? (this.config[group] ??= {}) : this.config;
@@ -149,7 +150,6 @@ class Resource {
       ),
       h("div", { class: "row" }, this.defaults && reset),
     );
-    for (const { field } of this.fields) field.input.rows &&= 2;
   }
   /** Shows what is wrong, opening the editor where the field is. */
   complain(path, text) {
