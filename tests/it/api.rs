@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
+use flow::budget::Budgets;
 use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Item};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
@@ -102,6 +103,7 @@ impl World {
         let ports = TestPorts::new("2026-01-05T09:00:00Z", move |request| vendor(&answering, request));
         let service = Service {
             ports: ports.ports(),
+            budgets: Budgets::default(),
             catalog: Arc::new(Catalog::embedded()),
             bases: Arc::new(Bases::default()),
             wheel: Wheel::default(),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
@@ -19,8 +20,9 @@ use elements::listing::{Cursor, Listing, Pass, RecordProblem};
 use elements::single;
 use elements::{Bases, Catalog, Connection, Plan};
 use http::{Request, Response};
+use local::system::{Options, System};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use url::Url;
 
 /// A file of `shared/elements/<key>/exchanges`.
@@ -229,4 +231,124 @@ fn exchanges_are_replayed() -> anyhow::Result<()> {
         insta::assert_snapshot!(format!("{key}_{stem}"), read);
     }
     Ok(())
+}
+
+// ---------------------------------------------------------------- An element of one's own
+
+/// The element file that the manual shows, with another address.
+fn books(address: &str) -> String {
+    let manual = include_str!("../../docs/elements.md");
+    let file =
+        manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a file in the manual");
+    file.replace("https://api.books.example", address)
+}
+
+/// A vendor with three loans on three pages, and a fourth that is there from the second reading on.
+async fn serve_books() -> String {
+    use axum::extract::{Query, State};
+    use axum::routing::get;
+    type Readings = Arc<std::sync::atomic::AtomicUsize>;
+    let loans = async |State(readings): State<Readings>,
+                       Query(query): Query<std::collections::BTreeMap<String, String>>,
+                       headers: http::HeaderMap| {
+        assert_eq!(headers["x-api-key"], "k");
+        let page: usize = query.get("after").map_or(0, |after| after.parse().expect("our own token"));
+        let reading = match page {
+            0 => readings.fetch_add(1, std::sync::atomic::Ordering::SeqCst),
+            _ => readings.load(std::sync::atomic::Ordering::SeqCst) - 1,
+        };
+        let last = if reading == 0 { 2 } else { 3 };
+        let stamp = format!("2026-01-05T09:0{page}:00Z");
+        let loan = json!({"id": format!("L{page}"), "created": stamp, "updated": stamp, "card": "4711"});
+        let next = (page < last).then(|| (page + 1).to_string());
+        axum::Json(json!({"loans": [loan], "next": next}))
+    };
+    let router = axum::Router::new()
+        .route("/me", get(async || axum::Json(json!({"name": "Ada"}))))
+        .route("/loans", get(loans))
+        .with_state(Readings::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(axum::serve(listener, router).into_future());
+    address
+}
+
+struct Own {
+    system: System,
+    _folder: tempfile::TempDir,
+}
+
+impl Own {
+    /// The local system with this element file beside its own.
+    async fn start(file: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let elements = folder.path().join("elements");
+        std::fs::create_dir_all(elements.join("books"))?;
+        std::fs::write(elements.join("books/element.toml"), file)?;
+        let options = Options {
+            address: "127.0.0.1:0".parse()?,
+            data: folder.path().join("data"),
+            vendors: Vec::new(),
+            elements: Some(elements),
+            minute: std::time::Duration::from_secs(3600),
+            allow_private: true,
+            sandbox: false,
+        };
+        Ok(Self { system: System::start(&options).await?, _folder: folder })
+    }
+
+    async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        let request = reqwest::Client::new().post(format!("{}/elements/api-v2/{path}", self.system.url));
+        let request = request.header("authorization", self.system.credentials.authorization());
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        Ok(serde_json::from_str(&request.send().await?.error_for_status()?.text().await?)?)
+    }
+
+    async fn instance(&self) -> anyhow::Result<Value> {
+        let configuration = json!({
+            "api.key": "k",
+            "event.notification.enabled": true,
+            "event.notification.callback.url": format!("{}/inbox/books", self.system.url),
+            "event.poller.refresh_interval": "1",
+            "event.poller.configuration": {"loans": {}},
+        });
+        self.post("instances", json!({"element": {"key": "books"}, "name": "b", "configuration": configuration})).await
+    }
+}
+
+#[tokio::test]
+async fn an_element_of_ones_own_is_a_file_in_a_directory() -> anyhow::Result<()> {
+    let own = Own::start(&books(&serve_books().await)).await?;
+    let made = own.instance().await?;
+    let report = own.post(&format!("instances/{}/poll", made["id"]), Value::Null).await?;
+    assert_eq!((&report["records"], &report["created"]), (&json!(4), &json!(1)), "{report:#}");
+    let receipts = own.system.inbox.wait_for("books", 1, std::time::Duration::from_secs(15)).await?;
+    let event = &receipts[0].json()["message"]["events"][0];
+    assert_eq!((&event["eventType"], &event["objectId"]), (&json!("CREATED"), &json!("L3")), "{event:#}");
+    assert!(!receipts[0].raw.contains("4711"), "what the file redacts stays away: {}", receipts[0].raw);
+    own.system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_poll_that_spends_the_budget_saves_its_place_and_says_so() -> anyhow::Result<()> {
+    // One call proves the login, two read pages.
+    let file = books(&serve_books().await).replace("calls = 60, per = \"1m\"", "calls = 2, per = \"1h\"");
+    let own = Own::start(&file).await?;
+    let made = own.instance().await?;
+    let path = format!("instances/{}/poll", made["id"]);
+    let report = own.post(&path, Value::Null).await?;
+    let said = report["problems"][0]["what"].as_str().unwrap_or_default();
+    assert!(said.contains("budget of calls"), "{report:#}");
+    own.system.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_file_ends_the_start_with_its_place_and_the_nearest_word() {
+    let bad = books("https://api.books.example").replace("kind = \"filter\"", "kind = \"filtr\"");
+    let line = bad.lines().position(|line| line.contains("filtr")).expect("the line") + 1;
+    let Err(error) = Own::start(&bad).await else { panic!("it started") };
+    let said = format!("{error:#}");
+    assert!(said.contains(&format!("element.toml:{line}")) && said.contains("the nearest is `filter`"), "{said}");
 }

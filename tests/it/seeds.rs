@@ -275,3 +275,42 @@ async fn the_printed_call_without_credentials_is_told_what_it_lacks() {
                    are found by comparing contents";
     check_accepted(body, &[id_field, no_date]).await;
 }
+
+/// `{calendarId}` is one value or several of a configuration key of that name, or stands for every calendar there is.
+#[tokio::test]
+async fn a_blank_in_a_resource_is_filled_from_the_configuration_or_stands_for_all() {
+    let name = "calendars/{calendarId}/changed-events";
+    let several = json!(["me@example.com", "team@x"]);
+    for (given, expected) in [
+        (None, "me@example.com team@x third@x"),
+        (Some(json!("team@x")), "team@x"),
+        (Some(json!("team@x, third@x")), "team@x third@x"),
+        (Some(several), "me@example.com team@x"),
+    ] {
+        let world = World::new("2026-01-05T09:00:00Z").await;
+        for calendar in ["team@x", "third@x"] {
+            world.sandbox.create("googlesuite", "calendars", json!({"id": calendar})).expect("a calendar");
+        }
+        let mut body = seed("googlesuite");
+        let entry = body["configuration"]["event.poller.configuration"][name].clone();
+        body["configuration"]["event.poller.configuration"] = json!({name: entry});
+        if let Some(given) = &given {
+            body["configuration"]["calendarId"] = given.clone();
+        }
+        world.create(body).await;
+        for (number, calendar) in ["me@example.com", "team@x", "third@x"].into_iter().enumerate() {
+            let of_calendar = if number == 0 { "events".to_owned() } else { format!("events:{calendar}") };
+            let event = json!({"id": format!("ev{number}")});
+            world.sandbox.create("googlesuite", &of_calendar, event).expect("an event");
+        }
+        world.advance(Duration::from_secs(120)).await;
+        let mut told: Vec<String> = Vec::new();
+        for callback in world.callbacks() {
+            for event in callback.json()["message"]["events"].as_array().into_iter().flatten() {
+                told.push(word(&event["partition"]).to_owned());
+            }
+        }
+        told.sort();
+        assert_eq!(told.join(" "), expected, "{given:?}");
+    }
+}

@@ -56,6 +56,9 @@ pub struct ServeArguments {
     /// Where an element's API and login are, in place of the sandbox; may be repeated
     #[arg(long = "vendor", value_name = "KEY=URL")]
     pub vendors: Vec<VendorAt>,
+    /// Directory with more elements, each in a folder with an element.toml [default: POLLUX_ELEMENTS_DIR, if set]
+    #[arg(long, value_name = "DIR")]
+    pub elements: Option<PathBuf>,
     /// How long a minute of the schedule lasts, such as 1s or 500ms, to see things sooner
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     pub minute: Duration,

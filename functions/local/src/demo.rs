@@ -130,6 +130,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         data: folder.path().to_owned(),
         vendors: Vec::new(),
+        elements: None,
         minute: arguments.minute,
         allow_private: true,
         sandbox: true,

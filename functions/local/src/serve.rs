@@ -1,5 +1,7 @@
 //! `pollux serve`: starts the system, says how to use it, and ends it in good order.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use domain::secret::Secret;
 
@@ -16,6 +18,7 @@ pub async fn run(arguments: ServeArguments) -> Result<()> {
         address: arguments.addr,
         data: arguments.data,
         vendors: arguments.vendors,
+        elements: arguments.elements.or_else(|| std::env::var_os("POLLUX_ELEMENTS_DIR").map(PathBuf::from)),
         minute: arguments.minute,
         allow_private: !arguments.deny_private,
         sandbox: !arguments.no_sandbox,

@@ -19,6 +19,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
+use flow::budget::Budgets;
 use flow::ports::{Ports, QueueName};
 use flow::service::Service;
 use instances::ApiState;
@@ -55,6 +56,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Elements that are elsewhere.
     pub vendors: Vec<VendorAt>,
+    /// More elements, one folder each.
+    pub elements: Option<PathBuf>,
     /// How long a minute of the schedule lasts.
     pub minute: Duration,
     /// Whether callbacks and vendors may be on private addresses.
@@ -109,10 +112,17 @@ impl System {
         let queue = Arc::new(LocalQueue::default());
         let ports = ports(engine.store(), Arc::clone(&queue), directory.path(), options.allow_private)?;
         let credentials = Credentials::ensure(&ports, directory.path(), &url).await?;
-        let catalog = Arc::new(Catalog::embedded());
+        let mut catalog = Catalog::embedded();
+        if let Some(directory) = &options.elements {
+            catalog = catalog.with_directory(directory).map_err(|problems| {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                anyhow::anyhow!("the elements cannot be used:\n{}", lines.join("\n"))
+            })?;
+        }
+        let catalog = Arc::new(catalog);
         let bases = Arc::new(bases(options, &catalog, &url)?);
         let wheel = Wheel::turning(options.minute);
-        let service = Service { ports, catalog, bases, wheel };
+        let service = Service { ports, catalog, bases, budgets: Budgets::default(), wheel };
 
         wiring::repair(&service.ports).await.context("cannot look for lost deliveries")?;
         let inbox = Inbox::open(directory.path()).context("cannot read the inbox")?;

@@ -45,7 +45,9 @@ fn every_command_has_help() {
         assert!(words(&output.stdout).contains("Usage: pollux"), "{command:?}");
     }
     let serve = words(&pollux(&["serve", "--help"]).stdout);
-    for flag in ["--addr", "--data", "--vendor", "--minute", "--allow-private", "--deny-private", "--no-sandbox"] {
+    for flag in
+        ["--addr", "--data", "--vendor", "--elements", "--minute", "--allow-private", "--deny-private", "--no-sandbox"]
+    {
         assert!(serve.contains(flag), "{flag}");
     }
 }

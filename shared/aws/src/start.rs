@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog, FileProblem};
+use flow::budget::Budgets;
 use flow::service::Service;
 
 use crate::settings::{Settings, SettingsProblem};
@@ -54,5 +55,11 @@ pub async fn service() -> Result<Service, StartError> {
         bases.overrides.insert(element.clone(), url);
     }
     let ports = connect(&settings).await?;
-    Ok(Service { ports, catalog: Arc::new(catalog), bases: Arc::new(bases), wheel: Wheel::default() })
+    Ok(Service {
+        ports,
+        catalog: Arc::new(catalog),
+        bases: Arc::new(bases),
+        budgets: Budgets::default(),
+        wheel: Wheel::default(),
+    })
 }

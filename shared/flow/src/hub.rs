@@ -17,6 +17,7 @@ use serde_json::Value;
 
 pub use elements::hub::HubPage;
 
+use crate::budget::Payer;
 use crate::ports::{Audience, Bounds};
 use crate::secrets;
 use crate::service::{FlowError, Service};
@@ -135,7 +136,18 @@ impl<'a> Line<'a> {
     }
 
     async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HubError> {
-        let answer = self.service.ports.http.send(request, BOUNDS).await;
+        // Hub calls count for themselves, so that a large listing keeps nobody from looking at a record.
+        let own = Some(format!("hub {}", self.record.id));
+        let payer = Payer::of(&self.element, &self.service.bases, self.record.id, own, &self.connection);
+        if let (Some(payer), Some(budget)) = (payer, &self.element.budget)
+            && let Err(wait) = self.service.budgets.spend(&payer, budget, self.service.ports.now())
+        {
+            let said = "our own budget of calls to the vendor is spent".to_owned();
+            return Err(HubError::Unavailable { said, after: Some(wait) });
+        }
+        let timeout = self.element.defaults.timeout.map_or(BOUNDS.deadline, |timeout| timeout.0);
+        let bounds = Bounds { deadline: timeout.min(BOUNDS.deadline), ..BOUNDS };
+        let answer = self.service.ports.http.send(request, bounds).await;
         let exchange = answer.map_err(|error| HubError::Unavailable { said: error.to_string(), after: None })?;
         match exchange.truncated {
             false => Ok(exchange.response),

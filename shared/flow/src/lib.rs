@@ -1,6 +1,7 @@
 //! The steps of the river in their order, over the ports of [`ports`]. Async, but no cloud type and no
 //! clock of its own: what time it is comes in through [`ports::Ports::now`].
 
+pub mod budget;
 pub mod delivery;
 pub mod dispatch;
 pub mod fields;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
 
+use crate::budget::Budgets;
 use crate::delivery::DeliveryError;
 use crate::ports::{Ports, StoreError, VaultError};
 use crate::table::Unreadable;
@@ -18,6 +19,8 @@ pub struct Service {
     pub catalog: Arc<Catalog>,
     /// Where vendors are, when not where their element files say.
     pub bases: Arc<Bases>,
+    /// What was spent of the vendors' budgets by this process.
+    pub budgets: Budgets,
     /// How long a minute of the polling schedule lasts.
     pub wheel: Wheel,
 }

@@ -31,6 +31,7 @@ use domain::record::{Change, ChangeKind, Record, Told};
 use elements::auth::{self, Tokens};
 use elements::call::Caller;
 use elements::connection::Connection;
+use elements::definition::Budget;
 use elements::listing::{Cursor, Finished, Listing, Page, Pass as ListingPass};
 use elements::plan::{ChangeKind as Finding, Partitions, Plan};
 use elements::single::{self, Hydrated};
@@ -40,8 +41,9 @@ use self::index::Index;
 pub use self::report::{Outcome, PROBLEMS_SHOWN, PollProblem, PollReport};
 use self::seen::Seen;
 use self::state::{Recent, ResourceRecord, Shape, SoFar};
-use self::trouble::{Login, VendorTrouble, give_up, in_words, trouble, trouble_of};
+use self::trouble::{LONGEST_REQUEUE, Login, VendorTrouble, give_up, in_words, trouble, trouble_of};
 
+use crate::budget::Payer;
 use crate::job::PollJob;
 use crate::ports::{Audience, Bounds, Message, QueueName, Range};
 use crate::secrets;
@@ -127,12 +129,13 @@ async fn poll_once(
     };
     // Jobs go out after the commit, whatever ended the run: what an intermediate commit filed is waiting.
     let account = run.account();
-    let Run { jobs, loaded, report, .. } = run;
+    let Run { jobs, loaded, report, come_back, .. } = run;
     send_deliveries(service, jobs).await;
     match ended {
         Ok(outcome) => {
-            if outcome == Outcome::Suspended {
-                requeue(service, job, Duration::ZERO).await;
+            // After a longer pause the wheel comes round.
+            if outcome == Outcome::Suspended && come_back <= LONGEST_REQUEUE {
+                requeue(service, job, come_back).await;
             }
             Ok(report.ended(outcome, service.ports.now()))
         }
@@ -264,6 +267,8 @@ struct Run<'a> {
     began: DateTime<Utc>,
     /// When the pass began that this poll ends: earlier, when it took several invocations.
     pass_began: DateTime<Utc>,
+    /// How long a suspended pass rests.
+    come_back: Duration,
     until: DateTime<Utc>,
 }
 
@@ -324,6 +329,7 @@ impl<'a> Run<'a> {
             report,
             began,
             pass_began: began,
+            come_back: Duration::ZERO,
             until,
         }))
     }
@@ -471,8 +477,22 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The element's budget, and who pays from it.
+    fn budget(&self) -> Option<(Payer, &Budget)> {
+        let payer = Payer::of(&self.element, &self.service.bases, self.job.instance, self.account(), &self.connection)?;
+        Some((payer, self.element.budget.as_ref()?))
+    }
+
     async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, Stop> {
-        let exchange = self.service.ports.http.send(request, VENDOR_BOUNDS).await;
+        if let Some((payer, budget)) = self.budget()
+            && let Err(wait) = self.service.budgets.spend(&payer, budget, self.service.ports.now())
+        {
+            let message = format!("our own budget of calls to the vendor is spent for {} s", wait.as_secs().max(1));
+            let after = Some(wait);
+            return Err(Stop::Trouble(VendorTrouble { message, after, passing: true, ..VendorTrouble::default() }));
+        }
+        let deadline = self.element.defaults.timeout.map_or(VENDOR_BOUNDS.deadline, |timeout| timeout.0);
+        let exchange = self.service.ports.http.send(request, Bounds { deadline, ..VENDOR_BOUNDS }).await;
         let exchange = exchange.map_err(|error| trouble(format!("the vendor could not be reached: {error}")))?;
         if exchange.truncated {
             let limit = VENDOR_BOUNDS.largest_body >> 20;
@@ -597,7 +617,11 @@ impl<'a> Run<'a> {
             if done {
                 break;
             }
-            let out_of_time = self.service.ports.now() >= self.until;
+            let budget_opens = self
+                .budget()
+                .and_then(|(payer, budget)| self.service.budgets.full_for(&payer, budget, self.service.ports.now()));
+            self.come_back = budget_opens.unwrap_or_default();
+            let out_of_time = budget_opens.is_some() || self.service.ports.now() >= self.until;
             if out_of_time && baseline && self.loaded.state.told_until.is_none() {
                 // Whoever made the instance has an answer now: what the vendor stamps from here on is told.
                 self.loaded.state.told_until = server_date.map(|date| date - TimeDelta::microseconds(1));

@@ -19,7 +19,7 @@ use crate::table::{self, InstanceRecord, Reconnect};
 /// So many polls in a row must be refused before a login counts as lost, where the vendor did not say so outright.
 const REFUSALS_BELIEVED: u32 = 3;
 /// A job is sent again by the queue within this time; longer pauses wait for the wheel.
-const LONGEST_REQUEUE: Duration = Duration::from_secs(15 * 60);
+pub(super) const LONGEST_REQUEUE: Duration = Duration::from_secs(15 * 60);
 
 /// The vendor, or the way to it, does not do its part.
 #[derive(Debug, Clone, Default)]
