@@ -153,3 +153,24 @@ async fn a_poll_that_takes_long_keeps_the_scheduled_ones_away_but_not_for_ever()
     world.tick().await;
     assert!(world.sandbox.request_count("square").expect("counted") > asked, "who died is not waited for");
 }
+
+#[test]
+fn every_test_in_the_table_of_cases_exists() {
+    let sources = [
+        ("polling", include_str!("polling.rs")),
+        ("polling_auth", include_str!("polling_auth.rs")),
+        ("polling_edges", include_str!("polling_edges.rs")),
+        ("polling_histories", include_str!("polling_histories.rs")),
+        ("polling_overlap", include_str!("polling_overlap.rs")),
+        ("polling_pages", include_str!("polling_pages.rs")),
+        ("polling_zones", include_str!("polling_zones.rs")),
+    ];
+    let mut named = 0;
+    for line in include_str!("../../docs/cases.md").lines().filter(|line| line.starts_with("| ")) {
+        let Some((module, test)) = line.split('`').nth(1).and_then(|name| name.split_once("::")) else { continue };
+        let source = sources.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("no file {module}"));
+        assert!(source.1.contains(&format!("fn {test}(")), "{module} has no {test}");
+        named += 1;
+    }
+    assert!(named > 40, "{named} tests are named");
+}

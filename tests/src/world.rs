@@ -10,7 +10,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,7 +25,7 @@ use domain::secret::Secret;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
 use flow::budget::Budgets;
-use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Ports, QueueName, Store};
+use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Message, Ports, Queue, QueueName, Store};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
 use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore, TransparentVault};
@@ -57,7 +58,13 @@ pub struct World {
     pub organization: NewOrganization,
     api: Router,
     poller: Poller,
+    meddler: Meddler,
+    forgiving: AtomicBool,
 }
+
+/// What a story does in the middle of a request to a vendor: it may change the world, and answer in the vendor's place.
+type Meddling = Box<dyn FnMut(&http::Request<Bytes>) -> Option<http::Response<Bytes>> + Send>;
+type Meddler = Arc<Mutex<Option<Meddling>>>;
 
 impl World {
     /// A world at an instant, in which nothing exists but one organization and its user.
@@ -73,11 +80,12 @@ impl World {
         let inbox = Inbox::new();
         let store = Arc::new(MemoryStore::default());
         let queue = Arc::new(MemoryQueue::new(ambient.clone()));
+        let meddler = Meddler::default();
         let routes = sandbox::router(sandbox.clone()).merge(inbox::router(inbox.clone()));
         let ports = Ports {
             store: store.clone() as Arc<dyn Store>,
             queue: queue.clone(),
-            http: Arc::new(RoutedHttp(routes)),
+            http: Arc::new(RoutedHttp { routes, meddler: Arc::clone(&meddler) }),
             vault: Arc::new(TransparentVault),
             ambient: ambient.clone(),
         };
@@ -97,7 +105,19 @@ impl World {
         let organization = create_organization(&service.ports, "Acme").await.expect("an empty table takes it");
         let api = instances::router(ApiState { service: service.clone() });
         let poller = Poller::new(service.clone());
-        Self { ambient, store, queue, sandbox, inbox, service, organization, api, poller }
+        Self {
+            ambient,
+            store,
+            queue,
+            sandbox,
+            inbox,
+            service,
+            organization,
+            api,
+            poller,
+            meddler,
+            forgiving: AtomicBool::new(false),
+        }
     }
 
     /// One call of the API by the world's user.
@@ -158,6 +178,24 @@ impl World {
         answer
     }
 
+    /// Meddles with every request to a vendor or a callback from now on.
+    pub fn meddle(
+        &self,
+        meddling: impl FnMut(&http::Request<Bytes>) -> Option<http::Response<Bytes>> + Send + 'static,
+    ) {
+        *self.meddler.lock().expect("no meddling panicked") = Some(Box::new(meddling));
+    }
+
+    /// Leaves requests alone again.
+    pub fn behave(&self) {
+        *self.meddler.lock().expect("no meddling panicked") = None;
+    }
+
+    /// From now on jobs may fail, and come again a minute later, as the queue has it.
+    pub fn expect_failures(&self, expected: bool) {
+        self.forgiving.store(expected, Ordering::Relaxed);
+    }
+
     /// A minute passes, and all that is due by then happens.
     pub async fn tick(&self) {
         self.advance(Duration::from_secs(60)).await;
@@ -190,7 +228,8 @@ impl World {
             "time": self.ambient.now(), "region": "eu-west-1", "resources": [], "detail": {}
         }))
         .expect("the document EventBridge sends");
-        dispatcher::handle(&self.service, event).await.expect("ports in memory do not fail unasked");
+        let outcome = dispatcher::handle(&self.service, event).await;
+        assert!(self.forgiving.load(Ordering::Relaxed) || outcome.is_ok(), "ports in memory do not fail unasked");
     }
 
     /// Everything visible on the queues is worked on, until nothing is.
@@ -204,15 +243,23 @@ impl World {
                 }
                 idle = false;
                 let mut event = SqsEvent::default();
+                let mut taken = Vec::new();
                 for (number, message) in messages.into_iter().enumerate() {
                     let mut sent = SqsMessage::default();
                     sent.message_id = Some(number.to_string());
-                    sent.body = Some(message.body);
+                    sent.body = Some(message.body.clone());
+                    taken.push(message);
                     event.records.push(sent);
                 }
                 let until = self.ambient.now() + Duration::from_secs(60);
                 let answer = self.poller.handle(event, until).await.expect("every record has an id");
-                assert!(answer.batch_item_failures.is_empty(), "no job fails: {:?}", answer.batch_item_failures);
+                let forgiving = self.forgiving.load(Ordering::Relaxed);
+                assert!(forgiving || answer.batch_item_failures.is_empty(), "failed: {:?}", answer.batch_item_failures);
+                for failed in answer.batch_item_failures {
+                    let place: usize = failed.item_identifier.parse().expect("ids are places");
+                    let again = Message { delay: Duration::from_secs(60), ..taken[place].clone() };
+                    self.queue.send(queue, vec![again]).await;
+                }
             }
             if idle {
                 return;
@@ -315,15 +362,22 @@ pub fn seed(element: &str) -> Value {
 }
 
 /// The outside world without sockets: every request goes to the sandbox and the inbox, whatever its host.
-struct RoutedHttp(Router);
+struct RoutedHttp {
+    routes: Router,
+    meddler: Meddler,
+}
 
 #[async_trait]
 impl Http for RoutedHttp {
     async fn send(&self, request: http::Request<Bytes>, bounds: Bounds) -> Result<Exchange, HttpError> {
+        let meddled = self.meddler.lock().expect("no meddling panicked").as_mut().and_then(|it| it(&request));
+        if let Some(response) = meddled {
+            return Ok(Exchange { response, truncated: false, elapsed: Duration::ZERO });
+        }
         let answer = async {
             // A request takes its time: what else runs goes on meanwhile.
             tokio::task::yield_now().await;
-            let response = self.0.clone().oneshot(request.map(Body::from)).await.expect("routers answer");
+            let response = self.routes.clone().oneshot(request.map(Body::from)).await.expect("routers answer");
             let (parts, body) = response.into_parts();
             // A body that breaks off is the sandbox's way to cut the connection.
             let bytes =
@@ -337,6 +391,18 @@ impl Http for RoutedHttp {
             Err(_) => Err(HttpError::Deadline(bounds.deadline)),
         }
     }
+}
+
+/// The id in a record that the sandbox shows.
+pub fn id_of(record: &Value) -> String {
+    let id = record.get("id").unwrap_or(record);
+    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+}
+
+/// An answer in a vendor's place.
+pub fn answer(status: u16, body: &Value) -> http::Response<Bytes> {
+    let response = http::Response::builder().status(status).header("content-type", "application/json");
+    response.body(Bytes::from(body.to_string())).expect("a response")
 }
 
 /// The instant of a literal.

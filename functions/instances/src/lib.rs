@@ -12,6 +12,7 @@ mod exchange;
 mod hub;
 mod input;
 mod instance;
+mod ledger;
 mod page;
 mod polls;
 mod refusal;
@@ -81,6 +82,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/elements/{element}/metadata", get(catalog::metadata))
         .route("/elements/{element}/oauth/url", get(catalog::oauth_url).post(catalog::oauth_url_of_body))
         .route("/elements/{element}/instances", get(instance::list_of_element).post(instance::create_of_element))
+        .merge(ledger::routes())
         .route("/ping", get(polls::ping))
         .route("/objects", get(polls::objects))
         .route("/hubs", get(catalog::hubs))

@@ -138,6 +138,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
             "failures": state.failures,
             "trouble": state.trouble,
             "skipUntil": state.skip_until,
+            "stale": state.is_stale(interval_minutes, service.ports.now()),
             "held": state.held,
             "suspended": state.resume.is_some(),
         })
@@ -154,7 +155,7 @@ pub async fn approve(State(state): State<ApiState>, target: Target, Query(parame
     if !record.resources.contains_key(&resource) {
         return Err(Refusal::invalid(vec![unknown_resource(&record, &resource)]));
     }
-    match instance::approve_deletions(service, &record, &resource).await? {
+    match instance::decide_deletions(service, &record, &resource, instance::Decision::Approve).await? {
         Some(held) => Ok(Json(json!({ "resource": resource, "held": held }))),
         None => Err(Refusal::not_found("No deletions of this resource are held.")),
     }

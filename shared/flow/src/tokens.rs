@@ -131,7 +131,18 @@ pub async fn renewed(
             continue;
         }
         let Some(claimed) = claim(service, item.as_ref(), stored.as_ref(), now).await? else { continue };
-        return refresh_claimed(service, element, instance, connection, current, stored, claimed).await;
+        let spent = current.as_ref().map(|tokens| tokens.access.clone());
+        let refreshed = refresh_claimed(service, element, instance, connection, current, stored, claimed).await;
+        // A refusal may only mean that somebody else, whose claim had run out, was faster after all.
+        if let Err(TokenError::Dead(_)) = &refreshed
+            && let Some(item) = store.get(&key).await.map_err(FlowError::store("the tokens of an instance"))?
+        {
+            let latest = open(service, instance, &table::read(&item).map_err(FlowError::from)?).await?;
+            if spent.is_some_and(|spent| spent != latest.access) {
+                return Ok(latest);
+            }
+        }
+        return refreshed;
     }
 }
 

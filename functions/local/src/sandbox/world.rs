@@ -694,7 +694,8 @@ pub(crate) struct Page {
 
 /// Cuts a page out of a list by offset, with the drift and the duplicates that the faults ask for.
 pub(crate) fn page(rows: Vec<Value>, offset: usize, limit: usize, faults: &Faults) -> Page {
-    let total = rows.len();
+    // Rows that come or go ahead of a page count, too.
+    let total = rows.len().saturating_add_signed(if offset == 0 { 0 } else { faults.page_shift as isize });
     let start = if offset == 0 { 0 } else { offset.saturating_add_signed(-(faults.page_shift as isize)) };
     let mut shown = Vec::new();
     for (index, row) in rows.into_iter().skip(start).take(limit).enumerate() {

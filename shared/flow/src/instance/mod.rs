@@ -121,19 +121,35 @@ pub async fn states(service: &Service, record: &InstanceRecord) -> Result<Vec<Re
         .collect()
 }
 
-/// Lets the next complete listing tell the deletions that were held. None: none are.
-pub async fn approve_deletions(
+/// What someone decided about deletions that were held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The records are gone: a complete listing tells them with the next poll, each confirmed by id as ever.
+    Approve,
+    /// The listing was wrong: nothing is told, and the next complete listing looks again in its own time.
+    Reject,
+}
+
+/// Decides about the deletions of a resource that are held; answers what they were. None: none are.
+pub async fn decide_deletions(
     service: &Service,
     record: &InstanceRecord,
     resource: &str,
+    decision: Decision,
 ) -> Result<Option<Held>, InstanceError> {
     let key = resource_key(record.id, resource);
     for _ in 0..remove::ATTEMPTS {
         let Some(item) = service.ports.store.get(&key).await? else { return Ok(None) };
         let mut state: ResourceRecord = table::read(&item)?;
-        let Some(held) = &mut state.held else { return Ok(None) };
-        held.approved = true;
-        let held = held.clone();
+        let Some(mut held) = state.held.take() else { return Ok(None) };
+        match decision {
+            Decision::Approve => {
+                held.approved = true;
+                state.held = Some(held.clone());
+                state.sweep_tried = None;
+            }
+            Decision::Reject => state.swept_at = Some(service.ports.now()),
+        }
         match service.ports.store.transact(&[table::replace(key.clone(), item.version, &state)]).await {
             Ok(()) => return Ok(Some(held)),
             Err(StoreError::Conflict { .. }) => {}

@@ -17,6 +17,9 @@ use crate::table::{self, PauseRecord};
 /// An account of so many instances is told in part; the others learn it from the vendor.
 const MEMBERS_TOLD: usize = 1000;
 
+/// How much longer all but one of an account's instances wait.
+const AFTER_THE_FIRST: TimeDelta = TimeDelta::minutes(2);
+
 impl Run<'_> {
     /// The vendor's account, as far as it can be known: by the credentials, or where a user logged in by what the
     /// vendor said of whom. None when nothing tells two logins apart: then limits are not shared.
@@ -52,8 +55,10 @@ pub(super) async fn pause(service: &Service, element: &str, account: &str, own: 
             return;
         }
     };
-    for member in members.into_iter().take(MEMBERS_TOLD) {
+    for (rank, member) in members.into_iter().take(MEMBERS_TOLD).enumerate() {
         let Some(id) = member.key.sk.parse().ok().map(InstanceId) else { continue };
+        // One of them asks first; what it is told, the others hear before they ask.
+        let until = if rank == 0 { until } else { until + AFTER_THE_FIRST };
         match store.transact(&note(id, until)).await {
             Ok(()) => {}
             // It was removed: so is its place.

@@ -103,7 +103,7 @@ impl Run<'_> {
                 if let Some(job) = outgoing.job {
                     let body = serde_json::to_string(&job).expect("jobs serialize");
                     let group = job.organization.to_string();
-                    self.jobs.push(Message { body, delay: Duration::ZERO, group });
+                    self.uncommitted.push(Message { body, delay: Duration::ZERO, group });
                 }
             }
             // An entry and the event it stands for share a transaction: all changed buckets go with the rows.
@@ -145,6 +145,8 @@ impl Run<'_> {
         writes.push(table::replace(key, self.loaded.version, &state));
         match self.service.ports.store.transact(&writes).await {
             Ok(()) => {
+                // Rows that lost the race, or may not be there, are nobody's to deliver.
+                self.jobs.append(&mut self.uncommitted);
                 self.loaded.version += 1;
                 self.loaded.state.buckets = state.buckets;
                 self.loaded.state.entries = state.entries;

@@ -18,6 +18,7 @@ mod report;
 mod seen;
 pub mod state;
 mod trouble;
+pub mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,6 +213,9 @@ impl Loaded {
             Mode::Baseline => self.state.based,
             Mode::Now { .. } => false,
         };
+        let taken = self.state.taken_until.is_some_and(|until| until > now);
+        let other = |resume: &state::Resume| resume.minute != job.minute && now < resume.saved + HANDOVER;
+        let handed_on = self.state.resume.as_ref().is_some_and(other);
         if !self.instance.resources.contains_key(&job.resource) {
             Some(Outcome::Gone)
         } else if self.instance.disabled || !self.instance.events_enabled {
@@ -224,11 +228,7 @@ impl Loaded {
             && self.state.skip_until.max(self.paused_until).is_some_and(|until| until > now)
         {
             Some(Outcome::BackingOff)
-        } else if mode == Mode::Scheduled && self.state.taken_until.is_some_and(|until| until > now) {
-            Some(Outcome::UnderWay)
-        } else if mode == Mode::Scheduled
-            && self.state.resume.as_ref().is_some_and(|it| it.minute != job.minute && now < it.saved + HANDOVER)
-        {
+        } else if mode == Mode::Scheduled && (taken || handed_on) {
             Some(Outcome::UnderWay)
         } else {
             None
@@ -262,7 +262,10 @@ struct Run<'a> {
     confirmations: usize,
     /// The way in which fingerprints are made is new since the index was written.
     reshaped: bool,
+    /// For rows that are committed.
     jobs: Vec<Message>,
+    /// For rows of the next transaction.
+    uncommitted: Vec<Message>,
     report: PollReport,
     began: DateTime<Utc>,
     /// When the pass began that this poll ends: earlier, when it took several invocations.
@@ -326,6 +329,7 @@ impl<'a> Run<'a> {
             confirmations: missing::CONFIRMATIONS_PER_POLL,
             reshaped: false,
             jobs: Vec::new(),
+            uncommitted: Vec::new(),
             report,
             began,
             pass_began: began,

@@ -1,0 +1,74 @@
+//! Calls about what is remembered of one resource: deletions that are held, and why a record did or did not become
+//! an event.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use domain::problem::{FieldProblem, nearest};
+use flow::instance::{self, Decision, Stored};
+use flow::poll::why;
+use flow::table::InstanceRecord;
+use serde_json::{Value, json};
+
+use crate::ApiState;
+use crate::input::{JsonBody, Target};
+use crate::refusal::Refusal;
+
+type Answer = Result<Json<Value>, Refusal>;
+
+/// The routes of this page.
+pub fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/instances/{id}/resources/{resource}/held", get(held).post(decide))
+        .route("/instances/{id}/resources/{resource}/records/{record}/why", get(why_of))
+}
+
+/// The parts of the path by name; each route has those that its handler asks for.
+type Named = BTreeMap<String, String>;
+
+/// The instance, if it is the caller's and has this resource.
+async fn found(state: &ApiState, target: &Target, resource: &str) -> Result<InstanceRecord, Refusal> {
+    let ports = &state.service.ports;
+    let Stored { record, .. } = instance::get(ports, target.caller.organization, target.instance).await?;
+    if record.resources.contains_key(resource) {
+        return Ok(record);
+    }
+    let known: Vec<&str> = record.resources.keys().map(String::as_str).collect();
+    let near =
+        nearest(resource, known.iter().copied()).map_or_else(String::new, |near| format!("; the nearest is {near}"));
+    let expected = format!("one of {}{near}", known.join(", "));
+    Err(Refusal::invalid(vec![FieldProblem::new("resource", resource, expected)]))
+}
+
+/// `GET /instances/{id}/resources/{resource}/held`: deletions that wait for a decision, or 404.
+async fn held(State(state): State<ApiState>, target: Target, Path(named): Path<Named>) -> Answer {
+    let record = found(&state, &target, &named["resource"]).await?;
+    let states = instance::states(&state.service, &record).await?;
+    let held = states.into_iter().find(|it| it.resource == named["resource"]).and_then(|it| it.state.held);
+    held.map(|held| Json(json!(held))).ok_or_else(|| Refusal::not_found("No deletions of this resource are held."))
+}
+
+/// `POST /instances/{id}/resources/{resource}/held` with `{"decision": "approve"}` or `{"decision": "reject"}`.
+async fn decide(State(state): State<ApiState>, target: Target, Path(named): Path<Named>, body: JsonBody) -> Answer {
+    let record = found(&state, &target, &named["resource"]).await?;
+    let word = body.0["decision"].as_str().unwrap_or_default();
+    let decision = match word {
+        "approve" => Decision::Approve,
+        "reject" => Decision::Reject,
+        _ => return Err(Refusal::invalid(vec![FieldProblem::new("decision", word, "approve or reject")])),
+    };
+    match instance::decide_deletions(&state.service, &record, &named["resource"], decision).await? {
+        Some(held) => Ok(Json(json!({ "resource": named["resource"], "decision": word, "held": held }))),
+        None => Err(Refusal::not_found("No deletions of this resource are held.")),
+    }
+}
+
+/// `GET /instances/{id}/resources/{resource}/records/{record}/why`: what is known of a record, by which rule, and
+/// which notifications and attempts carried it. A record of a partition is named `partition:record` where ids repeat.
+async fn why_of(State(state): State<ApiState>, target: Target, Path(named): Path<Named>) -> Answer {
+    let record = found(&state, &target, &named["resource"]).await?;
+    let told = why::why(&state.service, &record, &named["resource"], &named["record"]).await;
+    Ok(Json(json!(told.map_err(|error| Refusal::internal(&error))?)))
+}
