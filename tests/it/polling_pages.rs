@@ -220,3 +220,35 @@ async fn a_long_listing_that_is_throttled_goes_on_where_it_stopped() {
     assert_eq!(world.events().len(), 60, "thirty pages, and one call in nine is refused");
     world.assert_ids_are_facts();
 }
+
+#[tokio::test]
+async fn a_hundred_thousand_records_take_small_items_and_few_writes() {
+    let figures = tests::long::poll_account(100_000).await;
+    assert!(figures.index_bytes_per_thousand < 45_000, "{figures}");
+    assert!(figures.index_write_units <= 6, "{figures}");
+    assert!(figures.peak_mb < 256, "{figures}");
+}
+
+#[tokio::test]
+async fn a_record_says_why_it_did_or_did_not_become_an_event() {
+    let (world, id, cards) = square(1).await;
+    let new = id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
+    world.tick().await;
+    let why = async |record: &str| {
+        let path = format!("/instances/{id}/resources/timesheets/records/{record}/why");
+        let (status, told) = world.call("GET", &path, None).await;
+        assert_eq!(status, 200, "{told:#}");
+        told
+    };
+    let existed = why(&cards[0]).await;
+    assert_eq!((&existed["known"][0]["rule"], &existed["notifications"]), (&json!("baseline"), &json!([])));
+    assert_eq!(existed["known"][0]["stamp"], "2026-01-05T09:00:00Z", "{existed:#}");
+    let told = why(&new).await;
+    assert_eq!(told["known"][0]["rule"], "createdWithinTolerance", "{told:#}");
+    assert_eq!(told["notifications"][0]["status"], "delivered", "{told:#}");
+    assert_eq!(told["notifications"][0]["attempts"][0]["status"], 200, "{told:#}");
+    let never = why("nobody").await;
+    assert!(never["answer"].as_str().is_some_and(|answer| answer.starts_with("Never seen")), "{never:#}");
+    let (status, _) = world.call("GET", &format!("/instances/{id}/resources/timesheet/records/x/why"), None).await;
+    assert_eq!(status, 400);
+}
