@@ -1,6 +1,7 @@
 //! Says what accounts of the given sizes cost: `cargo run --release -p tests --bin long-listing -- 10000 100000 1000000`.
 //! Each size for itself, for the memory that one takes is not given back before the next.
 
+#[allow(clippy::print_stdout)] // Its figures are what it is for.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let sizes: Vec<u64> = std::env::args().skip(1).map(|size| size.parse()).collect::<Result<_, _>>()?;
