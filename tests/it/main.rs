@@ -20,6 +20,7 @@ mod polling_histories;
 mod polling_overlap;
 mod polling_pages;
 mod polling_zones;
+mod rehearsal;
 mod seeds;
 mod template;
 mod tidy;

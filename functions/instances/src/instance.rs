@@ -1,5 +1,7 @@
 //! Calls about instances: made, read, changed, removed, switched, polled.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -54,9 +56,17 @@ pub fn by_token() -> MethodRouter<ApiState> {
     delete(remove).put(replace).patch(merge)
 }
 
-/// `POST /instances`.
-pub async fn create(State(state): State<ApiState>, Authenticated(caller): Authenticated, body: JsonBody) -> Answer {
+/// `POST /instances`. With `?dryRun=true` it is the rehearsal, and nothing is made.
+pub async fn create(
+    State(state): State<ApiState>,
+    Authenticated(caller): Authenticated,
+    Query(query): Query<BTreeMap<String, String>>,
+    body: JsonBody,
+) -> Answer {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+    if query.get("dryRun").is_some_and(|dry| dry == "true") {
+        return Ok(Json(json!(instance::rehearse_new(&state.service, body).await?)));
+    }
     let made = instance::create(&state.service, &caller, body).await?;
     Ok(Json(shown(&state, &made)))
 }

@@ -1,19 +1,19 @@
 //! Calls about what is remembered of one resource: deletions that are held, and why a record did or did not become
-//! an event.
+//! an event. And about what would be: the rehearsal of a configuration.
 
 use std::collections::BTreeMap;
 
 use axum::extract::{Path, State};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::problem::{FieldProblem, nearest};
-use flow::instance::{self, Decision, Stored};
+use flow::instance::{self, Decision, InstanceBody, Rehearsal, Stored};
 use flow::poll::why;
 use flow::table::InstanceRecord;
 use serde_json::{Value, json};
 
 use crate::ApiState;
-use crate::input::{JsonBody, Target};
+use crate::input::{Authenticated, JsonBody, Target};
 use crate::refusal::Refusal;
 
 type Answer = Result<Json<Value>, Refusal>;
@@ -21,6 +21,8 @@ type Answer = Result<Json<Value>, Refusal>;
 /// The routes of this page.
 pub fn routes() -> Router<ApiState> {
     Router::new()
+        .route("/instances/rehearse", post(rehearse_new))
+        .route("/instances/{id}/rehearse", post(rehearse))
         .route("/instances/{id}/resources/{resource}/held", get(held).post(decide))
         .route("/instances/{id}/resources/{resource}/records/{record}/why", get(why_of))
 }
@@ -40,6 +42,23 @@ async fn found(state: &ApiState, target: &Target, resource: &str) -> Result<Inst
         nearest(resource, known.iter().copied()).map_or_else(String::new, |near| format!("; the nearest is {near}"));
     let expected = format!("one of {}{near}", known.join(", "));
     Err(Refusal::invalid(vec![FieldProblem::new("resource", resource, expected)]))
+}
+
+/// `POST /instances/rehearse` with the body of `POST /instances`: tries it against the vendor, stores nothing and
+/// sends no event.
+async fn rehearse_new(
+    State(state): State<ApiState>,
+    Authenticated(_): Authenticated,
+    body: JsonBody,
+) -> Result<Json<Rehearsal>, Refusal> {
+    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+    Ok(Json(instance::rehearse_new(&state.service, body).await?))
+}
+
+/// `POST /instances/{id}/rehearse` with the body of `PATCH /instances/{id}`: the same, as the instance would be then.
+async fn rehearse(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Rehearsal>, Refusal> {
+    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+    Ok(Json(instance::rehearse(&state.service, &target.caller, target.instance, body).await?))
 }
 
 /// `GET /instances/{id}/resources/{resource}/held`: deletions that wait for a decision, or 404.

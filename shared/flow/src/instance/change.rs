@@ -410,7 +410,11 @@ async fn configured(
 }
 
 /// What a change leaves of the stored configuration. A mask stands for the value that it masks.
-fn merged(mut stored: Map<String, Value>, given: Option<&Map<String, Value>>, change: Change) -> Map<String, Value> {
+pub(super) fn merged(
+    mut stored: Map<String, Value>,
+    given: Option<&Map<String, Value>>,
+    change: Change,
+) -> Map<String, Value> {
     let Some(given) = given else { return stored };
     let mut whole = match change {
         Change::Merge => stored.clone(),

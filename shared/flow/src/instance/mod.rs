@@ -10,6 +10,7 @@ mod change;
 mod check;
 mod list;
 mod login;
+mod rehearse;
 mod remove;
 
 use domain::id::{InstanceId, OrganizationId};
@@ -26,6 +27,7 @@ pub use body::InstanceBody;
 pub use change::{Change, Made, RESOURCES_PER_INSTANCE, create, update};
 pub use list::{LARGEST_PAGE, Listed, ListingQuery, list};
 pub use login::{LoginError, ping};
+pub use rehearse::{Rehearsal, Rehearsed, Sample, rehearse, rehearse_new};
 pub use remove::{remove, set_disabled};
 
 /// Why nothing was done.

@@ -1,0 +1,301 @@
+//! Rehearsal: a polling configuration tried against the live vendor. It stores nothing, sends nothing to a callback,
+//! and says in plain words what is wrong before the configuration is switched on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
+use domain::configuration::ResourceConfiguration;
+use domain::problem::Warning;
+use domain::record::{Record, Told};
+use elements::auth::Tokens;
+use elements::call::Caller;
+use elements::connection::Connection;
+use elements::listing::{Cursor, Listing, Page, Pass};
+use elements::plan::{ChangeKind, Partitions, Plan};
+use elements::{Element, Fault};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::InstanceError;
+use super::change::{Change, merged};
+use super::check::{LoginGiven, check, choose_element};
+use super::login::{log_in, prove};
+use super::{InstanceBody, get};
+use crate::ports::{Audience, Bounds};
+use crate::principal::Caller as Who;
+use crate::secrets;
+use crate::service::Service;
+use crate::tokens;
+use domain::id::InstanceId;
+use domain::problem::FieldProblem;
+
+/// Bounds of one exchange: somebody waits for the answer.
+const BOUNDS: Bounds =
+    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(15), largest_body: 16 * 1024 * 1024 };
+/// Records shown of each resource.
+const SAMPLES: usize = 3;
+/// A stamp further ahead of the vendor's own clock than this cannot be a clock gone wrong: its zone is.
+const ZONE_DOUBT: TimeDelta = TimeDelta::minutes(20);
+
+/// What a rehearsal found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rehearsal {
+    /// One entry for each resource, in the order of their names.
+    pub resources: Vec<Rehearsed>,
+    /// What was read differently from how it was written.
+    pub warnings: Vec<Warning>,
+}
+
+/// What trying one resource found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rehearsed {
+    /// Name in `event.poller.configuration`.
+    pub resource: String,
+    /// Records on the first page.
+    pub records: usize,
+    /// A few of them, as an event would name them.
+    pub samples: Vec<Sample>,
+    /// How fine the vendor's stamps are: `milliseconds`, `seconds` or `minutes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<&'static str>,
+    /// What is wrong, in words.
+    pub problems: Vec<String>,
+    /// What is worth knowing and no mistake.
+    pub findings: Vec<String>,
+    /// Why the vendor could not be listed at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A record as its event would name it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// `objectId`.
+    pub object_id: String,
+    /// `date`: when it was updated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+}
+
+/// Tries the configuration of an instance that does not exist yet. A login that gives a code cannot be tried: codes
+/// work once, and this would be the once.
+///
+/// # Errors
+/// What [`super::create`] would refuse, and elements that need a code.
+pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehearsal, InstanceError> {
+    let mut configuration = body.configuration.unwrap_or_default();
+    let provider_data = body.provider_data.unwrap_or_default();
+    let given = LoginGiven { provider_data: &provider_data, tokens_given: body.tokens_given, needed: false };
+    let element = choose_element(&service.catalog, body.element.as_deref());
+    let checked = check(element, &mut configuration, given)?;
+    if elements::auth::grants_code(&checked.element)
+        && elements::auth::needs_tokens(&checked.element, &checked.connection)
+    {
+        let expected = "an instance that is logged in: a code works only once; make the instance with \
+                        event.notification.enabled false, then POST /instances/{id}/rehearse";
+        return Err(InstanceError::Invalid(vec![FieldProblem::new("providerData.code", "a login by code", expected)]));
+    }
+    let login = log_in(service, &checked, &configuration, given).await?;
+    let connection = prove(service, &checked.element, &checked.connection, login.tokens()).await?;
+    let stage =
+        Stage { service, element: &checked.element, connection: &connection, tokens: login.tokens(), configuration };
+    let resources = stage.all(checked.settings.resources).await;
+    Ok(Rehearsal { resources, warnings: checked.warnings })
+}
+
+/// Tries what an instance would poll if `body` were merged into it, with the login it has.
+///
+/// # Errors
+/// What [`super::update`] would refuse.
+pub async fn rehearse(
+    service: &Service,
+    who: &Who,
+    id: InstanceId,
+    body: InstanceBody,
+) -> Result<Rehearsal, InstanceError> {
+    let record = get(&service.ports, who.organization, id).await?.record;
+    let hidden = secrets::open(service, &record).await?;
+    let stored = secrets::revealed(&record, &hidden);
+    let mut configuration = merged(stored, body.configuration.as_ref(), Change::Merge);
+    let nothing = Map::new();
+    let given = LoginGiven { provider_data: &nothing, tokens_given: false, needed: false };
+    let checked = check(choose_element(&service.catalog, Some(&record.element)), &mut configuration, given)?;
+    let proven = secrets::connection(service, &checked.element, &record).await?;
+    let connection = proven.map_or_else(|_| checked.connection.clone(), |(connection, _)| connection);
+    let tokens = match elements::auth::needs_tokens(&checked.element, &connection) {
+        true => {
+            let renewed = tokens::renewed(service, &checked.element, id, &connection, None).await;
+            Some(renewed.map_err(|error| super::LoginError::Refused(error.to_string()))?)
+        }
+        false => None,
+    };
+    let stage =
+        Stage { service, element: &checked.element, connection: &connection, tokens: tokens.as_ref(), configuration };
+    let resources = stage.all(checked.settings.resources).await;
+    Ok(Rehearsal { resources, warnings: checked.warnings })
+}
+
+/// What every try needs.
+struct Stage<'a> {
+    service: &'a Service,
+    element: &'a Arc<Element>,
+    connection: &'a Connection,
+    tokens: Option<&'a Tokens>,
+    configuration: Map<String, Value>,
+}
+
+impl Stage<'_> {
+    async fn all(&self, resources: impl IntoIterator<Item = (String, ResourceConfiguration)>) -> Vec<Rehearsed> {
+        let mut tried = Vec::new();
+        for (name, configured) in resources {
+            let mut rehearsed = Rehearsed { resource: name.clone(), ..Rehearsed::default() };
+            if let Err(failure) = self.one(&name, &configured, &mut rehearsed).await {
+                rehearsed.failure = Some(failure);
+            }
+            tried.push(rehearsed);
+        }
+        tried
+    }
+
+    async fn one(&self, name: &str, configured: &ResourceConfiguration, out: &mut Rehearsed) -> Result<(), String> {
+        let (plan, _) = Plan::resolve(self.element, name, configured, &self.configuration)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let Some(partition) = self.first_partition(&plan).await? else {
+            out.findings.push("the parent listing is empty, so there is nothing to list yet".into());
+            return Ok(());
+        };
+        let page = self.first_page(&plan, Pass::Complete, &Cursor::Start, None, &partition).await?;
+        out.records = page.records.len();
+        out.samples = page.records.iter().take(SAMPLES).map(sample).collect();
+        out.problems.extend(page.problems.iter().map(|problem| match problem.sample.is_empty() {
+            true => problem.what.clone(),
+            false => format!("{} ({})", problem.what, problem.sample),
+        }));
+        if page.records.is_empty() && page.problems.is_empty() {
+            out.findings.push("the vendor lists no records yet: dates and ids could not be tried".into());
+        }
+        self.weigh_stamps(&plan, &page, out);
+        if plan.change_kind() == ChangeKind::Filter {
+            self.try_filter(&plan, &page, &partition, out).await?;
+        }
+        Ok(())
+    }
+
+    /// Precision of the stamps, and whether their zone can be right.
+    fn weigh_stamps(&self, plan: &Plan, page: &Page, out: &mut Rehearsed) {
+        let stamps: Vec<DateTime<Utc>> = page.records.iter().filter_map(|record| record.updated).collect();
+        if stamps.is_empty() {
+            if !page.records.is_empty() && plan.updated_reliable() {
+                out.problems.push("no record has a date that can be read at updatedDateField".into());
+            }
+            return;
+        }
+        let finest = |whole: fn(&DateTime<Utc>) -> bool| stamps.iter().all(whole);
+        out.precision = Some(match () {
+            () if finest(|stamp| stamp.second() == 0 && stamp.nanosecond() == 0) => "minutes",
+            () if finest(|stamp| stamp.nanosecond() == 0) => "seconds",
+            () => "milliseconds",
+        });
+        if out.precision == Some("minutes") && stamps.len() > SAMPLES {
+            out.findings.push("stamps are cut to minutes: several edits within one may be told as one".into());
+        }
+        let newest = stamps.iter().max();
+        if let (Some(newest), Some(clock)) = (newest, page.server_date)
+            && *newest > clock + ZONE_DOUBT
+        {
+            let ahead = (*newest - clock).num_minutes();
+            out.problems.push(format!(
+                "the newest record is dated {ahead} minutes ahead of the vendor's own clock: the time zone of \
+                 updatedDateField is not the vendor's"
+            ));
+        }
+    }
+
+    /// Whether the vendor's filter filters, and takes records of the very bound in.
+    async fn try_filter(&self, plan: &Plan, page: &Page, partition: &str, out: &mut Rehearsed) -> Result<(), String> {
+        let Some(newest) = page.records.iter().filter_map(|record| record.updated).max() else { return Ok(()) };
+        let cursor = Cursor::Watermark(newest);
+        let beyond = newest + TimeDelta::days(1);
+        let after = self.first_page(plan, Pass::Changes, &cursor, Some(beyond), partition).await?;
+        let older =
+            after.records.iter().filter(|record| record.updated.is_some_and(|updated| updated < beyond)).count();
+        if older > 0 {
+            out.problems.push(format!(
+                "the vendor ignores the filter: {older} records older than the bound came back; polls drop them \
+                 themselves and read more than they need"
+            ));
+            return Ok(());
+        }
+        let at = self.first_page(plan, Pass::Changes, &cursor, Some(newest), partition).await?;
+        // A page that is not the whole listing need not hold the newest record.
+        if page.done && !at.records.iter().any(|record| record.updated == Some(newest)) {
+            out.findings.push(
+                "the vendor compares strictly: a record of the very bound is left out; polls read back further for it"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    async fn first_partition(&self, plan: &Plan) -> Result<Option<String>, String> {
+        match plan.partitions(self.connection) {
+            Partitions::Single => Ok(Some(String::new())),
+            Partitions::Fixed(names) => Ok(names.into_iter().next()),
+            Partitions::Parent(parent) => {
+                let page = self.first_page(&parent, Pass::Complete, &Cursor::Start, None, "").await?;
+                let ids: Vec<String> = page
+                    .records
+                    .into_iter()
+                    .filter(|record| record.told != Told::Deleted)
+                    .map(|record| record.id)
+                    .collect();
+                Ok(plan.partitions_of(&ids).into_iter().next())
+            }
+        }
+    }
+
+    async fn first_page(
+        &self,
+        plan: &Plan,
+        pass: Pass,
+        cursor: &Cursor,
+        lower: Option<DateTime<Utc>>,
+        partition: &str,
+    ) -> Result<Page, String> {
+        let caller = Caller {
+            element: self.element,
+            connection: self.connection,
+            bases: &self.service.bases,
+            tokens: self.tokens,
+        };
+        let mut listing = Listing::start(plan, pass, cursor, lower, partition, self.service.ports.now());
+        // A second request where the vendor wants a smaller page or names its time zone first.
+        for _ in 0..4 {
+            let request = listing.request(plan, &caller).map_err(|problem| problem.to_string())?;
+            let answer: http::Response<Bytes> = match self.service.ports.http.send(request, BOUNDS).await {
+                Ok(exchange) => exchange.response,
+                Err(error) => return Err(format!("the vendor could not be reached: {error}")),
+            };
+            match listing.read(plan, &caller, &answer) {
+                Ok(page) if page.records.is_empty() && !page.done => {}
+                Ok(page) => return Ok(page),
+                Err(Fault::ShrinkPage | Fault::RestartScan { .. }) => {}
+                Err(fault) => return Err(fault.to_string()),
+            }
+        }
+        Err("the vendor answers without records again and again".into())
+    }
+}
+
+fn sample(record: &Record) -> Sample {
+    let text = |instant: DateTime<Utc>| instant.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    Sample { object_id: record.id.clone(), date: record.updated.map(text), created: record.created.map(text) }
+}
