@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery;
 use crate::job::PollJob;
-use crate::ports::{Condition, Message, QueueName, Range, StoreError};
+use crate::ports::{Condition, Message, QueueName, Range, StoreError, query_all};
 use crate::service::{FlowError, Service};
 use crate::table;
 
@@ -94,19 +94,9 @@ pub async fn dispatch(service: &Service, now: DateTime<Utc>) -> Result<DispatchR
 }
 
 async fn intervals_in_use(service: &Service) -> Result<Vec<u16>, FlowError> {
-    let range = Range::prefix("INTERVAL#");
-    let mut intervals = Vec::new();
-    let mut after = None;
-    loop {
-        let page = service.ports.store.query("WHEEL", &range, after.as_deref()).await;
-        let page = page.map_err(FlowError::store("the intervals in use"))?;
-        intervals
-            .extend(page.items.iter().filter_map(|item| item.key.sk.strip_prefix("INTERVAL#")?.parse::<u16>().ok()));
-        after = page.next;
-        if after.is_none() {
-            return Ok(intervals);
-        }
-    }
+    let marks = query_all(&*service.ports.store, "WHEEL", "INTERVAL#").await;
+    let marks = marks.map_err(FlowError::store("the intervals in use"))?;
+    Ok(marks.iter().filter_map(|item| item.key.sk.strip_prefix("INTERVAL#")?.parse().ok()).collect())
 }
 
 /// The slots of an interval that are due from minute `first` to `last`, each once, with the newest minute it was

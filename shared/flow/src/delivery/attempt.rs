@@ -22,7 +22,8 @@ use super::row::{Attempt, DeliveryRow, REMEMBERED_ATTEMPTS, Status, body_of, row
 use super::{DeliveryError, store};
 use crate::job::DeliveryJob;
 use crate::ports::{Audience, Bounds, Exchange, HttpError, Ports, VaultError};
-use crate::table::{InstanceRecord, META, instance_key, instance_partition, read};
+use crate::secrets::vault_owner;
+use crate::table::{InstanceRecord, META, instance_key, read};
 
 /// A response is read up to this many bytes, so that a connection can be kept…
 const LARGEST_RESPONSE: usize = 16 * 1024;
@@ -289,7 +290,7 @@ async fn letterhead(
     settings.insert("event.notification.callback.url".into(), url.into());
     let mut previous = None;
     if !instance.secrets.is_empty() {
-        let opened = match ports.vault.open(&instance_partition(instance.id), &instance.secrets).await {
+        let opened = match ports.vault.open(&vault_owner(instance.id), &instance.secrets).await {
             Ok(opened) => opened,
             Err(error @ VaultError::Busy(_)) => return Err(DeliveryError::Vault(error)),
             Err(VaultError::Broken(_)) => return Ok(Err("the instance's secrets do not open".into())),
