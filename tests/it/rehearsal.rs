@@ -68,3 +68,19 @@ async fn what_cannot_be_tried_says_what_can() {
     let (status, answer) = world.call("POST", "/instances/rehearse", Some(body)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{answer:#}");
 }
+
+#[tokio::test]
+async fn other_credentials_in_a_change_are_tried_and_not_the_stored_ones() {
+    let world = World::new("2026-01-05T18:00:00Z").await;
+    let id = world.create(seed("revel")).await;
+    let path = format!("/instances/{id}/rehearse");
+    let before = world.stored();
+    let (status, answer) =
+        world.call("POST", &path, Some(json!({"configuration": {"oauth.api.secret": "wrong"}}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer:#}");
+    assert!(answer["providerMessage"].as_str().is_some_and(|text| text.contains("Invalid API key")), "{answer:#}");
+    let (status, answer) =
+        world.call("POST", &path, Some(json!({"configuration": {"oauth.api.secret": "another"}}))).await;
+    assert_eq!((status, &answer["resources"][0]["failure"]), (StatusCode::OK, &Value::Null), "{answer:#}");
+    assert_eq!(world.stored(), before, "the instance is as it was");
+}

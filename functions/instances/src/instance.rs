@@ -34,7 +34,7 @@ impl From<InstanceError> for Refusal {
                 "The instance was changed by others at the same time. Read it and send your change again.",
             ),
             InstanceError::Login(LoginError::Refused(said)) => {
-                Self::bad_request("The vendor did not accept the login. Log in at the vendor again for a new code.")
+                Self::bad_request("The vendor did not accept the login. Check the credentials, or log in at the vendor again for a new code.")
                     .with_provider_message(said)
             }
             InstanceError::Login(LoginError::Unavailable { said, after: None }) => {

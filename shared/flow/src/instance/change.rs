@@ -207,7 +207,7 @@ pub async fn update(
 
 /// Asks the vendor for what a change needs: tokens for a new login, or for other credentials of a kind that needs no
 /// user; a proof wherever the account may be another one. Otherwise nothing, and what was proven stands.
-async fn log_in_again(
+pub(super) async fn log_in_again(
     service: &Service,
     before: &InstanceRecord,
     checked: &Checked,

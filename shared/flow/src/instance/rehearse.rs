@@ -15,13 +15,14 @@ use elements::connection::Connection;
 use elements::listing::{Cursor, Listing, Page, Pass};
 use elements::plan::{ChangeKind, Partitions, Plan};
 use elements::{Element, Fault};
+use futures::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::InstanceError;
-use super::change::{Change, merged};
+use super::change::{Change, log_in_again, merged};
 use super::check::{LoginGiven, check, choose_element};
-use super::login::{log_in, prove};
+use super::login::{Login, log_in, prove};
 use super::{InstanceBody, get};
 use crate::ports::{Audience, Bounds};
 use crate::principal::Caller as Who;
@@ -34,6 +35,10 @@ use domain::problem::FieldProblem;
 /// Bounds of one exchange: somebody waits for the answer.
 const BOUNDS: Bounds =
     Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(15), largest_body: 16 * 1024 * 1024 };
+/// Time for all resources together: an answer has to leave the gateway within 30 seconds.
+const TIME_FOR_ALL: Duration = Duration::from_secs(24);
+/// Resources that are tried at once.
+const TRIED_AT_ONCE: usize = 8;
 /// Records shown of each resource.
 const SAMPLES: usize = 3;
 /// A stamp further ahead of the vendor's own clock than this cannot be a clock gone wrong: its zone is.
@@ -91,6 +96,7 @@ pub struct Sample {
 /// # Errors
 /// What [`super::create`] would refuse, and elements that need a code.
 pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehearsal, InstanceError> {
+    let until = service.ports.now() + TIME_FOR_ALL;
     let mut configuration = body.configuration.unwrap_or_default();
     let provider_data = body.provider_data.unwrap_or_default();
     let given = LoginGiven { provider_data: &provider_data, tokens_given: body.tokens_given, needed: false };
@@ -105,13 +111,14 @@ pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehea
     }
     let login = log_in(service, &checked, &configuration, given).await?;
     let connection = prove(service, &checked.element, &checked.connection, login.tokens()).await?;
-    let stage =
-        Stage { service, element: &checked.element, connection: &connection, tokens: login.tokens(), configuration };
+    let tokens = login.tokens();
+    let stage = Stage { service, element: &checked.element, connection: &connection, tokens, configuration, until };
     let resources = stage.all(checked.settings.resources).await;
     Ok(Rehearsal { resources, warnings: checked.warnings })
 }
 
-/// Tries what an instance would poll if `body` were merged into it, with the login it has.
+/// Tries what an instance would poll if `body` were merged into it: with the login it has, or with the credentials in
+/// the body where they make it another account.
 ///
 /// # Errors
 /// What [`super::update`] would refuse.
@@ -121,6 +128,7 @@ pub async fn rehearse(
     id: InstanceId,
     body: InstanceBody,
 ) -> Result<Rehearsal, InstanceError> {
+    let until = service.ports.now() + TIME_FOR_ALL;
     let record = get(&service.ports, who.organization, id).await?.record;
     let hidden = secrets::open(service, &record).await?;
     let stored = secrets::revealed(&record, &hidden);
@@ -128,17 +136,17 @@ pub async fn rehearse(
     let nothing = Map::new();
     let given = LoginGiven { provider_data: &nothing, tokens_given: false, needed: false };
     let checked = check(choose_element(&service.catalog, Some(&record.element)), &mut configuration, given)?;
-    let proven = secrets::connection(service, &checked.element, &record).await?;
-    let connection = proven.map_or_else(|_| checked.connection.clone(), |(connection, _)| connection);
-    let tokens = match elements::auth::needs_tokens(&checked.element, &connection) {
-        true => {
+    let (login, connection) = log_in_again(service, &record, &checked, &configuration, given).await?;
+    let tokens = match login {
+        Login::Tokens(tokens) => Some(tokens),
+        Login::Unchanged if elements::auth::needs_tokens(&checked.element, &connection) => {
             let renewed = tokens::renewed(service, &checked.element, id, &connection, None).await;
             Some(renewed.map_err(|error| super::LoginError::Refused(error.to_string()))?)
         }
-        false => None,
+        Login::Unchanged | Login::NotNeeded => None,
     };
-    let stage =
-        Stage { service, element: &checked.element, connection: &connection, tokens: tokens.as_ref(), configuration };
+    let tokens = tokens.as_ref();
+    let stage = Stage { service, element: &checked.element, connection: &connection, tokens, configuration, until };
     let resources = stage.all(checked.settings.resources).await;
     Ok(Rehearsal { resources, warnings: checked.warnings })
 }
@@ -150,19 +158,22 @@ struct Stage<'a> {
     connection: &'a Connection,
     tokens: Option<&'a Tokens>,
     configuration: Map<String, Value>,
+    until: DateTime<Utc>,
 }
 
 impl Stage<'_> {
     async fn all(&self, resources: impl IntoIterator<Item = (String, ResourceConfiguration)>) -> Vec<Rehearsed> {
-        let mut tried = Vec::new();
-        for (name, configured) in resources {
-            let mut rehearsed = Rehearsed { resource: name.clone(), ..Rehearsed::default() };
-            if let Err(failure) = self.one(&name, &configured, &mut rehearsed).await {
-                rehearsed.failure = Some(failure);
-            }
-            tried.push(rehearsed);
-        }
-        tried
+        stream::iter(resources)
+            .map(async |(name, configured)| {
+                let mut rehearsed = Rehearsed { resource: name.clone(), ..Rehearsed::default() };
+                if let Err(failure) = self.one(&name, &configured, &mut rehearsed).await {
+                    rehearsed.failure = Some(failure);
+                }
+                rehearsed
+            })
+            .buffered(TRIED_AT_ONCE)
+            .collect()
+            .await
     }
 
     async fn one(&self, name: &str, configured: &ResourceConfiguration, out: &mut Rehearsed) -> Result<(), String> {
@@ -280,7 +291,12 @@ impl Stage<'_> {
         // A second request where the vendor wants a smaller page or names its time zone first.
         for _ in 0..4 {
             let request = listing.request(plan, &caller).map_err(|problem| problem.to_string())?;
-            let answer: http::Response<Bytes> = match self.service.ports.http.send(request, BOUNDS).await {
+            let left = (self.until - self.service.ports.now()).to_std().unwrap_or_default();
+            if left.is_zero() {
+                return Err("there was no time left for it: the vendor is slow; try fewer resources at once".into());
+            }
+            let bounds = Bounds { deadline: BOUNDS.deadline.min(left), ..BOUNDS };
+            let answer: http::Response<Bytes> = match self.service.ports.http.send(request, bounds).await {
                 Ok(exchange) => exchange.response,
                 Err(error) => return Err(format!("the vendor could not be reached: {error}")),
             };
