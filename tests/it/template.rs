@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use aws::settings::VARIABLES;
+use elements::Catalog;
 use serde_json::{Map, Value, json};
 use serde_yaml_ng::Value as Yaml;
 
@@ -95,6 +96,8 @@ fn the_three_functions_are_built_from_their_own_binaries() {
         assert_eq!(metadata["BuildMethod"], "rust-cargolambda", "{id}");
         let binary = metadata["BuildProperties"]["Binary"].as_str().expect("a binary is named");
         assert_eq!(id.to_lowercase(), format!("{binary}function"));
+        // Where `cargo lambda build` finds that binary: at the root it would look for it in the default members.
+        assert_eq!(template["Resources"][id]["Properties"]["CodeUri"], format!("functions/{binary}"));
         binaries.insert(binary);
     }
     assert_eq!(binaries, BTreeSet::from(["dispatcher", "instances", "poller"]));
@@ -106,11 +109,21 @@ fn the_three_functions_are_built_from_their_own_binaries() {
 
 #[test]
 fn the_environment_is_what_the_settings_declare() {
-    /// What only makes sense on one machine, in a test or for whoever brings files of their own.
-    const LEFT_OUT: &[&str] = &["POLLUX_KEY_FILE", "POLLUX_VENDOR_*", "POLLUX_ALLOW_PRIVATE", "POLLUX_ELEMENTS_DIR"];
+    /// What only makes sense on one machine or for whoever brings files of their own.
+    const LEFT_OUT: &[&str] = &["POLLUX_KEY_FILE", "POLLUX_VENDOR_*", "POLLUX_ELEMENTS_DIR"];
     let template = template();
-    let set = template["Globals"]["Function"]["Environment"]["Variables"].as_object().expect("variables");
-    let set: BTreeSet<&str> = set.keys().map(String::as_str).collect();
+    let variables = template["Globals"]["Function"]["Environment"]["Variables"].as_object().expect("variables");
+    let (vendors, set): (BTreeSet<&str>, BTreeSet<&str>) =
+        variables.keys().map(String::as_str).partition(|name| name.starts_with("POLLUX_VENDOR_"));
+    // A trial's sandbox plays every vendor, and only a trial reaches private addresses.
+    let catalog = Catalog::embedded();
+    let all: BTreeSet<String> = catalog.iter().map(|it| format!("POLLUX_VENDOR_{}", it.key.to_uppercase())).collect();
+    assert_eq!(vendors, all.iter().map(String::as_str).collect());
+    for name in vendors.iter().chain(&["POLLUX_ALLOW_PRIVATE"]) {
+        assert_eq!(variables[*name]["Fn::If"][0], "HasSandbox", "{name}");
+    }
+    assert_eq!(variables["POLLUX_ALLOW_PRIVATE"]["Fn::If"][2], "false");
+    assert_eq!(template["Parameters"]["SandboxUrl"]["Default"], "");
     let declared = VARIABLES.iter().map(|variable| variable.name).filter(|name| !LEFT_OUT.contains(name)).collect();
     assert_eq!(set, declared);
     for variable in VARIABLES.iter().filter(|variable| variable.required) {

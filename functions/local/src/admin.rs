@@ -27,7 +27,8 @@ pub struct AdminArguments {
     #[command(subcommand)]
     command: AdminCommand,
     /// Directory with the embedded table; .pollux, or the cloud's table when POLLUX_TABLE is set
-    #[arg(long, global = true, value_name = "DIR")]
+    // An id of its own: with that of `serve --data` it would take over the default there.
+    #[arg(long, id = "table-directory", global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Answer with JSON
     #[arg(long, global = true)]

@@ -53,6 +53,14 @@ fn every_command_has_help() {
 }
 
 #[test]
+fn administration_goes_to_the_cloud_when_a_table_is_named() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pollux"));
+    let output = command.args(["admin", "organization", "list"]).env("POLLUX_TABLE", "pollux").output();
+    let said = words(&output.expect("it starts").stderr);
+    assert!(said.contains("POLLUX_KEY_ID is not set"), "{said}");
+}
+
+#[test]
 fn what_cannot_be_done_is_said_on_stderr() {
     let folder = tempfile::tempdir().expect("a directory");
     let data = path(folder.path());
