@@ -25,3 +25,4 @@ mod seeds;
 mod template;
 mod tidy;
 mod tokens;
+mod walls;

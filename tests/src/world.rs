@@ -25,7 +25,7 @@ use domain::secret::Secret;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
 use flow::budget::Budgets;
-use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Message, Ports, Queue, QueueName, Store};
+use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Message, Ports, Queue, QueueName, Store, Vault};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
 use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore, TransparentVault};
@@ -74,6 +74,11 @@ impl World {
 
     /// The same with other dice.
     pub async fn seeded(at: &str, seed: u64) -> Self {
+        Self::sealed(at, seed, Arc::new(TransparentVault)).await
+    }
+
+    /// The same with a vault that really seals.
+    pub async fn sealed(at: &str, seed: u64, vault: Arc<dyn Vault>) -> Self {
         let ambient = Arc::new(FixedAmbient::at(at).seeded(seed));
         let clock = Arc::clone(&ambient);
         let sandbox = Sandbox::new(Arc::new(move || clock.now()), seed);
@@ -86,7 +91,7 @@ impl World {
             store: store.clone() as Arc<dyn Store>,
             queue: queue.clone(),
             http: Arc::new(RoutedHttp { routes, meddler: Arc::clone(&meddler) }),
-            vault: Arc::new(TransparentVault),
+            vault,
             ambient: ambient.clone(),
         };
         let catalog = Catalog::embedded();
@@ -154,6 +159,13 @@ impl World {
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
         (parts.status, parts.headers, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// One request to the service as it is, with whatever stands in its header.
+    pub async fn exchange(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
+        let response = self.api.clone().oneshot(request.map(Body::from)).await.expect("routers answer");
+        let (parts, body) = response.into_parts();
+        http::Response::from_parts(parts, axum::body::to_bytes(body, usize::MAX).await.expect("a body"))
     }
 
     /// Makes an instance with this body and a callback at the inbox `main`; returns its id.
