@@ -12,6 +12,7 @@ mod elements;
 mod guard;
 mod hubs;
 mod lambda;
+mod leaks;
 mod local;
 mod polling;
 mod polling_auth;

@@ -37,6 +37,28 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Shortest secret that is looked for in other people's words: a shorter one is found in any text, and masking it
+/// would spoil the words without hiding anything.
+const SHORTEST_HIDDEN: usize = 6;
+
+/// What somebody else said, without the secrets that he repeats: vendors and callbacks quote requests in their
+/// errors, and those are stored and shown.
+pub fn hide<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
+    let mut said = text.to_owned();
+    for secret in secrets.into_iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_HIDDEN) {
+        // As it is, as JSON has it, once or as a text within a text, and as a form or a query has it.
+        let quoted = serde_json::Value::from(secret).to_string();
+        let twice = serde_json::Value::from(quoted.trim_matches('"')).to_string();
+        let in_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        for form in [secret, quoted.trim_matches('"'), twice.trim_matches('"'), &in_form] {
+            if said.contains(form) {
+                said = said.replace(form, MASK);
+            }
+        }
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +68,16 @@ mod tests {
         let secret = Secret::new("s3cret");
         assert_eq!(format!("{secret} {secret:?}"), "******** ********");
         assert_eq!(secret.expose(), "s3cret");
+    }
+
+    #[test]
+    fn others_do_not_repeat_a_secret() {
+        let (long, short) = (Secret::new("s3cret"), Secret::new("no"));
+        assert_eq!(hide("no: s3cret and s3cret", [&long, &short]), "no: ******** and ********");
+        let odd = Secret::new(r#"a"b\c/d e"#);
+        assert_eq!(
+            hide(r#"a"b\c/d e {"a\"b\\c/d e"} ?x=a%22b%5Cc%2Fd+e"#, [&odd]),
+            "******** {\"********\"} ?x=********"
+        );
     }
 }

@@ -305,7 +305,7 @@ pub fn read_tokens(
 ) -> Result<Tokens, AuthFault> {
     let unreadable = |reason: &str| AuthFault::Unreadable { reason: reason.to_owned() };
     let endpoint = endpoint(element).ok_or_else(|| unreadable("the element hands out no tokens"))?;
-    match fault::classify(element, &[], response) {
+    match fault::classify_token(element, response) {
         None => {}
         Some(Fault::Retry { after, reason } | Fault::RateLimited { after, reason }) => {
             return Err(AuthFault::Retry { after, reason });
@@ -363,7 +363,7 @@ fn token_reason(element: &Element, response: &Response<Bytes>) -> String {
     match (tree.get("error").and_then(Value::as_str), tree.get("error_description").and_then(Value::as_str)) {
         (Some(error), Some(description)) => domain::problem::shorten(&format!("{error}: {description}")),
         (Some(error), None) => domain::problem::shorten(error),
-        _ => fault::reason(element, response),
+        _ => fault::reason(element, response, &str::to_owned),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use domain::problem::FieldProblem;
+use domain::secret::hide;
 use domain::zone::Zone;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Request};
@@ -61,6 +62,12 @@ pub(crate) struct Extras {
 }
 
 impl Caller<'_> {
+    /// The text without the secrets of the account.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        let tokens = self.tokens.into_iter().flat_map(|tokens| std::iter::once(&tokens.access).chain(&tokens.refresh));
+        hide(text, self.connection.secrets().chain(tokens))
+    }
+
     /// A base URL of the element.
     pub(crate) fn base(&self, name: Option<&str>) -> Result<Url, FieldProblem> {
         let name = name.unwrap_or("api");

@@ -67,7 +67,7 @@ impl Connection {
                 warnings.push(Warning::new(&path, "the spaces around the value are left out"));
             }
             match fits(field, trimmed) {
-                Some(expected) if field.secret => problems.push(FieldProblem::secret(path, expected)),
+                Some(expected) if is_hidden(field) => problems.push(FieldProblem::secret(path, expected)),
                 Some(expected) => problems.push(FieldProblem::new(path, trimmed, expected)),
                 None => connection.put(field, name, trimmed),
             }
@@ -77,7 +77,7 @@ impl Connection {
 
     fn put(&mut self, field: &Field, name: &str, text: &str) {
         let text = if field.host_suffix.is_empty() { text } else { text.trim_end_matches('/') };
-        match field.secret {
+        match is_hidden(field) {
             true => drop(self.secret.insert(name.to_owned(), Secret::new(text))),
             false => drop(self.plain.insert(name.to_owned(), text.to_owned())),
         }
@@ -88,9 +88,19 @@ impl Connection {
         self.plain.get(name).map(String::as_str)
     }
 
+    /// A value, secret or not, for what only tells values apart.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.plain(name).or_else(|| self.secret(name).map(Secret::expose))
+    }
+
     /// A secret value.
     pub fn secret(&self, name: &str) -> Option<&Secret> {
         self.secret.get(name)
+    }
+
+    /// Every secret value.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.secret.values()
     }
 
     /// Values of which there are several, or the one there is.
@@ -118,8 +128,7 @@ impl Connection {
     /// The value of a placeholder `connection.name`.
     pub(crate) fn filling(&self, placeholder: &str) -> Option<Filling> {
         let name = placeholder.strip_prefix("connection.")?;
-        let text = self.plain(name).or_else(|| self.secret(name).map(Secret::expose))?;
-        Some(Filling::Text(text.to_owned()))
+        Some(Filling::Text(self.value(name)?.to_owned()))
     }
 
     pub(crate) fn is_secret(&self, placeholder: &str) -> bool {
@@ -145,9 +154,22 @@ pub fn put_right(element: &Element, configuration: &mut Map<String, Value>) -> V
     warnings
 }
 
-/// Whether the value of a configuration key must be masked when it is shown.
+/// Whether the value of a configuration key must be masked when it is shown: what the element calls a secret, and
+/// what is named like one.
 pub fn is_secret_key(element: &Element, configuration_key: &str) -> bool {
-    element.connection.values().any(|field| field.secret && field.ce_keys.iter().any(|key| key == configuration_key))
+    let named_here = |field: &Field| field.ce_keys.iter().any(|key| key == configuration_key);
+    is_named_like_a_secret(configuration_key)
+        || element.connection.values().any(|field| field.secret && named_here(field))
+}
+
+fn is_named_like_a_secret(configuration_key: &str) -> bool {
+    let lower = configuration_key.to_ascii_lowercase();
+    !lower.starts_with("event.") && ["password", "secret", "token", "api.key"].iter().any(|word| lower.contains(word))
+}
+
+/// Whether a field's value is kept from being shown, by the same rule.
+fn is_hidden(field: &Field) -> bool {
+    field.secret || field.ce_keys.iter().any(|key| is_named_like_a_secret(key))
 }
 
 /// The configuration key that problems name.

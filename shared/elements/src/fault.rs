@@ -9,6 +9,7 @@ use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Response};
 use serde_json::Value;
 
+use crate::call::Caller;
 use crate::catalog::Element;
 use crate::definition::{Action, ErrorRule, Wait, When};
 use crate::pointer::{Wanted, as_text};
@@ -79,7 +80,22 @@ impl Fault {
 }
 
 /// What is wrong with the answer, `None` when it is to be read.
-pub(crate) fn classify(element: &Element, own: &[ErrorRule], response: &Response<Bytes>) -> Option<Fault> {
+/// The vendor's words come without the account's secrets, should he repeat them.
+pub(crate) fn classify(caller: &Caller<'_>, own: &[ErrorRule], response: &Response<Bytes>) -> Option<Fault> {
+    judge(caller.element, own, response, &|text| caller.hide(text))
+}
+
+/// The same of a token answer. What it repeats is hidden by whoever knows what was asked.
+pub(crate) fn classify_token(element: &Element, response: &Response<Bytes>) -> Option<Fault> {
+    judge(element, &[], response, &str::to_owned)
+}
+
+fn judge(
+    element: &Element,
+    own: &[ErrorRule],
+    response: &Response<Bytes>,
+    hide: &dyn Fn(&str) -> String,
+) -> Option<Fault> {
     let matched = own.iter().chain(&element.errors).find(|rule| matches(&rule.when, response));
     let status = response.status().as_u16();
     let action = match matched {
@@ -92,7 +108,7 @@ pub(crate) fn classify(element: &Element, own: &[ErrorRule], response: &Response
             _ => Action::ConfigError,
         },
     };
-    let reason = || reason(element, response);
+    let reason = || reason(element, response, hide);
     let after = || match matched.and_then(|rule| rule.wait.as_ref()) {
         Some(wait) => waiting(wait, response).or_else(|| header_wait(response.headers(), RETRY_AFTER.as_str())),
         None => header_wait(response.headers(), RETRY_AFTER.as_str()),
@@ -158,7 +174,7 @@ fn head(body: &[u8]) -> std::borrow::Cow<'_, str> {
 }
 
 /// The vendor's words for people, shortened.
-pub(crate) fn reason(element: &Element, response: &Response<Bytes>) -> String {
+pub(crate) fn reason(element: &Element, response: &Response<Bytes>, hide: &dyn Fn(&str) -> String) -> String {
     let status = response.status();
     let tree: Option<Value> = serde_json::from_slice(response.body()).ok();
     let told = tree.as_ref().and_then(|tree| {
@@ -166,7 +182,7 @@ pub(crate) fn reason(element: &Element, response: &Response<Bytes>) -> String {
         told.filter(|value| !value.is_null()).map(plain_text).find(|text| !text.is_empty())
     });
     match told {
-        Some(text) => shorten(&format!("{} {text}", status.as_u16())),
+        Some(text) => shorten(&format!("{} {}", status.as_u16(), hide(&text))),
         None => status.to_string(),
     }
 }

@@ -320,7 +320,7 @@ impl Listing {
     /// another request; after any other it stands where it stood.
     pub fn read(&mut self, plan: &Plan, caller: &Caller<'_>, response: &Response<Bytes>) -> Result<Page, Fault> {
         let resource = plan.resource();
-        match fault::classify(&plan.element, &resource.errors, response) {
+        match fault::classify(caller, &resource.errors, response) {
             None => {}
             Some(Fault::ShrinkPage) if self.page_size <= SMALLEST_PAGE => {
                 return Err(Fault::retry("the vendor cannot even list one record"));

@@ -89,7 +89,7 @@ pub fn hydrated(
             false => Hydrated::Record(Record { told: Told::Deleted, ..record.clone() }),
         });
     }
-    if let Some(fault) = fault::classify(&plan.element, &[], response) {
+    if let Some(fault) = fault::classify(caller, &[], response) {
         return Err(fault);
     }
     let read = one(plan, caller, response, &record.partition)?;
@@ -110,7 +110,7 @@ pub fn got(
     if is_missing(response.status()) {
         return Ok(None);
     }
-    match fault::classify(&plan.element, &[], response) {
+    match fault::classify(caller, &[], response) {
         Some(fault) => Err(fault),
         None => one(plan, caller, response, partition),
     }
@@ -184,7 +184,7 @@ pub fn check_request(check: &Check, caller: &Caller<'_>) -> Result<Option<Reques
 /// What the answer means instead.
 pub fn checked(check: &Check, caller: &Caller<'_>, response: &Response<Bytes>) -> Result<Connection, Fault> {
     let mut connection = caller.connection.clone();
-    if let Some(fault) = fault::classify(caller.element, &[], response) {
+    if let Some(fault) = fault::classify(caller, &[], response) {
         // A login that is refused is refused for everything; only what is not allowed or not there can be done without.
         let dispensable = check.optional && matches!(fault, Fault::ConfigError { .. });
         return if dispensable { Ok(connection) } else { Err(fault) };

@@ -44,7 +44,7 @@ impl Payer {
         let scope = element.budget.as_ref().filter(|_| !bases.overrides.contains_key(&element.key))?.scope;
         let who = match scope {
             BudgetScope::Instance | BudgetScope::User => account.unwrap_or_else(|| instance.to_string()),
-            BudgetScope::App => format!("app {}", connection.plain("client_id").unwrap_or_default()),
+            BudgetScope::App => format!("app {}", connection.value("client_id").unwrap_or_default()),
         };
         Some(Self { element: element.key.clone(), who })
     }

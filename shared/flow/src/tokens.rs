@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::id::InstanceId;
-use domain::secret::Secret;
+use domain::secret::{Secret, hide};
 use elements::Element;
 use elements::auth::{self, AuthFault, Grant, Tokens};
 use elements::connection::Connection;
@@ -83,13 +84,35 @@ pub async fn exchange(
 ) -> Result<Tokens, TokenError> {
     let request = auth::token_request(element, &service.bases, connection, grant)
         .map_err(|problem| TokenError::Dead(problem.to_string()))?;
+    let offered = offered(&request, grant);
     let answer = service.ports.http.send(request, TOKEN_BOUNDS).await;
-    let answer = answer.map_err(|error| TokenError::Busy { reason: error.to_string(), after: None })?;
-    auth::read_tokens(element, &answer.response, service.ports.now(), previous).map_err(|fault| match fault {
+    let answer = answer.map_err(|error| TokenError::Busy { reason: error.to_string(), after: None })?.response;
+    let read = |response: &http::Response<Bytes>| auth::read_tokens(element, response, service.ports.now(), previous);
+    let tokens = read(&answer).or_else(|_| {
+        // What a refusal says is stored and shown, and vendors quote what they were asked.
+        let said = String::from_utf8_lossy(answer.body());
+        let secrets = connection.secrets().chain(previous.and_then(|previous| previous.refresh.as_ref()));
+        let said = Bytes::from(hide(&said, secrets.chain(&offered)));
+        read(&answer.map(|_| said))
+    });
+    tokens.map_err(|fault| match fault {
         AuthFault::Dead { reason } => TokenError::Dead(reason),
         AuthFault::Retry { after, reason } => TokenError::Busy { reason, after },
         AuthFault::Unreadable { reason } => TokenError::Busy { reason, after: None },
     })
+}
+
+/// The secrets that a token request carries beside the connection's.
+fn offered(request: &http::Request<Bytes>, grant: Grant<'_>) -> Vec<Secret> {
+    let basic = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let basic = basic.and_then(|value| value.split_once(' ')).map(|(_, pair)| Secret::new(pair));
+    match grant {
+        Grant::Code { code, code_verifier, .. } => {
+            [Some(code), code_verifier].into_iter().flatten().cloned().chain(basic).collect()
+        }
+        Grant::Refresh { refresh } => [refresh.clone()].into_iter().chain(basic).collect(),
+        Grant::ClientCredentials | Grant::Login => basic.into_iter().collect(),
+    }
 }
 
 /// Tokens that are good now. `spent` are tokens that the vendor just refused: the answer is never those.

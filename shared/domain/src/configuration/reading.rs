@@ -599,7 +599,8 @@ impl Report {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => return Some(text.to_owned()),
             _ => "a URL like https://example.com/events".to_owned(),
         };
-        self.refuse(field, text, expected);
+        // What follows the question mark may be a secret.
+        self.refuse(field, text.split('?').next().unwrap_or_default(), expected);
         None
     }
 

@@ -9,11 +9,12 @@ use chrono::{DateTime, Utc};
 use domain::breaker::{Admission, Next};
 use domain::configuration::{Callback, EventSettings, FailurePolicy};
 use domain::ladder::{self, Verdict};
-use domain::secret::Secret;
+use domain::secret::{MASK, Secret, hide};
 use domain::signature::{elements_signature, standard_webhooks};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use url::Url;
 
 use super::callback::{Ending, Filing, Place, Scene, message, send, ticket_of};
 use super::limits::CallbackLimits;
@@ -261,7 +262,12 @@ async fn try_once(
     };
     let bounds = Bounds { audience: Audience::Callback, deadline, largest_body: LARGEST_RESPONSE };
     Ok(match ports.http.send(request, bounds).await {
-        Ok(exchange) => Tried { took: exchange.elapsed, answer: Ok(exchange) },
+        Ok(mut exchange) => {
+            // Its head is stored and shown, and some receivers quote what they were sent.
+            let said = letterhead.hide(&String::from_utf8_lossy(exchange.response.body()));
+            *exchange.response.body_mut() = Bytes::from(said);
+            Tried { took: exchange.elapsed, answer: Ok(exchange) }
+        }
         Err(error) => {
             let took = match &error {
                 HttpError::Deadline(deadline) => *deadline,
@@ -310,6 +316,19 @@ async fn letterhead(
 }
 
 impl Letterhead {
+    /// Name and password as Basic authentication writes them.
+    fn basic(&self) -> Option<Secret> {
+        let (name, password) = self.callback.basic.as_ref()?;
+        Some(Secret::new(STANDARD.encode(format!("{name}:{}", password.expose()))))
+    }
+
+    /// The text without the secrets that the letterhead holds.
+    fn hide(&self, text: &str) -> String {
+        let headers = self.callback.headers.iter().map(|(_, value)| value);
+        let password = self.callback.basic.iter().map(|(_, password)| password);
+        hide(text, self.keys.iter().chain(headers).chain(password).chain(&self.basic()))
+    }
+
     fn request(
         &self,
         url: &str,
@@ -329,9 +348,8 @@ impl Letterhead {
         for (name, value) in &self.callback.headers {
             headers.insert(HeaderName::from_bytes(name.as_bytes())?, secret(value.expose().to_owned())?);
         }
-        if let Some((name, password)) = &self.callback.basic {
-            let pair = STANDARD.encode(format!("{name}:{}", password.expose()));
-            headers.insert(AUTHORIZATION, secret(format!("Basic {pair}"))?);
+        if let Some(pair) = self.basic() {
+            headers.insert(AUTHORIZATION, secret(format!("Basic {}", pair.expose()))?);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(row.format.content_type()));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("pollux/", env!("CARGO_PKG_VERSION"))));
@@ -438,7 +456,18 @@ fn describe(url: &str, at: DateTime<Utc>, tried: &Tried) -> Attempt {
         Err(error) => (None, Some(error.clone()), String::new()),
     };
     let duration_ms = u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX);
-    Attempt { number: 0, at, url: url.to_owned(), duration_ms, status, error, response, next: None }
+    Attempt { number: 0, at, url: without_values(url), duration_ms, status, error, response, next: None }
+}
+
+/// A callback's URL as attempts remember it: which keys its query has, and not their values, which are often secrets.
+fn without_values(url: &str) -> String {
+    let Ok(mut shown) = Url::parse(url) else { return url.to_owned() };
+    if shown.query().is_none() {
+        return url.to_owned();
+    }
+    let names: Vec<String> = shown.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    shown.query_pairs_mut().clear().extend_pairs(names.iter().map(|name| (name, MASK)));
+    shown.into()
 }
 
 /// How a report reads in a log line.

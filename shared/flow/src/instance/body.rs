@@ -1,5 +1,7 @@
 //! The body of `POST`, `PUT` and `PATCH /instances`, read into parts. What the parts mean is [`super::check`]'s.
 
+use std::fmt;
+
 use domain::problem::{FieldProblem, below};
 use serde_json::{Map, Value};
 
@@ -9,7 +11,7 @@ const LONGEST_NAME: usize = 250;
 const MOST_TAGS: usize = 50;
 
 /// What a request says about an instance. None: it says nothing about that.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct InstanceBody {
     /// `element.key`, or `element.id` as text.
     pub element: Option<String>,
@@ -23,6 +25,21 @@ pub struct InstanceBody {
     pub name: Option<String>,
     /// `externalAuthentication: "initial"`: the tokens stand in the configuration and nothing is exchanged.
     pub tokens_given: bool,
+}
+
+/// Prints which keys there are and none of their values, of which any may be secret.
+impl fmt::Debug for InstanceBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |given: &Option<Map<String, Value>>| given.as_ref().map(|it| it.keys().cloned().collect::<Vec<_>>());
+        f.debug_struct("InstanceBody")
+            .field("element", &self.element)
+            .field("provider_data", &keys(&self.provider_data))
+            .field("configuration", &keys(&self.configuration))
+            .field("tags", &self.tags)
+            .field("name", &self.name)
+            .field("tokens_given", &self.tokens_given)
+            .finish()
+    }
 }
 
 impl InstanceBody {

@@ -25,7 +25,6 @@ pub(super) const ACCESS_TOKEN: &str = "oauth.user.token";
 pub(super) const REFRESH_TOKEN: &str = "oauth.user.refresh_token";
 
 /// A request that is in order.
-#[derive(Debug)]
 pub(super) struct Checked {
     /// Which vendor.
     pub element: Arc<Element>,
@@ -40,7 +39,7 @@ pub(super) struct Checked {
 }
 
 /// What a login brings along.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct LoginGiven<'a> {
     /// `providerData`.
     pub provider_data: &'a Map<String, Value>,
@@ -189,9 +188,5 @@ pub(super) fn is_secret(element: &Element, key: &str) -> bool {
         "event.notification.callback.headers",
         "event.notification.basic.password",
     ];
-    const NAMED_LIKE_ONE: [&str; 4] = ["password", "secret", "token", "api.key"];
-    let lower = key.to_ascii_lowercase();
-    OF_CALLBACKS.contains(&key)
-        || is_secret_key(element, key)
-        || (!key.starts_with("event.") && NAMED_LIKE_ONE.iter().any(|word| lower.contains(word)))
+    OF_CALLBACKS.contains(&key) || is_secret_key(element, key)
 }
