@@ -149,6 +149,10 @@ describe("the console", { concurrency: false }, () => {
     await seen("Connect your first account");
     const kept = await page.evaluate(() => [JSON.stringify(localStorage), document.cookie].join());
     assert.ok(!kept.includes(service.userSecret), "the secret outlives the tab");
+    const other = await page.context().newPage();
+    await other.goto(service.url);
+    await other.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
+    await other.close();
     quiet();
   });
 
@@ -186,6 +190,20 @@ describe("the console", { concurrency: false }, () => {
       assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-invalid")), "true");
       await page.getByLabel("Name", { exact: true }).fill(`My ${key}`);
       await page.getByLabel("Tags – optional").fill("browser, test");
+
+      // Every field of the element's own says what goes there; what is optional is folded away.
+      for (const label of Object.keys(element.fields)) {
+        const described = await page.getByLabel(label, { exact: true }).getAttribute("aria-describedby");
+        assert.match(described, /-help/, `${label} has no help`);
+      }
+      if (await page.getByText("Show optional fields").count()) {
+        await page.getByText("Show optional fields").click();
+        await page.locator("details[open] .marker").first().waitFor();
+      }
+      await page.getByRole("switch", { name: /^Events enabled/ }).setChecked(false);
+      assert.ok(!(await page.getByRole("heading", { name: "Resources to poll" }).isVisible()));
+      assert.equal((await json()).configuration["event.notification.enabled"], false);
+      await page.getByRole("switch", { name: /^Events enabled/ }).setChecked(true);
 
       // What only the service can say stands beside its field as well.
       await page.getByLabel("Event notification callback URL").fill("ftp://nowhere");
@@ -268,6 +286,130 @@ describe("the console", { concurrency: false }, () => {
     quiet();
   });
 
+  test("says what is wrong while one types, and what the vendor makes of it", async () => {
+    await go("#/connect/revel");
+    await heading("Connect Revel");
+    const wrong = (label) => page.getByLabel(label, { exact: true }).and(page.locator('[aria-invalid="true"]'));
+    const right = (label) => page.getByLabel(label, { exact: true }).and(page.locator(":not([aria-invalid])"));
+    const url = "Event notification callback URL";
+    await page.getByLabel(url).fill("ftp://nowhere");
+    await wrong(url).waitFor();
+    await seen("Read: ftp://nowhere");
+    // What nobody has come to yet is left alone.
+    assert.equal(await page.locator('[aria-invalid="true"]').count(), 1);
+    await page.getByLabel(url).fill("https://example.com/events");
+    await right(url).waitFor();
+    const minutes = "Event poller refresh interval (mins)";
+    await page.getByLabel(minutes).fill("0");
+    await wrong(minutes).waitFor();
+    await page.getByLabel(minutes).fill("30");
+    await right(minutes).waitFor();
+    await page.getByLabel("Name", { exact: true }).fill("x");
+    await page.getByLabel("Name", { exact: true }).fill("");
+    await wrong("Name").waitFor();
+    await page.getByLabel("Subdomain", { exact: true }).fill("not a name/");
+    await wrong("Subdomain").waitFor();
+    await page.getByLabel("Subdomain", { exact: true }).fill("testhumanity");
+    await right("Subdomain").waitFor();
+    await page.getByLabel("API key", { exact: true }).fill("main");
+    await page.getByLabel("API secret", { exact: true }).fill("s3cret");
+
+    await press("Edit employees");
+    const editor = page.locator("li.resource").filter({ hasText: "employees" }).first();
+    await editor.getByText("Dates and more").click();
+    const address = await page.getByLabel("URL", { exact: true }).inputValue();
+    await page.getByLabel("URL", { exact: true }).fill("/hubs/employee/employes");
+    await wrong("URL").waitFor();
+    await page.getByLabel("URL", { exact: true }).fill(address);
+    await editor.getByText(/[1-9]\d* records read from the vendor/).waitFor();
+    await editor.getByText(/^Such as /).waitFor();
+    await page.getByLabel("Updated: format", { exact: true }).fill("yyyy-QQ");
+    await wrong("Updated: format").waitFor();
+    await page.getByLabel("Updated: format", { exact: true }).fill("yyyy-MM-dd'T'HH:mm:ss");
+    await right("Updated: format").waitFor();
+    // A zone that exists and is not the vendor's: only its records tell.
+    await page.getByLabel("Updated: time zone", { exact: true }).fill("Pacific/Honolulu");
+    await page.request.post(`${service.url}/sandbox/control/revel/Employee`, { data: { first_name: "Ada" } });
+    await editor.getByText("ahead of the vendor's own clock").waitFor();
+    await wrong("Updated: time zone").waitFor();
+    await press("Back to the default");
+    await right("Updated: time zone").waitFor();
+    quiet();
+  });
+
+  test("of two checks under way only the younger counts", async () => {
+    await go("#/connect/icontact");
+    await heading("Connect iContact");
+    const url = "Event notification callback URL";
+    const held = [];
+    let asked = 0;
+    await page.route("**/instances/check", (route) => (asked++ === 0 ? held.push(route) : route.continue()));
+    await page.getByLabel(url).fill("ftp://old");
+    await page.waitForRequest("**/instances/check");
+    await page.getByLabel(url).fill("https://example.com/new");
+    await page.waitForResponse("**/instances/check");
+    // The older answer comes late, to nobody.
+    for (const route of held) await route.continue().catch(() => {});
+    await page.unroute("**/instances/check");
+    await page.getByLabel(url).fill("https://example.com/newer");
+    await page.waitForResponse("**/instances/check");
+    assert.equal(await page.getByLabel(url).getAttribute("aria-invalid"), null);
+    quiet();
+  });
+
+  test("lists what is wrong with the JSON beside it", async () => {
+    const body = await json();
+    body.configuration["event.poller.refresh_interval"] = "often";
+    body.configuration["event.poller.configuration"] = { contacts: { idField: 7 } };
+    await page.getByLabel("The request as JSON").fill(JSON.stringify(body));
+    const list = page.getByRole("list", { name: "What is wrong" }).or(page.locator(".problems"));
+    await list.getByText("event.poller.refresh_interval").first().waitFor();
+    await list.getByText("contacts.idField").first().waitFor();
+    await list.getByText("api.username").first().waitFor();
+    assert.equal(
+      await page.getByLabel("Event poller refresh interval (mins)").getAttribute("aria-invalid"),
+      "true",
+      "the field on the other side says it as well",
+    );
+    quiet();
+  });
+
+  test("sends a test event before anything is saved, and not too many", async () => {
+    await go("#/connect/square");
+    await heading("Connect Square");
+    const send = page.getByRole("button", { name: "Send test event" });
+    await send.click();
+    await seen("Enter the address to test.");
+    await press("Use the inbox of this machine");
+    await page.getByText("Signature and delivery").click();
+    await press("Generate");
+    await send.click();
+    await seen(/^The callback answered 200 in \d+ ms$/);
+    const callback = page.getByLabel("Event notification callback URL");
+    await page.request.put(`${service.url}/inbox/tried`, { data: { status: 500 } });
+    await callback.fill(`${service.url}/inbox/tried`);
+    await send.click();
+    await seen(/^The callback answered 500 in \d+ ms$/);
+    // Nobody listens on port 1.
+    await callback.fill("http://127.0.0.1:1/events");
+    await send.click();
+    await seen("The callback did not answer");
+    await refused([400], async () => {
+      await callback.fill("nonsense");
+      await send.click();
+      await seen("Read: nonsense");
+    });
+    await callback.fill(`${service.url}/inbox/square`);
+    await refused([429], async () => {
+      for (let sent = 0; sent < 8 && !(await page.getByText("Enough test events for now").isVisible()); sent++) {
+        await Promise.all([page.waitForResponse("**/notifications/test"), send.click()]);
+        await page.locator('button:not([aria-busy="true"])', { hasText: "Send test event" }).waitFor();
+      }
+      await seen("Enough test events for now");
+    });
+    quiet();
+  });
+
   test("a refused login says so, and a stranger's answer is not taken", async () => {
     await go("#/connect/square");
     await heading("Connect Square");
@@ -325,6 +467,8 @@ describe("the console", { concurrency: false }, () => {
     await page.getByLabel("Instance", { exact: true }).selectOption(ids.square);
     const row = page.locator(".event-item").filter({ hasText: "created" }).first();
     await row.filter({ hasText: "delivered" }).waitFor();
+    await page.getByLabel("Resource", { exact: true }).selectOption("timesheets");
+    await page.getByLabel("Delivery", { exact: true }).selectOption("delivered");
     const record = await row.locator(".mono").textContent();
     await page.getByLabel("Record id").fill(record);
     assert.equal(await page.locator(".event-item").count(), 1);
@@ -341,8 +485,24 @@ describe("the console", { concurrency: false }, () => {
     await row.click();
     await page.getByRole("dialog").getByRole("cell", { name: "200" }).nth(1).waitFor();
     await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
-    await page.getByRole("img", { name: /^Events: / }).waitFor();
+    await page.getByRole("img", { name: /^Events: 1 created/ }).waitFor();
+    await page.getByRole("img", { name: /^Deliveries: \d+ answered 2xx, 0 failed/ }).waitFor();
     await page.getByRole("img", { name: /^Callback latency: median/ }).waitFor();
+    await page.locator("figure").filter({ hasText: "Callback latency" }).getByText("As a table").click();
+    await page.getByRole("region", { name: "Callback latency" }).getByRole("cell", { name: "200" }).first().waitFor();
+    quiet();
+  });
+
+  test("the feed is live: what comes in is shown, said, and leaves the focus where it is", async () => {
+    await go(`#/events?instance=${ids.square}`);
+    await page.locator(".event-item").first().focus();
+    const focused = await page.evaluate(() => document.activeElement.dataset.event);
+    const made = await (
+      await page.request.post(`${service.url}/sandbox/control/square/timecards`, { data: {} })
+    ).json();
+    await page.locator(".event-item").filter({ hasText: made.id }).waitFor();
+    assert.equal(await page.evaluate(() => document.activeElement.dataset.event), focused);
+    assert.match(await page.locator("#polite").textContent(), new RegExp(`1 new event: created ${made.id}`));
     quiet();
   });
 
@@ -351,15 +511,18 @@ describe("the console", { concurrency: false }, () => {
     await heading("My square");
     const ask = async (record, answer) => {
       await page.getByLabel("Record id").fill(record);
-      await refused([404], async () => {
-        await press("Ask why");
-        await page.getByRole("dialog").getByText(answer).first().waitFor();
-      });
+      await press("Ask why");
+      await page.getByRole("dialog").getByText(answer).first().waitFor();
       await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
     };
     const record = await page.locator(".event-item .mono").first().textContent();
-    await ask(record, /created/i);
-    await ask("no-such-record", /no /i);
+    await ask(record, /One notification told of it/);
+    // There from the start: remembered by the first poll, told to nobody.
+    const control = `${service.url}/sandbox/control/square/timecards`;
+    const told = await page.locator(".event-item .mono").allTextContents();
+    const quietly = (await (await page.request.get(control)).json()).find(({ id }) => !told.includes(id));
+    await ask(quietly.id, /Nothing was sent of it/);
+    await ask("no-such-record", /Never seen/);
     quiet();
   });
 
@@ -390,24 +553,97 @@ describe("the console", { concurrency: false }, () => {
     quiet();
   });
 
-  test("logs in again", async () => {
-    await page.getByRole("link", { name: "Reconnect", exact: true }).click();
+  test("a login that ended is mended without typing anything again", async () => {
+    await go("#/sandbox");
+    await page.getByLabel("Vendor", { exact: true }).selectOption("square");
+    await page.getByText("Let it forget").click();
+    await press("Logins");
+    await seen("every login is over");
+    await go(`#/instances/${ids.square}`);
+    await press("Poll now");
+    await seen("Needs a new login");
+    await seen("Polling waits for a new login");
+    await page.getByRole("link", { name: /Attention/ }).click();
+    await page.locator("li.card").filter({ hasText: "Our square" }).getByRole("link", { name: "Reconnect" }).click();
     await heading("Reconnect Our square");
+    assert.ok(!(await page.getByLabel("Application ID", { exact: true }).isVisible()));
     await press("Reconnect");
     await seen("Log in first");
-    await press("Log in at Square");
-    await seen("Type it again for the login");
-    await page.getByLabel("Application ID", { exact: true }).fill("sq0idp-app");
+    // Somebody else's answer is not taken here either.
     const [vendor] = await Promise.all([page.waitForEvent("popup"), press("Log in at Square")]);
+    await vendor.waitForURL(/client_id=sq0idp-app/);
+    const stranger = await page.context().newPage();
+    await stranger.goto(`${service.url}/console/oauth?code=evil&state=square.0000`);
+    await stranger.getByText("No form is waiting for this login").waitFor();
+    await stranger.close();
     await vendor.getByRole("button", { name: "Allow" }).click();
-    await page.getByText("Logged in", { exact: true }).waitFor();
-    await press("Reconnect");
     await heading("Our square");
+    await seen("Watching");
+    await press("Poll now");
+    await page.getByRole("region", { name: "Poll report", exact: true }).getByText("committed").first().waitFor();
+    quiet();
+  });
+
+  test("shows the gap that a vendor's lost history leaves", async () => {
+    await go(`#/instances/${ids.googlesuite}/edit`);
+    await heading("Edit My googlesuite");
+    await page.locator("li.resource").filter({ hasText: "changed-messages" }).getByRole("switch").setChecked(true);
+    await press("Save changes");
+    await heading("My googlesuite");
+    const messages = page.locator("li.card").filter({ has: page.getByRole("heading", { name: "changed-messages" }) });
+    await messages.getByRole("img", { name: /^Covered without a gap/ }).waitFor();
+    await go("#/sandbox");
+    await page.getByLabel("Vendor", { exact: true }).selectOption("googlesuite");
+    await page.getByText("Let it forget").click();
+    await press("Its history");
+    await seen("its history is gone");
+    await go(`#/instances/${ids.googlesuite}`);
+    await press("Poll now: changed-messages");
+    await messages.getByRole("img", { name: /^Covered since .*, with a gap: / }).waitFor();
+    await messages.getByText("has a gap").waitFor();
+    await go("#/instances");
+    await page.locator(".instance-item").filter({ hasText: "My googlesuite" }).getByText("Watching, with a gap").waitFor();
+    quiet();
+  });
+
+  test("a vendor in trouble is shown where one looks, and mended", async () => {
+    await go("#/sandbox");
+    await page.getByLabel("Vendor", { exact: true }).selectOption("maximizer");
+    await page.getByLabel("Mood").selectOption({ label: "is down" });
+    await seen("Maximizer now is one that is down.");
+    await go(`#/instances/${ids.maximizer}`);
+    await press("Poll now");
+    await page.getByRole("region", { name: "Poll report", exact: true }).getByText("failed").first().waitFor();
+    await page.locator("li.card").getByText("failing", { exact: true }).first().waitFor();
+    await seen(/failures? in a row\. What changed meanwhile is found by the next poll that succeeds/);
+    await page.getByRole("link", { name: /Attention \d+ to look at/ }).click();
+    const card = page.locator("li.card").filter({ hasText: "My maximizer" }).first();
+    await card.getByText("polls are failing").waitFor();
+    await page.request.put(`${service.url}/sandbox/control/faults`, { data: { vendor: "maximizer", faults: {} } });
+    await card.getByRole("button", { name: "Poll now" }).click();
+    await seen("Nothing waits for you");
+    await go(`#/instances/${ids.maximizer}`);
     await seen("Watching");
     quiet();
   });
 
-  test("holds a mass delete until somebody approves", async () => {
+  test("events are switched off and on again", async () => {
+    await go(`#/instances/${ids.maximizer}/edit`);
+    await heading("Edit My maximizer");
+    await page.getByRole("switch", { name: /^Events enabled/ }).setChecked(false);
+    await press("Save changes");
+    await heading("My maximizer");
+    await page.getByRole("heading", { name: "Events are off" }).waitFor();
+    await go("#/instances");
+    await page.locator(".instance-item").filter({ hasText: "My maximizer" }).getByText("Events are off").waitFor();
+    await go(`#/instances/${ids.maximizer}/edit`);
+    await page.getByRole("switch", { name: /^Events enabled/ }).setChecked(true);
+    await press("Save changes");
+    await seen("Watching");
+    quiet();
+  });
+
+  test("holds a mass delete until somebody rejects or approves it", async () => {
     // More than the few that are always believed, and then nearly all of them gone.
     const control = `${service.url}/sandbox/control/square/timecards`;
     const made = [];
@@ -424,16 +660,61 @@ describe("the console", { concurrency: false }, () => {
     await go(`#/instances/${ids.square}`);
     await page.getByRole("button", { name: "Look for deletes: timesheets" }).click();
     await seen(/deletes? of timesheets held/);
+    const known = page.locator("li.card").filter({ has: page.getByRole("heading", { name: "timesheets" }) });
+    const records = async () => Number(await known.locator(".facts div", { hasText: "Records known" }).locator("dd").textContent());
+    const before = await records();
     await page.getByRole("link", { name: /Attention/ }).click();
     await heading("Attention");
+    await press("Reject");
+    await seen("Rejected: nothing is told");
+    await seen("Nothing waits for you");
+    await go(`#/instances/${ids.square}`);
+    await heading("Our square");
+    await page.getByRole("button", { name: "Look for deletes: timesheets" }).waitFor();
+    assert.equal(await records(), before, "they stay known");
+    await page.getByRole("button", { name: "Look for deletes: timesheets" }).click();
+    await seen(/deletes? of timesheets held/);
     await press("Approve the deletes");
     await page
       .getByRole("dialog")
       .getByRole("button", { name: /^Tell / })
       .click();
     await seen("Approved.");
+    await page.waitForFunction(
+      ([resource, most]) => {
+        const card = [...document.querySelectorAll("li.card")].find((one) => one.dataset.key === resource);
+        const fact = [...(card?.querySelectorAll(".facts div") ?? [])].find((one) => one.textContent.startsWith("Records known"));
+        return fact && Number(fact.querySelector("dd").textContent) === most;
+      },
+      ["timesheets", before - 12],
+    );
     await go(`#/events?instance=${ids.square}&type=DELETED`);
     await page.locator(".event-item").filter({ hasText: "deleted" }).first().waitFor();
+    quiet();
+  });
+
+  test("looks back page by page over all instances, and stays live", async () => {
+    // Pages of three in place of two hundred.
+    const short = "**/notifications/subscriptions/deliveries?*";
+    await page.route(short, (route) => route.continue({ url: route.request().url().replace("pageSize=200", "pageSize=3") }));
+    await go("#/events");
+    await seen("in the last 3 notifications");
+    const before = await page.locator(".event-item").count();
+    await press("Look further back");
+    await seen(/in the last [4-6] notifications/);
+    assert.ok((await page.locator(".event-item").count()) > before);
+    while (await page.getByRole("button", { name: "Look further back" }).isVisible()) {
+      await Promise.all([page.waitForResponse(short), press("Look further back")]);
+      await page.locator('button:not([aria-busy="true"])', { hasText: "Look further back" }).or(page.locator(".event-item").first()).first().waitFor();
+    }
+    const shown = await page.locator(".event-item").evaluateAll((items) => items.map((item) => item.dataset.event));
+    assert.equal(new Set(shown).size, shown.length, "an event is shown twice");
+    const made = await (
+      await page.request.post(`${service.url}/sandbox/control/square/timecards`, { data: {} })
+    ).json();
+    await page.locator(".event-item").filter({ hasText: made.id }).waitFor();
+    assert.ok((await page.locator(".event-item").count()) > shown.length, "what was looked back at stays");
+    await page.unroute(short);
     quiet();
   });
 

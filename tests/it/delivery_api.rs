@@ -165,3 +165,48 @@ async fn a_new_callback_url_gets_what_waited_for_the_old() {
     sent.sort();
     assert_eq!(arrived, sent);
 }
+
+#[tokio::test]
+async fn deliveries_of_all_instances_are_read_page_by_page_in_one_order() {
+    let (world, first) = world().await;
+    let second = world.create(seed("revel")).await;
+    let mut sent = Vec::new();
+    for id in [first, second, second, first, second] {
+        sent.push(test_event(&world, id).await);
+        world.advance(Duration::from_secs(1)).await;
+    }
+    // Two that were committed at the very same instant are told apart by their ids.
+    sent.extend([test_event(&world, first).await, test_event(&world, second).await]);
+    let pages = async |path: &str, size: usize| {
+        let (mut ids, mut token) = (Vec::new(), String::new());
+        loop {
+            let path = format!("{path}?pageSize={size}{token}");
+            let (status, headers, page) = world.call_through(None, "GET", &path, None).await;
+            assert_eq!(status, StatusCode::OK, "{page:#}");
+            let page: Vec<String> = page
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|one| one["id"].as_str().expect("an id").to_owned())
+                .collect();
+            assert!(page.len() <= size && !page.is_empty());
+            ids.push(page);
+            match headers.get("elements-next-page-token") {
+                Some(next) => token = format!("&nextPage={}", next.to_str().expect("a token")),
+                None => return ids,
+            }
+        }
+    };
+    let whole = pages("/notifications/subscriptions/deliveries", 200).await.concat();
+    let mut all = [whole.clone(), sent.clone()];
+    all.iter_mut().for_each(|ids| ids.sort());
+    assert_eq!(all[0], all[1], "all, each once");
+    for size in [1, 2, 3] {
+        let paged = pages("/notifications/subscriptions/deliveries", size).await;
+        assert_eq!((paged.len(), paged.concat()), (7usize.div_ceil(size), whole.clone()));
+        assert_eq!(pages("/instances/events", size).await.concat(), whole);
+    }
+    assert_eq!(whole[6], sent[0], "the youngest first");
+    let (status, answer) = world.call("GET", "/instances/events?nextPage=bm8", None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+}

@@ -9,6 +9,7 @@ mod delivery_api;
 mod delivery_load;
 mod delivery_verify;
 mod elements;
+mod forms;
 mod guard;
 mod hubs;
 mod lambda;

@@ -111,6 +111,8 @@ async fn c25_a_mass_deletion_is_held_until_someone_decides() {
     assert_eq!(world.events().len(), 20, "the next poll sweeps at once");
     assert!(world.events().iter().all(|line| line.starts_with("DELETED")));
     assert_eq!(world.call("GET", &held, None).await.0, 404);
+    let (_, coverage) = world.call("GET", &format!("/instances/{id}/coverage"), None).await;
+    assert_eq!(coverage[0]["records"], 20, "what is gone is not counted: {coverage:#}");
 }
 
 fn calendar() -> Value {

@@ -14,10 +14,6 @@ export class ApiError extends Error {
     this.provider = body.providerMessage;
     this.requestId = body.requestId;
   }
-  /** The route is not there: this service does not offer it. */
-  get isMissing() {
-    return this.status === 404 || this.status === 405;
-  }
 }
 
 export function secrets() {
@@ -112,7 +108,9 @@ export async function element(key) {
   return found;
 }
 
-export const loginAddress = (key, fields) => call("POST", `/elements/${part(key)}/oauth/url`, { body: fields });
+/** Where one logs in at the vendor; of an instance with what it has stored, less what `fields` puts in its place. */
+export const loginAddress = (key, fields, id) =>
+  call("POST", id ? `${of(id)}/oauth/url` : `/elements/${part(key)}/oauth/url`, { body: fields });
 
 // ---------------------------------------------------------------- Instances
 
@@ -138,18 +136,29 @@ export const setEnabled = (id, enabled) => call(enabled ? "PUT" : "DELETE", `${o
 export const pollNow = (id, resource, sweep) =>
   call("POST", `${of(id)}/poll`, { parameters: { resource, sweep: sweep ? "true" : undefined } });
 export const coverage = (id) => call("GET", `${of(id)}/coverage`);
-export const approveDeletions = (id, resource) => call("POST", `${of(id)}/deletions`, { parameters: { resource } });
-export const rejectDeletions = (id, resource) => call("DELETE", `${of(id)}/deletions`, { parameters: { resource } });
+/** `decision`: approve or reject. */
+export const decideDeletions = (id, resource, decision) =>
+  call("POST", `${of(id)}/resources/${part(resource)}/held`, { body: { decision } });
 export const why = (id, resource, record) =>
   call("GET", `${of(id)}/resources/${part(resource)}/records/${part(record)}/why`);
-export const rehearse = (body, id) => call("POST", id ? `${of(id)}/rehearse` : "/instances/rehearse", { body });
+/** Tries a configuration at the vendor; nothing is saved. */
+export const rehearse = (body, id, signal) =>
+  call("POST", `${id ? of(id) : "/instances"}/rehearse`, { body, signal });
+/** What would be refused, and what read differently. */
+export const check = (body, id, signal) => call("POST", `${id ? of(id) : "/instances"}/check`, { body, signal });
+/** Posts one test event to the callback that the body describes; answers the attempt. */
+export const tryCallback = (body, id) => call("POST", `${id ? of(id) : ""}/notifications/test`, { body });
 
 // ---------------------------------------------------------------- Events and deliveries
 
 /** The youngest deliveries, of one instance or of all. */
 export function deliveries(id, { status, limit = 100, page } = {}) {
   if (id) return paged(`${of(id)}/deliveries`, { status, pageSize: limit, nextPage: page });
-  return paged("/notifications/subscriptions/deliveries", { where: status && `status='${status}'`, pageSize: limit });
+  return paged("/notifications/subscriptions/deliveries", {
+    where: status && `status='${status}'`,
+    pageSize: limit,
+    nextPage: page,
+  });
 }
 
 async function paged(path, parameters) {
@@ -161,8 +170,6 @@ export const delivery = (id, name) => call("GET", `${of(id)}/deliveries/${part(n
 export const resend = (id, name) => call("PUT", `${of(id)}/deliveries/${part(name)}`);
 export const resume = (id) => call("PUT", `${of(id)}/deliveries`);
 export const sendTest = (id) => call("POST", `${of(id)}/deliveries/test`);
-/** Posts a test event to a callback of no instance yet. */
-export const tryCallback = (configuration) => call("POST", "/notifications/test", { body: { configuration } });
 export const callback = (id) => call("GET", `${of(id)}/callback`);
 
 // ---------------------------------------------------------------- Sandbox and inbox, on one's own machine only
@@ -193,7 +200,8 @@ export const sandboxUpdate = (vendor, collection, account, id, fields) =>
   local("PATCH", records(vendor, collection, id) + query({ account }), fields);
 export const sandboxDelete = (vendor, collection, account, id) =>
   local("DELETE", records(vendor, collection, id) + query({ account }));
-export const sandboxRequests = (vendor) => local("GET", `sandbox/control/requests${query({ vendor, limit: 30 })}`);
+export const sandboxExpire = (vendor, account, what) =>
+  local("POST", `sandbox/control/${part(vendor)}/expire${query({ account })}`, { what });
 export const sandboxFaults = (vendor, faults) => local("PUT", "sandbox/control/faults", { vendor, faults });
 
 export const inboxes = () => local("GET", "inbox");

@@ -1,6 +1,6 @@
 // What waits for somebody: held deletes, dead callbacks, logins that ended, polls that fail.
 
-import { approveDeletions, pollNow, rejectDeletions, resumeCallback } from "./api.js";
+import { decideDeletions, pollNow, resumeCallback } from "./api.js";
 import {
   announce,
   badge,
@@ -17,6 +17,7 @@ import {
   plural,
   show,
   toast,
+  update,
   when,
 } from "./dom.js";
 import { attention, recount } from "./health.js";
@@ -28,24 +29,18 @@ export function heldDeletes(instance, resource, done) {
   const { held } = resource;
   const share = held.known > 0 ? ` (${Math.round((100 * held.missing) / held.known)} %)` : "";
   const approve = button("Approve the deletes", () => confirm(), { icon: "check", kind: "danger" });
+  const refuse = async () => {
+    await decideDeletions(instance.id, resource.resource, "reject");
+    toast("Rejected: nothing is told, and the records stay known.");
+    done();
+  };
   const reject = button("Reject", (event) => busy(event.currentTarget, refuse), { icon: "cross" });
-  async function refuse() {
-    try {
-      await rejectDeletions(instance.id, resource.resource);
-      toast("Rejected: nothing is told, and the records stay known.");
-      done();
-    } catch (error) {
-      if (!error.isMissing) throw error;
-      reject.hidden = true;
-      toast("This service cannot reject held deletes. Left alone they stay held, and nothing is told.", "bad");
-    }
-  }
   function confirm() {
     const go = button(
       `Tell ${plural(held.missing, "delete")}`,
       (event) =>
         busy(event.currentTarget, async () => {
-          await approveDeletions(instance.id, resource.resource);
+          await decideDeletions(instance.id, resource.resource, "approve");
           // The next complete listing tells them; this is it.
           await pollNow(instance.id, resource.resource, true);
           dialog.close();
@@ -108,7 +103,7 @@ function callbackCard({ url, users, view }, done) {
   );
   return h(
     "li",
-    { class: "card stack" },
+    { class: "card stack", "data-key": url },
     h(
       "div",
       { class: "row between" },
@@ -139,12 +134,13 @@ function callbackCard({ url, users, view }, done) {
 function card(item, done) {
   const { kind, instance, resource } = item;
   if (kind === "callback") return callbackCard(item, done);
+  const key = `${kind} ${instance.id} ${resource?.resource ?? ""}`;
   if (kind === "held")
-    return h("li", { class: "card stack" }, h("h2", null, toInstance(instance)), heldDeletes(instance, resource, done));
+    return h("li", { class: "card stack", "data-key": key }, h("h2", null, toInstance(instance)), heldDeletes(instance, resource, done));
   if (kind === "login")
     return h(
       "li",
-      { class: "card stack" },
+      { class: "card stack", "data-key": key },
       h("div", { class: "row between" }, h("h2", null, toInstance(instance)), badge("bad", "key", "needs a new login")),
       h("p", null, instance.reconnect?.reason ?? "The vendor no longer accepts the credentials."),
       h(
@@ -161,7 +157,7 @@ function card(item, done) {
     );
   return h(
     "li",
-    { class: "card stack" },
+    { class: "card stack", "data-key": key },
     h(
       "div",
       { class: "row between" },
@@ -195,47 +191,31 @@ function card(item, done) {
 
 export default async function screen(visit) {
   const list = h("ul", { class: "stack plain" });
-  let before;
+  let said;
   const draw = async () => {
     const items = await attention();
     if (visit.isOver) return;
-    const now = JSON.stringify(
-      items.map(({ kind, instance, resource, url, view }) => [
-        kind,
-        instance.id,
-        resource?.resource,
-        url,
-        view?.status,
-        view?.waiting,
-      ]),
-    );
-    // Buttons are not pulled away from under the hand while nothing changed.
-    if (now === before) return;
-    before = now;
-    show(
+    const done = () => {
+      draw();
+      recount();
+    };
+    update(
       list,
-      items.map((item) =>
-        card(item, () => {
-          before = undefined;
-          draw();
-          recount();
-        }),
-      ),
-    );
-    if (items.length === 0)
-      show(
-        list,
-        h(
-          "li",
-          { class: "card" },
-          empty(
-            "check",
-            "Nothing waits for you",
-            "Held deletes, failing callbacks and logins that ended show up here.",
+      items.length > 0
+        ? items.map((item) => card(item, done))
+        : h(
+            "li",
+            { class: "card", "data-key": "none" },
+            empty(
+              "check",
+              "Nothing waits for you",
+              "Held deletes, failing callbacks and logins that ended show up here.",
+            ),
           ),
-        ),
-      );
-    else announce(plural(items.length, "thing") + " to look at");
+    );
+    const now = `${plural(items.length, "thing")} to look at`;
+    if (items.length > 0 && now !== said) announce(now);
+    said = now;
   };
   show(
     visit.place,

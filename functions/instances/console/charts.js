@@ -1,6 +1,6 @@
 // Charts, drawn here as SVG. Each comes with its figures as a table for those who do not see it.
 
-import { h, newId, number, s, span } from "./dom.js";
+import { h, number, s, span } from "./dom.js";
 
 const WIDTH = 340;
 const HEIGHT = 140;
@@ -207,6 +207,20 @@ export function latencies(title, attempts) {
   );
 }
 
+// The hatching of gaps, once for all strips: not by colour alone.
+document.body.append(
+  s(
+    "svg",
+    { class: "hidden", "aria-hidden": "true" },
+    s(
+      "pattern",
+      { id: "gap", width: 8, height: 12, patternUnits: "userSpaceOnUse" },
+      s("rect", { class: "hatch-ground", width: 8, height: 12 }),
+      s("path", { class: "hatch-line", d: "M0 12L8 0" }),
+    ),
+  ),
+);
+
 /** Which stretches of time are covered: a strip from the first of them, at most a week ago, to now. */
 export function coverageStrip(resource) {
   const now = Date.now();
@@ -217,7 +231,6 @@ export function coverageStrip(resource) {
   const length = Math.max(now - start, 1000);
   const x = (moment) => (1000 * Math.max(0, moment - start)) / length;
   const gaps = resource.gaps.map(({ from, to }) => [Date.parse(from), Date.parse(to)]).filter(([, to]) => to > start);
-  const hatch = newId("hatch");
   const said =
     gaps.length === 0
       ? `Covered without a gap since ${day.format(stretches.at(-1)[0])}`
@@ -227,22 +240,12 @@ export function coverageStrip(resource) {
   const strip = s(
     "svg",
     { class: "strip", viewBox: "0 0 1000 12", preserveAspectRatio: "none", role: "img", "aria-label": said },
-    s(
-      "defs",
-      null,
-      s(
-        "pattern",
-        { id: hatch, class: "hatch", width: 8, height: 12, patternUnits: "userSpaceOnUse" },
-        s("rect", { class: "hatch-ground", width: 8, height: 12 }),
-        s("path", { class: "hatch-line", d: "M0 12L8 0" }),
-      ),
-    ),
     rect("pending", stretches.at(-1)[1], now),
     stretches.filter(([, to]) => to >= start).map(([from, to]) => rect("covered", from, to, 3)),
     gaps.map(([from, to]) =>
       s(
         "rect",
-        { x: x(from), y: 0, width: Math.max(x(to) - x(from), 6), height: 12, fill: `url(#${hatch})` },
+        { x: x(from), y: 0, width: Math.max(x(to) - x(from), 6), height: 12, fill: "url(#gap)" },
         s("title", null, `gap from ${day.format(from)} to ${day.format(to)}`),
       ),
     ),

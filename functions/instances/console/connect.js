@@ -1,10 +1,11 @@
 // The form that makes an instance, changes one, or logs in again: every field, and the same as JSON beside it.
 
 import * as api from "./api.js";
-import { announce, badge, busy, button, copy, failure, h, icon, notice, show, span, toast } from "./dom.js";
+import { announce, badge, busy, button, copy, h, icon, latest, notice, number, show, span, toast } from "./dom.js";
 import { Field, fieldFor, pathParts, Switch } from "./fields.js";
 import { recount } from "./health.js";
 import { logIn, pending, redirectAddress } from "./login.js";
+import { Resource } from "./resource.js";
 
 const CALLBACK = "event.notification.callback.url";
 const ENABLED = "event.notification.enabled";
@@ -18,152 +19,12 @@ const PLACED = new Set([CALLBACK, ENABLED, INTERVAL, POLLER, REDIRECT]);
 const IS_SECRET = (property) => property.type === "PASSWORD";
 const inConfiguration = (key) => `configuration."${key}"`;
 
+/** How long somebody has stopped typing before the service is asked, and before the vendor is. */
+const REVIEW_MS = 350;
+const ASK_MS = 700;
+
 /** Stops of the slider: minutes people mean, not every one of 1440. */
 const STOPS = [1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 180, 240, 360, 720, 1440];
-
-const DATES = [
-  ["updatedDateField", "Updated: field", "where the record says when it last changed"],
-  ["updatedDateFormat", "Updated: format", "such as yyyy-MM-dd'T'HH:mm:ssXXX, or milliseconds"],
-  ["updatedDateTimezone", "Updated: time zone", "for dates without an offset: GMT, PST, Europe/Berlin"],
-  ["createdDateField", "Created: field", "where the record says when it was made"],
-  ["createdDateFormat", "Created: format", "as above"],
-  ["createdDateTimezone", "Created: time zone", "as above"],
-];
-const NUMBERS = [
-  ["refreshInterval", "Minutes between polls", "only for this resource; else as above"],
-  ["createdCheckTolerance", "Tolerance in seconds", "between made and changed, still read as made"],
-  ["pollDelay", "Poll delay in seconds", "for vendors whose search lags"],
-  ["pageSize", "Page size", "records on a page"],
-];
-
-// ---------------------------------------------------------------- Resources
-
-/** One resource: a toggle, and an editor behind the pencil. */
-class Resource {
-  constructor(form, name, label, defaults) {
-    Object.assign(this, {
-      form,
-      name,
-      defaults,
-      config: structuredClone(defaults ?? {}),
-      path: inConfiguration(POLLER) + `."${name}"`,
-    });
-    this.fields = [];
-    this.toggle = new Switch({
-      label: label ?? name,
-      help: label && label !== name ? name : null,
-      path: this.path,
-      onchange: (on) => this.#switched(on),
-    });
-    this.edit = button(`Edit ${name}`, () => this.#open(this.editor.hidden), {
-      icon: "pencil",
-      kind: "quiet",
-      hideLabel: true,
-      "aria-expanded": "false",
-    });
-    this.editor = h("div", { class: "resource-editor stack", hidden: true });
-    this.node = h(
-      "li",
-      { class: "resource" },
-      h("div", { class: "row between" }, h("div", { class: "grow" }, this.toggle.node), this.edit),
-      this.editor,
-    );
-  }
-  get isOn() {
-    return this.toggle.checked;
-  }
-  set(on, config) {
-    this.toggle.checked = on;
-    this.node.classList.toggle("on", on);
-    if (config) this.config = structuredClone(config);
-    for (const { field, key, group } of this.fields) field.value = this.#at(group)[key] ?? "";
-  }
-  #at(group) {
-    return (group ? this.config[group] : this.config) ?? {};
-  }
-  #switched(on) {
-    this.node.classList.toggle("on", on);
-    this.form.changed();
-  }
-  #open(open) {
-    if (open && this.fields.length === 0) this.#build();
-    this.editor.hidden = !open;
-    this.edit.setAttribute("aria-expanded", String(open));
-    if (open) this.fields[0].field.input.focus();
-  }
-  /** A field that edits one value of the configuration. */
-  #field(key, label, help, { group, kind, numeric } = {}) {
-    const field = new Field({
-      label,
-      help,
-      kind,
-      path: [this.path, group, key].filter(Boolean).join("."),
-      value: this.#at(group)[key] ?? "",
-      ...(numeric ? { inputmode: "numeric" } : {}),
-      ...(kind === "area" ? { rows: 2 } : {}),
-    });
-    field.input.addEventListener("input", () => {
-      const target = group ? (this.config[group] ??= {}) : this.config;
-      const text = field.value.trim();
-      if (text === "" && key !== "idField") delete target[key];
-      else target[key] = numeric && /^\d+$/.test(text) ? Number(text) : text;
-      if (group && Object.keys(target).length === 0) delete this.config[group];
-      if (!this.isOn) this.set(true);
-      this.form.changed();
-    });
-    this.fields.push({ field, key, group });
-    return field.node;
-  }
-  #build() {
-    const reset = button(
-      "Back to the default",
-      () => {
-        this.set(this.isOn, this.defaults ?? {});
-        this.form.changed();
-      },
-      { icon: "refresh", kind: "slim" },
-    );
-    show(
-      this.editor,
-      this.#field("url", "URL", "what is asked for; ${…} stands for the time up to which everything is known", {
-        kind: "area",
-      }),
-      this.#field("idField", "ID field", "where a record says its id; dots lead inwards"),
-      h(
-        "details",
-        null,
-        h("summary", null, "Dates and more"),
-        h(
-          "div",
-          { class: "stack" },
-          h(
-            "div",
-            { class: "pair" },
-            DATES.map(([key, label, help]) => this.#field(key, label, help, { group: "datesConfiguration" })),
-          ),
-          h(
-            "div",
-            { class: "pair" },
-            NUMBERS.map(([key, label, help]) => this.#field(key, label, help, { numeric: true })),
-          ),
-        ),
-      ),
-      h("div", { class: "row" }, this.defaults && reset),
-    );
-  }
-  /** Shows what is wrong, opening the editor where the field is. */
-  complain(path, text) {
-    this.#open(true);
-    const field = fieldFor(
-      this.fields.map((one) => one.field),
-      path,
-    );
-    const folded = field?.node.closest("details");
-    if (folded) folded.open = true;
-    (field ?? this.toggle).complain(text);
-    return (field ?? this.toggle).input;
-  }
-}
 
 // ---------------------------------------------------------------- The form
 
@@ -173,12 +34,15 @@ class Form {
     this.stored = instance?.configuration ?? {};
     this.isNew = task === "connect";
     this.onlyLogin = task === "reconnect";
+    // While somebody types, only the last question matters.
+    this.review = latest(REVIEW_MS, (signal) => this.#review(signal), visit.signal);
+    this.ask = latest(ASK_MS, (signal, resource) => this.#ask(resource, signal), visit.signal);
     this.#build();
     this.#writeJson();
   }
 
   #add(options) {
-    const field = new Field(options);
+    const field = new Field({ live: true, ...options });
     field.input.addEventListener("input", () => this.changed());
     this.fields.push(field);
     return field;
@@ -266,26 +130,46 @@ class Form {
       help: "Words to find it by, separated by commas.",
       value: (instance?.tags ?? []).join(", "),
     });
-    const account = [asked.map((property) => this.#property(property).node)];
+    // A stored application is used as it is, unless somebody opens this.
+    const stored = asked.filter((property) => element.typeOauth && this.stored[property.key] === MASK);
+    const fields = (some) => some.map((property) => this.#property(property).node);
+    const fold = (title, ...children) =>
+      h("details", null, h("summary", null, title), h("div", { class: "stack" }, children));
+    const account = [
+      fields(asked.filter((property) => !stored.includes(property))),
+      stored.length > 0 && fold("Use another application", fields(stored)),
+    ];
     const optional = folded.map((property) => this.#property(property).node);
-    const optionalHere =
-      optional.length > 0 &&
-      h("details", null, h("summary", null, "Show optional fields"), h("div", { class: "stack" }, optional));
-    const redirect = element.typeOauth && this.#login();
+    const optionalHere = optional.length > 0 && fold("Show optional fields", optional);
+    const login = element.typeOauth && this.#login();
     const events = this.#events(ofEvents);
     const resources = this.#resources();
 
     const submit = button(
       { connect: "Create instance", edit: "Save changes", reconnect: "Reconnect" }[this.task],
       null,
-      { kind: "primary", type: "submit", icon: this.onlyLogin ? "key" : "check" },
+      // Where one logs in at the vendor, that is what comes first.
+      { kind: this.onlyLogin && login ? null : "primary", type: "submit", icon: this.onlyLogin ? "key" : "check" },
     );
     this.rehearse = button("Try it without saving", (event) => busy(event.currentTarget, () => this.#rehearse()), {
       icon: "flask",
     });
     this.outcome = h("div", { role: "status" });
     const section = (title, ...children) => h("section", { class: "card stack" }, h("h2", null, title), children);
-    const form = h(
+    const accountParts = {
+      connect: () => [account, login && [login.where, login.row, login.paste], optionalHere],
+      // Editing seldom needs a login.
+      edit: () => [account, login && fold("Log in again", login.where, login.row, login.paste), optionalHere],
+      reconnect: () =>
+        login
+          ? [
+              h("p", null, `Log in at ${element.name} with the same account. Polling goes on where it stopped.`),
+              login.row,
+              fold("Application, redirect URL and code", login.where, login.paste, account, optionalHere),
+            ]
+          : [account, optionalHere],
+    };
+    this.form = h(
       "form",
       {
         class: "form",
@@ -297,7 +181,7 @@ class Form {
       },
       this.summary,
       !this.onlyLogin && section("Instance", h("div", { class: "pair" }, this.name.node, this.tags.node)),
-      section("Account", account, redirect, optionalHere),
+      section("Account", accountParts[this.task]()),
       !this.onlyLogin && section("Events", events),
       !this.onlyLogin && resources,
       this.outcome,
@@ -337,7 +221,7 @@ class Form {
           ),
         ),
       ),
-      this.onlyLogin ? h("div", { class: "columns" }, form) : h("div", { class: "columns" }, form, this.json),
+      this.onlyLogin ? h("div", { class: "columns" }, this.form) : h("div", { class: "columns" }, this.form, this.json),
     );
   }
 
@@ -365,30 +249,44 @@ class Form {
     this.loginButton = button(
       `Log in at ${this.element.name}`,
       (event) => busy(event.currentTarget, () => this.#logIn()),
-      { icon: "key" },
+      { icon: "key", kind: this.onlyLogin ? "primary" : null },
     );
+    const elsewhere = h("p", { class: "small dim", hidden: true });
+    const whereTo = () => {
+      elsewhere.hidden = this.redirect.value.trim() === redirectAddress;
+      show(
+        elsewhere,
+        "The vendor will send the browser to this address and not back here: paste the code from there below, or ",
+        button(
+          "use this console’s address",
+          () => {
+            this.redirect.value = redirectAddress;
+            whereTo();
+            this.changed();
+          },
+          { kind: "link" },
+        ),
+        ".",
+      );
+    };
+    this.redirect.input.addEventListener("input", whereTo);
+    whereTo();
     this.paste = h("details", null, h("summary", null, "I have a code already"), this.pasted.node);
-    return h(
-      "div",
-      { class: "stack" },
-      this.redirect.node,
-      h("div", { class: "row" }, this.loginButton, this.state),
-      this.paste,
-    );
+    return {
+      where: h("div", { class: "stack tight" }, this.redirect.node, elsewhere),
+      row: h("div", { class: "row" }, this.loginButton, this.state),
+      paste: this.paste,
+    };
   }
 
   async #logIn() {
     const clientId = this.fields.find((field) => field.key === "oauth.api.key");
-    if (clientId?.hidden && !clientId.value.trim()) {
-      clientId.complain("Type it again for the login: it is stored where it cannot be read back.");
-      return clientId.input.focus();
-    }
     const given = Object.fromEntries(
       this.fields
         .filter((field) => field.key && !field.isSecret && field.value.trim())
         .map((field) => [field.key, field.value.trim()]),
     );
-    if (clientId) given["oauth.api.key"] = clientId.value.trim();
+    if (clientId?.value.trim()) given["oauth.api.key"] = clientId.value.trim();
     given[REDIRECT] = this.redirect.value.trim();
     this.#clear();
     this.stopWaiting?.();
@@ -397,7 +295,7 @@ class Form {
     try {
       this.stopWaiting = await logIn(
         this.element.key,
-        given,
+        (state) => api.loginAddress(this.element.key, { ...given, state }, this.instance?.id),
         { hash: location.hash, form: this.#draft() },
         (back) => this.took(back),
         failed,
@@ -419,6 +317,8 @@ class Form {
     show(this.state, badge("good", "check", "Logged in"));
     announce(`Logged in at ${this.element.name}.`);
     this.changed();
+    // There is nothing else to say here.
+    if (this.onlyLogin) this.form.requestSubmit();
   }
 
   /** Everything typed, for the way through the vendor's page in this tab. */
@@ -456,7 +356,7 @@ class Form {
       placeholder: "https://example.com/events",
       beside: test,
     });
-    this.tested = h("div", { role: "status" });
+    this.tested = h("div", { class: "stack tight", role: "status" });
     api.sandbox().then((found) => {
       if (found && this.isNew)
         this.tested.before(
@@ -491,10 +391,8 @@ class Form {
     });
     this.interval = this.#add({
       label: "Event poller refresh interval (mins)",
-      kind: "number",
-      min: 1,
-      max: 1440,
-      step: 1,
+      inputmode: "numeric",
+      class: "short",
       path: inConfiguration(INTERVAL),
       value: stored,
     });
@@ -543,46 +441,28 @@ class Form {
   }
 
   async #test() {
-    const url = this.callback.value.trim();
-    if (!url) {
+    if (!this.callback.value.trim()) {
       this.callback.complain("Enter the address to test.");
       return this.callback.input.focus();
     }
+    this.callback.complain(null);
+    show(this.tested, badge("plain", "clock", "Waiting for the answer…"));
     try {
-      let answer;
-      if (this.instance && url === this.stored[CALLBACK]) answer = await api.sendTest(this.instance.id);
-      else
-        answer = await api.tryCallback(
-          Object.fromEntries(
-            Object.entries(this.body(true).configuration).filter(([key]) => key.startsWith("event.notification.")),
-          ),
-        );
-      const status = answer?.status ?? answer?.attempt?.status;
-      if (status === undefined) show(this.tested, badge("good", "check", "A test event is on its way"));
-      else
-        show(
-          this.tested,
-          badge(
-            status >= 200 && status < 300 ? "good" : "bad",
-            status >= 200 && status < 300 ? "check" : "warn",
-            `The callback answered ${status}`,
-          ),
-        );
+      const { status, durationMs, error, response } = await api.tryCallback(this.body(true), this.instance?.id);
+      const good = status >= 200 && status < 300;
+      const said = status ? `The callback answered ${status} in ${number(durationMs)} ms` : "The callback did not answer";
+      show(
+        this.tested,
+        badge(good ? "good" : "bad", good ? "check" : "warn", said),
+        error && h("p", { class: "small" }, error),
+        !good && response && h("pre", { tabindex: "0", "aria-label": "Its answer" }, response),
+        !good && status && h("p", { class: "small dim" }, "An answer of 200 to 299 counts as received."),
+      );
     } catch (error) {
-      if (error.isMissing)
-        show(
-          this.tested,
-          notice(
-            "plain",
-            "send",
-            h(
-              "p",
-              { class: "small" },
-              "A test event can be sent from the page of the instance, once it is saved with this address.",
-            ),
-          ),
-        );
-      else this.#refused(error);
+      if (!(error instanceof api.ApiError)) throw error;
+      show(this.tested);
+      if (error.problems.length > 0) this.#refused(error);
+      else show(this.tested, notice("warn", "clock", h("p", { class: "small" }, error.message)));
     }
     return undefined;
   }
@@ -611,6 +491,7 @@ class Form {
       const made = known ?? this.#resource(name, null, null);
       made.set(true, known ? undefined : { ...structuredClone(template), url: `/hubs/${this.element.hub}/${name}` });
       this.custom.value = "";
+      made.edited = true;
       this.changed();
       made.edit.click();
       return undefined;
@@ -624,7 +505,12 @@ class Form {
       "section",
       { class: "card stack", hidden: !this.enabled.checked },
       h("h2", null, "Resources to poll"),
-      h("p", { class: "dim small" }, "The defaults fit. The pencil opens a resource’s URL, id field and dates."),
+      h(
+        "p",
+        { class: "dim small" },
+        "The defaults fit. The pencil opens a resource’s URL, id field and dates, checked as you type",
+        this.#canAsk() ? " and tried at the vendor." : "; once connected, tried at the vendor as well.",
+      ),
       this.list,
       h(
         "details",
@@ -636,7 +522,7 @@ class Form {
     return this.resourceSection;
   }
   #resource(name, label, defaults) {
-    const made = new Resource(this, name, label, defaults);
+    const made = new Resource(this, `${inConfiguration(POLLER)}."${name}"`, name, label, defaults);
     this.resources.push(made);
     this.list.append(made.node);
     return made;
@@ -719,6 +605,7 @@ class Form {
       "aria-describedby": "json-wrong",
       oninput: () => this.#readJson(),
     });
+    this.jsonSaid = h("ul", { class: "plain problems small", role: "status", "aria-label": "What is wrong", hidden: true });
     this.jsonWrong = h("p", { class: "wrong", id: "json-wrong", hidden: true });
     return h(
       "aside",
@@ -735,6 +622,7 @@ class Form {
         button("Copy", () => copy(this.text.value, "JSON"), { icon: "copy", kind: "quiet slim" }),
       ),
       this.jsonWrong,
+      this.jsonSaid,
       this.text,
     );
   }
@@ -744,6 +632,7 @@ class Form {
     this.text.removeAttribute("aria-invalid");
   }
   #readJson() {
+    this.jsonEdited = true;
     try {
       const body = JSON.parse(this.text.value);
       if (body === null || typeof body !== "object" || Array.isArray(body)) throw new Error("it must be an object");
@@ -751,6 +640,8 @@ class Form {
       this.text.removeAttribute("aria-invalid");
       this.syncing = true;
       this.#read(body);
+      for (const field of this.#everyField()) field.touched = true;
+      this.review();
     } catch (error) {
       this.jsonWrong.hidden = false;
       show(this.jsonWrong, `Not JSON: ${error.message}`);
@@ -759,37 +650,103 @@ class Form {
       this.syncing = false;
     }
   }
-  /** The form changed: the JSON follows, unless it is what is being typed in. */
+  /** The form changed: the JSON follows, unless it is what is being typed in; and the service looks at it. */
   changed() {
-    if (!this.syncing && this.text) this.#writeJson();
+    if (this.syncing || !this.text) return;
+    this.jsonEdited = false;
+    this.#writeJson();
+    this.review();
+  }
+
+  // ---------------------------------------------------------------- What the service says meanwhile
+
+  #everyField() {
+    return [
+      ...this.fields,
+      ...(this.enabled ? [this.enabled] : []),
+      ...this.resources.flatMap((one) => [one.toggle, ...one.fields.map(({ field }) => field)]),
+    ];
+  }
+
+  /** Where a problem belongs: a field, and the resource whose it is; and what to say there. */
+  #placed({ field: written, read, expected }, aliases = {}) {
+    const path =
+      aliases[written] ??
+      (written.startsWith("configuration.") || /^(name|tags|element|providerData)\b/.test(written)
+        ? written
+        : inConfiguration(written));
+    const text = `Expected ${expected}${/[.!?]$/.test(expected) ? "" : "."}${read && read !== "nothing" && !read.startsWith(MASK) ? ` Read: ${read}` : ""}`;
+    const [, key, name] = pathParts(path);
+    const resource = key === POLLER ? this.resources.find((one) => one.name === name) : undefined;
+    const field = resource
+      ? (resource.fieldOf(path) ?? resource.toggle)
+      : fieldFor([...this.fields, ...(this.enabled ? [this.enabled] : [])], path);
+    return { written, path, text, resource, field };
+  }
+
+  /** Asks what would be refused now, and says it beside what was typed. What nobody has come to yet is left alone. */
+  async #review(signal) {
+    const { problems, warnings } = await api.check(this.body(true), this.instance?.id, signal);
+    const placed = [...problems, ...this.#missing()].map((problem) => this.#placed(problem));
+    const said = new Map();
+    for (const { field, text } of placed) if (field && !said.has(field)) said.set(field, text);
+    for (const field of this.#everyField())
+      if (field.touched || field.isWrong) field.complain(said.get(field) ?? null);
+    this.jsonSaid.hidden = !this.jsonEdited || placed.length === 0;
+    show(
+      this.jsonSaid,
+      placed.map(({ written, text }) => h("li", null, h("code", null, written), " ", text)),
+    );
+    const isBelow = (resource) => (one) => one.resource === resource;
+    for (const resource of this.resources.filter((one) => one.edited && one.isOn)) {
+      const differently = warnings.filter(({ field }) => this.#placed({ field, expected: "" }).resource === resource);
+      const config = JSON.stringify(resource.config);
+      if (placed.some(isBelow(resource))) resource.tell(null);
+      else if (this.#canAsk(placed) && resource.asked !== config) this.ask(resource);
+      resource.note(differently.map(({ message }) => message));
+    }
+  }
+
+  /** The vendor can be asked where there is a login already, or none is needed. */
+  #canAsk(placed = []) {
+    if (this.onlyLogin) return false;
+    if (this.instance) return this.instance.valid !== false;
+    const isOfAccount = ({ field }) => field?.key && !field.key.startsWith("event.");
+    return !this.element.typeOauth && !placed.some(isOfAccount);
+  }
+
+  /** Asks the vendor about one resource, without saving anything. */
+  async #ask(resource, signal) {
+    const config = JSON.stringify(resource.config);
+    const { element, configuration } = this.body(true);
+    const account = Object.entries(configuration).filter(([key]) => !key.startsWith("event."));
+    const body = {
+      ...(element ? { element } : {}),
+      configuration: { ...Object.fromEntries(account), [POLLER]: { [resource.name]: resource.config } },
+    };
+    resource.asking();
+    try {
+      const report = await api.rehearse(body, this.instance?.id, signal);
+      resource.asked = config;
+      resource.tell(report.resources.find((one) => one.resource === resource.name) ?? null);
+    } catch (error) {
+      if (!(error instanceof api.ApiError)) throw error;
+      resource.tell({ failure: error.provider ?? error.message });
+    }
   }
 
   // ---------------------------------------------------------------- Saving
 
   #clear() {
     show(this.summary);
-    for (const field of [
-      ...this.fields,
-      this.enabled,
-      ...this.resources.map((one) => one.toggle),
-      ...this.resources.flatMap((one) => one.fields.map(({ field }) => field)),
-    ])
-      field?.complain(null);
+    for (const field of this.#everyField()) field.complain(null);
   }
 
   /** Puts every problem beside its field, and those without one above the form. */
   #refused(error, aliases = {}) {
     const [beside, above] = [[], []];
-    for (const { field: written, read, expected } of error.problems) {
-      const path =
-        aliases[written] ??
-        (written.startsWith("configuration.") || /^(name|tags|element|providerData)\b/.test(written)
-          ? written
-          : inConfiguration(written));
-      const text = `Expected ${expected}${/[.!?]$/.test(expected) ? "" : "."}${read && read !== "nothing" && !read.startsWith(MASK) ? ` Read: ${read}` : ""}`;
-      const [, key, name] = pathParts(path);
-      const resource = key === POLLER && this.resources.find((one) => one.name === name);
-      const field = fieldFor([...this.fields, this.enabled], path);
+    for (const problem of error.problems) {
+      const { written, path, text, resource, field } = this.#placed(problem, aliases);
       if (resource) beside.push(resource.complain(path, text));
       else if (field) {
         field.complain(text);
@@ -882,62 +839,47 @@ class Form {
       const report = await api.rehearse(this.body(true), this.instance?.id);
       show(this.outcome, rehearsal(report));
     } catch (error) {
-      if (error.isMissing) {
-        this.rehearse.hidden = true;
-        show(
-          this.outcome,
-          notice(
-            "plain",
-            "flask",
-            h(
-              "p",
-              null,
-              "This service cannot try a configuration without saving it. Save it, and “Poll now” shows what it finds; the first poll tells nobody.",
-            ),
-          ),
-        );
-      } else this.#refused(error);
+      this.#refused(error);
     }
   }
 }
 
 /** A rehearsal's report, resource by resource. */
-function rehearsal(report) {
-  const entries = Array.isArray(report.resources)
-    ? report.resources
-    : Object.entries(report.resources ?? {}).map(([resource, one]) => ({ resource, ...one }));
-  const said = (one) =>
-    [...(one.problems ?? []), ...(one.warnings ?? []), ...(one.findings ?? [])].map((line) =>
-      typeof line === "string" ? line : (line.what ?? line.message ?? line.expected ?? JSON.stringify(line)),
-    );
-  return h(
+const rehearsal = ({ resources, warnings }) =>
+  h(
     "section",
     { class: "card stack" },
     h("h2", null, "What it would find"),
-    said(report).map((line) => notice("warn", "warn", h("p", null, line))),
-    entries.map((one) =>
+    warnings.length > 0 &&
+      notice(
+        "warn",
+        "warn",
+        h("p", null, "Read differently from how it was written:"),
+        warnings.map(({ field, message }) => h("p", { class: "small" }, h("code", null, field), " ", message)),
+      ),
+    resources.map(({ resource, failure, records, problems, findings, samples }) =>
       h(
         "div",
         { class: "stack tight" },
         h(
           "div",
           { class: "row" },
-          h("h3", null, one.resource),
-          one.failure ? badge("bad", "warn", "failed") : badge("good", "check", `${one.records ?? 0} records read`),
+          h("h3", null, resource),
+          failure ? badge("bad", "warn", "failed") : badge("good", "check", `${records} records read`),
         ),
-        one.failure && h("p", { class: "small" }, one.failure),
-        said(one).map((line) => h("p", { class: "small" }, icon("warn"), " ", line)),
-        (one.samples ?? one.sampleEvents ?? []).length > 0 &&
+        failure && h("p", { class: "small" }, failure),
+        problems.map((line) => h("p", { class: "small" }, icon("warn"), " ", line)),
+        findings.map((line) => h("p", { class: "small dim" }, line)),
+        samples.length > 0 &&
           h(
             "details",
             { class: "small" },
             h("summary", null, "Sample events"),
-            h("pre", { tabindex: "0" }, JSON.stringify(one.samples ?? one.sampleEvents, null, 2)),
+            h("pre", { tabindex: "0", "aria-label": `Sample events of ${resource}` }, JSON.stringify(samples, null, 2)),
           ),
       ),
     ),
   );
-}
 
 const filled = (config) => config && Object.keys(config).length > 0;
 

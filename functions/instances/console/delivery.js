@@ -133,7 +133,9 @@ function content(found, dialog, changed) {
               h(
                 "tr",
                 null,
-                ["#", "When", "Answer", "Took", ""].map((text) => h("th", { scope: "col" }, text)),
+                ["#", "When", "Answer", "Took", ""].map((text) =>
+                  h("th", { scope: "col", class: text === "#" || text === "Took" ? "number" : null }, text),
+                ),
               ),
             ),
             h("tbody", null, found.attempts.map(attemptRow)),
@@ -183,82 +185,84 @@ export function open(row, changed) {
 
 // ---------------------------------------------------------------- Why
 
-/** camelCase into words. */
-const words = (name) => name.replaceAll(/([A-Z])/g, " $1").toLowerCase();
-
-function value(found) {
-  if (found === null || found === undefined || found === "") return h("span", { class: "dim" }, "–");
-  if (Array.isArray(found))
-    return found.length === 0
-      ? h("span", { class: "dim" }, "none")
-      : h(
-          "ul",
-          { class: "stack tight plain" },
-          found.map((one) => h("li", null, value(one))),
-        );
-  if (typeof found === "object") return facts(found);
-  if (typeof found === "string" && /^\d{4}-\d\d-\d\dT/.test(found))
-    return h("time", { datetime: found, title: found }, instant(found));
-  return String(found);
-}
-
-const facts = (found) =>
-  h(
-    "dl",
-    { class: "facts" },
-    Object.entries(found).map(([name, one]) => h("div", null, h("dt", null, words(name)), h("dd", null, value(one)))),
-  );
-
-function whyAnswer(answer) {
-  const { summary, verdict, message, because, ...rest } = answer;
-  const said = summary ?? verdict ?? message ?? because;
-  return [
-    said && notice("plain", "question", h("p", null, said)),
-    facts(rest),
+function knownOf({ partition, seen, stamp, sequence, gone, because }) {
+  return h(
+    "li",
+    { class: gone ? "bad" : "" },
+    icon(gone ? "minus" : "search"),
     h(
-      "details",
-      { class: "small" },
-      h("summary", null, "The whole answer"),
-      h("pre", { tabindex: "0" }, pretty(answer)),
-    ),
-  ];
-}
-
-/** What the deliveries at hand know of a record, where the service keeps no better account. */
-async function fromDeliveries(instance, resource, record) {
-  const { list } = await api.deliveries(instance, { limit: 200 });
-  const carried = list.flatMap((row) =>
-    row.events
-      .filter((event) => row.resource === resource && event.objectId === record)
-      .map((event) => ({ row, event })),
-  );
-  if (carried.length === 0)
-    return notice(
-      "plain",
-      "question",
+      "div",
+      { class: "stack tight" },
+      h("p", null, because),
       h(
         "p",
-        null,
-        "No recent notification carried this record. Either it did not change since the first poll, or its id is written differently.",
-      ),
-    );
-  return h(
-    "ol",
-    { class: "timeline" },
-    carried.map(({ row, event }) =>
-      h(
-        "li",
-        { class: row.status === "delivered" ? "good" : "" },
-        icon(row.status === "delivered" ? "check" : "clock"),
-        h(
-          "div",
-          { class: "stack tight" },
-          h("div", { class: "row" }, kindBadge(event.kind), deliveryBadge(row.status), when(row.createdDate)),
-          h("span", { class: "small dim" }, `revision ${event.sequence}, notification ${row.notificationId}`),
-        ),
+        { class: "small dim" },
+        "Last found new or changed by a poll ",
+        when(seen, "at an unknown time"),
+        stamp && [" · its own date is ", h("time", { datetime: stamp }, instant(stamp))],
+        ` · revision ${number(sequence)}`,
+        partition && [" · in ", h("code", null, partition)],
       ),
     ),
   );
+}
+
+function carriedBy({ delivery, status, committed, events, attempts }) {
+  const last = attempts.at(-1);
+  return h(
+    "li",
+    { class: status === "delivered" ? "good" : "" },
+    icon(status === "delivered" ? "check" : "clock"),
+    h(
+      "div",
+      { class: "stack tight" },
+      h(
+        "div",
+        { class: "row" },
+        events.map((event) => kindBadge(event.kind)),
+        deliveryBadge(status),
+        h("span", { class: "dim small" }, when(committed)),
+      ),
+      h(
+        "p",
+        { class: "small dim" },
+        last
+          ? `${plural(attempts.length, "attempt")}, the last answered ${last.status ?? last.error ?? "nothing"} in ${number(last.durationMs)} ms · `
+          : "Not tried yet · ",
+        h("code", null, delivery),
+      ),
+    ),
+  );
+}
+
+function whyAnswer({ answer, known, notifications }) {
+  return [
+    notice(
+      notifications.length > 0 ? "good" : "plain",
+      notifications.length > 0 ? "check" : "question",
+      h("p", null, answer),
+    ),
+    known.length > 0 &&
+      h(
+        "section",
+        { class: "stack tight" },
+        h("h3", null, "What is remembered of it"),
+        h("ul", { class: "timeline" }, known.map(knownOf)),
+      ),
+    notifications.length > 0 &&
+      h(
+        "section",
+        { class: "stack tight" },
+        h("h3", null, "What was sent of it"),
+        h("ol", { class: "timeline" }, notifications.map(carriedBy)),
+      ),
+    known.length === 0 &&
+      h(
+        "p",
+        { class: "small dim" },
+        "Is the id written as the vendor writes it, and does the resource list this kind of record? A poll now shows what is listed.",
+      ),
+  ];
 }
 
 /** Asks for a record and says why it did or did not become an event. */
@@ -297,9 +301,6 @@ export async function whyDialog(instance, resource, record) {
   try {
     show(place, heading, whyAnswer(await api.why(instance, resource, record)));
   } catch (error) {
-    // A service that keeps no account of records still has its deliveries.
-    if (error.isMissing)
-      show(place, heading, await fromDeliveries(instance, resource, record).catch((cause) => failure(cause)));
-    else show(place, heading, failure(error));
+    show(place, heading, failure(error));
   }
 }

@@ -6,7 +6,8 @@ const SVG = "http://www.w3.org/2000/svg";
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    // As a property, so that `update` can put another in its place.
+    if (name.startsWith("on")) element[name] = value;
     else if (name === "value" || name === "checked" || name === "disabled" || name === "open") element[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
@@ -28,6 +29,52 @@ export const s = (tag, attributes, ...children) => fill(document.createElementNS
 export function show(node, ...children) {
   node.replaceChildren(...flat(children));
   return node;
+}
+
+/** What people and scripts do to an element in between, which a redraw leaves alone. */
+const LIVING = new Set(["aria-busy", "open", "id", "aria-labelledby", "aria-describedby", "for"]);
+
+/**
+ * Makes a node's children like these, changing what is there where it can: what somebody is about to press stays under
+ * the finger, and the focus, an opened fold and a scroll position stay where they are. Children with a `data-key` are
+ * told by it, others by their place.
+ */
+export function update(node, ...children) {
+  const keyed = new Map();
+  for (const child of node.children) if (child.dataset.key) keyed.set(child.dataset.key, child);
+  const wanted = flat(children).map((child) => (child instanceof Node ? child : document.createTextNode(child)));
+  let at = node.firstChild;
+  for (const fresh of wanted) {
+    const key = fresh.dataset?.key;
+    let old = at;
+    if (key) old = keyed.get(key);
+    else while (old?.dataset?.key) old = old.nextSibling;
+    if (old && old.nodeName === fresh.nodeName && old.namespaceURI === fresh.namespaceURI && old.dataset?.key === key) {
+      if (old === at) at = at.nextSibling;
+      else node.insertBefore(old, at);
+      become(old, fresh);
+    } else node.insertBefore(fresh, at);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+  return node;
+}
+
+function become(old, fresh) {
+  if (!(fresh instanceof Element)) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes])
+    if (!fresh.hasAttribute(name) && !LIVING.has(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes)
+    if (old.getAttribute(name) !== value && !LIVING.has(name)) old.setAttribute(name, value);
+  for (const happening of ["onclick", "onchange", "oninput", "onsubmit"]) old[happening] = fresh[happening];
+  if ("disabled" in old) old.disabled = fresh.disabled;
+  update(old, ...fresh.childNodes);
 }
 
 let drawn = 0;
@@ -77,6 +124,27 @@ export async function busy(pressed, job) {
   } finally {
     pressed.removeAttribute("aria-busy");
   }
+}
+
+/**
+ * A job that is done once nobody has asked for it for `delay` milliseconds. Asking again gives up what is under way: its
+ * signal is aborted. What fails is left: who saves hears of it.
+ */
+export function latest(delay, job, over) {
+  let timer;
+  let running;
+  const stop = () => {
+    clearTimeout(timer);
+    running?.abort();
+  };
+  over.addEventListener("abort", stop);
+  return (...given) => {
+    stop();
+    timer = setTimeout(() => {
+      running = new AbortController();
+      job(running.signal, ...given).catch(() => {});
+    }, delay);
+  };
 }
 
 /** Says something to screen readers. */
@@ -213,13 +281,29 @@ setInterval(() => {
   }
 }, 1000);
 
-/** JSON text set out over lines, or the text itself. */
-export function pretty(text) {
+/** JSON set out over lines. A text keeps every number and string as it is written: parsing would round large numbers. */
+export function pretty(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
   try {
-    return JSON.stringify(typeof text === "string" ? JSON.parse(text) : text, null, 2);
+    JSON.parse(text);
   } catch {
-    return String(text);
+    return text;
   }
+  let deep = 0;
+  let out = "";
+  const line = () => `\n${"  ".repeat(deep)}`;
+  for (const [token] of text.matchAll(/"(?:\\.|[^"\\])*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+    if (token === "{" || token === "[") {
+      deep++;
+      out += token + line();
+    } else if (token === "}" || token === "]") {
+      deep--;
+      // Nothing inside: the brackets stay together.
+      out = /[{[]\s*$/.test(out) ? out.trimEnd() + token : out + line() + token;
+    } else if (token === ",") out += token + line();
+    else out += token === ":" ? ": " : token;
+  }
+  return out;
 }
 
 /** A modal dialog that gives the focus back when it closes. Answers the dialog. */

@@ -3,6 +3,7 @@
 import { deliveries, instances } from "./api.js";
 import {
   announce,
+  busy,
   button,
   deliveryBadge,
   empty,
@@ -14,6 +15,7 @@ import {
   plural,
   show,
   skeleton,
+  update,
   when,
 } from "./dom.js";
 import { columns, latencies } from "./charts.js";
@@ -31,7 +33,7 @@ export function eventRow(row, event, nameOf, { fresh, changed } = {}) {
   const last = row.attempts.at(-1);
   return h(
     "li",
-    null,
+    { "data-key": `${row.id} ${event.id}` },
     h(
       "button",
       {
@@ -95,10 +97,12 @@ export default async function events(visit) {
   const live = new Switch({ label: "Live", checked: true });
   const charts = h("div", { class: "charts" });
   const feed = h("ul", { class: "list" }, h("li", { class: "item" }, skeleton(6)));
-  const summary = h("p", { class: "dim small", role: "status" });
+  const summary = h("p", { class: "dim small" });
   let rows = [];
   let seen = null;
+  let latestPage;
   let next;
+  let lookedBack = false;
   let rowsShown = ROWS;
 
   const matching = () => {
@@ -127,30 +131,23 @@ export default async function events(visit) {
   const draw = () => {
     offerResources();
     const found = matching();
-    const focused = document.activeElement?.dataset?.event;
     const fresh = seen && new Set(found.filter(({ event }) => !seen.has(event.id)).map(({ event }) => event.id));
-    show(
+    const shownName = instance.value ? null : (one) => names.get(one.elementInstanceId) ?? one.elementKey;
+    update(
       feed,
-      found.slice(0, rowsShown).map(({ row, event }) =>
-        eventRow(row, event, instance.value ? null : (one) => names.get(one.elementInstanceId) ?? one.elementKey, {
-          fresh: fresh?.has(event.id),
-          changed: load,
-        }),
-      ),
+      found.length > 0
+        ? found
+            .slice(0, rowsShown)
+            .map(({ row, event }) => eventRow(row, event, shownName, { fresh: fresh?.has(event.id), changed: load }))
+        : h(
+            "li",
+            { "data-key": "none" },
+            rows.length === 0
+              ? nothing()
+              : empty("search", "No event matches", "Loosen the filters, or look further back."),
+          ),
     );
     further.hidden = found.length <= rowsShown;
-    if (focused) feed.querySelector(`[data-event="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-    if (found.length === 0)
-      show(
-        feed,
-        h(
-          "li",
-          null,
-          rows.length === 0
-            ? nothing()
-            : empty("search", "No event matches", "Loosen the filters, or look further back."),
-        ),
-      );
     if (fresh?.size > 0)
       announce(
         `${plural(fresh.size, "new event")}: ${found
@@ -160,13 +157,10 @@ export default async function events(visit) {
           .join(", ")}`,
       );
     seen = new Set([...(seen ?? []), ...flatten(rows).map(({ event }) => event.id)]);
-    const said = `${plural(found.length, "event")} in the last ${plural(rows.length, "notification")}`;
-    if (summary.textContent !== said) summary.textContent = said;
+    update(summary, `${plural(found.length, "event")} in the last ${plural(rows.length, "notification")}`);
     drawCharts(found);
   };
   const drawCharts = (found) => {
-    // A table that somebody opened stays open through a redraw.
-    const openTables = [...charts.querySelectorAll("details")].map((details) => details.open);
     const shown = [...new Set(found.map(({ row }) => row))];
     const at = (one) => found.filter(({ event }) => event.kind === one).map(({ row }) => Date.parse(row.createdDate));
     const attempts = shown.flatMap((row) => row.attempts);
@@ -174,8 +168,8 @@ export default async function events(visit) {
       attempts
         .filter((attempt) => (attempt.status >= 200 && attempt.status < 300) === good)
         .map((attempt) => Date.parse(attempt.at));
-    if (found.length === 0) return show(charts);
-    show(
+    if (found.length === 0) return update(charts);
+    return update(
       charts,
       columns(
         "Events",
@@ -187,8 +181,6 @@ export default async function events(visit) {
       ]),
       latencies("Callback latency", attempts),
     );
-    charts.querySelectorAll("details").forEach((details, index) => (details.open = openTables[index] ?? false));
-    return charts;
   };
   const nothing = () =>
     all.length === 0
@@ -207,11 +199,15 @@ export default async function events(visit) {
     try {
       const page = await deliveries(instance.value || undefined, { limit: LIMIT });
       if (visit.isOver) return;
-      const changed = JSON.stringify(page.list) !== JSON.stringify(rows.slice(0, page.list.length)) || seen === null;
-      next = page.next;
+      const now = JSON.stringify(page.list);
+      if (now === latestPage && seen !== null) return;
+      latestPage = now;
+      // What somebody looked back at stays below what is new, unless so much came at once that the two do not meet.
+      const young = new Set(page.list.map((row) => row.id));
+      const meets = rows.length === 0 || rows.some((row) => young.has(row.id));
+      if (!lookedBack || !meets) [next, lookedBack] = [page.next, false];
+      rows = lookedBack ? [...page.list, ...rows.filter((row) => !young.has(row.id))] : page.list;
       more.hidden = !next;
-      if (!changed) return;
-      rows = page.list;
       draw();
     } catch (error) {
       if (!visit.isOver && seen === null)
@@ -220,9 +216,7 @@ export default async function events(visit) {
           h(
             "li",
             { class: "item" },
-            error.isMissing
-              ? empty("send", "Events cannot be listed", "This service does not offer its deliveries for reading.")
-              : failure(error, load),
+            failure(error, load),
           ),
         );
     }
@@ -237,23 +231,28 @@ export default async function events(visit) {
   );
   const more = button(
     "Look further back",
-    async () => {
-      const page = await deliveries(instance.value || undefined, { limit: LIMIT, page: next });
-      rows = [...rows, ...page.list];
-      live.checked = false;
-      rowsShown = Infinity;
-      next = page.next;
-      more.hidden = !next;
-      draw();
-    },
+    (event) =>
+      busy(event.currentTarget, async () => {
+        const page = await deliveries(instance.value || undefined, { limit: LIMIT, page: next });
+        if (visit.isOver) return;
+        const known = new Set(rows.map((row) => row.id));
+        rows = [...rows, ...page.list.filter((row) => !known.has(row.id))];
+        [next, lookedBack, rowsShown] = [page.next, true, Infinity];
+        more.hidden = !next;
+        draw();
+        announce(summary.textContent);
+      }),
     { icon: "clock", hidden: true },
   );
 
-  for (const field of [resource, kind, status]) field.input.addEventListener("change", draw);
-  id.input.addEventListener("input", draw);
+  const filter = () => {
+    draw();
+    announce(summary.textContent);
+  };
+  for (const field of [resource, kind, status]) field.input.addEventListener("change", filter);
+  id.input.addEventListener("input", filter);
   instance.input.addEventListener("change", () => {
-    rows = [];
-    seen = null;
+    [rows, seen, lookedBack] = [[], null, false];
     show(feed, h("li", { class: "item" }, skeleton(6)));
     load();
   });

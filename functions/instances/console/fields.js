@@ -15,6 +15,7 @@ export class Field {
     path,
     beside,
     hideLabel,
+    live,
     ...attributes
   }) {
     const id = newId("field");
@@ -62,7 +63,11 @@ export class Field {
       help && h("p", { class: "help", id: `${id}-help` }, help),
       this.wrong,
     );
-    this.input.addEventListener("input", () => this.complain(null));
+    this.input.addEventListener("input", () => {
+      this.touched = true;
+      // Where somebody else looks while one types, what is wrong stays until that one says otherwise.
+      if (!live) this.complain(null);
+    });
   }
 
   #reveal(label) {
@@ -90,9 +95,13 @@ export class Field {
   complain(text) {
     complain(this.input, this.wrong, text);
   }
+  get isWrong() {
+    return !this.wrong.hidden;
+  }
 }
 
 function complain(input, place, text) {
+  if (!place.hidden && place.textContent === text) return;
   place.hidden = !text;
   show(place, text && [icon("warn"), h("span", null, text)]);
   if (text) input.setAttribute("aria-invalid", "true");
@@ -103,13 +112,18 @@ function complain(input, place, text) {
 export class Switch {
   constructor({ label, help, checked = false, path, onchange }) {
     this.path = path;
+    const id = newId("switch");
     this.input = h("input", {
       type: "checkbox",
       role: "switch",
       checked,
-      onchange: () => onchange?.(this.input.checked),
+      "aria-describedby": `${id}-wrong`,
+      onchange: () => {
+        this.touched = true;
+        onchange?.(this.input.checked);
+      },
     });
-    this.wrong = h("p", { class: "wrong", hidden: true });
+    this.wrong = h("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
     this.node = h(
       "div",
       { class: "field" },
@@ -125,6 +139,9 @@ export class Switch {
   }
   complain(text) {
     complain(this.input, this.wrong, text);
+  }
+  get isWrong() {
+    return !this.wrong.hidden;
   }
 }
 

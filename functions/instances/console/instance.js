@@ -20,6 +20,7 @@ import {
   skeleton,
   span,
   toast,
+  update,
   when,
 } from "./dom.js";
 import { heldDeletes } from "./attention.js";
@@ -120,7 +121,7 @@ function resourceCard(instance, resource, { poll, changed }) {
         : ["good", "check", "covered"];
   return h(
     "li",
-    { class: "card stack" },
+    { class: "card stack", "data-key": resource.resource },
     h(
       "header",
       { class: "row between" },
@@ -291,7 +292,6 @@ export default async function screen(visit) {
   const callbackPlace = h("div", null, h("div", { class: "card" }, skeleton(2)));
   const whyPlace = h("section", { class: "card stack" });
   let instance;
-  let before;
 
   async function poll(resource, sweep) {
     try {
@@ -311,7 +311,7 @@ export default async function screen(visit) {
 
   function drawHead(states) {
     const element = instance.element;
-    show(
+    update(
       head,
       h(
         "div",
@@ -344,7 +344,7 @@ export default async function screen(visit) {
     );
   }
   function drawMessages() {
-    show(
+    update(
       messages,
       !instance.valid &&
         notice(
@@ -390,13 +390,6 @@ export default async function screen(visit) {
     ]);
     if (visit.isOver) return;
     instance = fresh;
-    const now = JSON.stringify([fresh, states, sent, view]);
-    // What somebody is about to press is not redrawn while nothing changed.
-    if (now === before) return;
-    before = now;
-    const focused = document.activeElement?.closest?.("#main")
-      ? (document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent)
-      : null;
     drawHead(states);
     drawMessages();
     const polled = states.map((resource) =>
@@ -408,7 +401,7 @@ export default async function screen(visit) {
         },
       }),
     );
-    show(
+    update(
       resources,
       polled.length > 0
         ? polled
@@ -431,24 +424,21 @@ export default async function screen(visit) {
           ),
     );
     const events = flatten(sent?.list ?? []).slice(0, 10);
-    show(
+    update(
       feed,
-      events.map(({ row, event }) => eventRow(row, event, null, { changed: load })),
-    );
-    if (events.length === 0)
-      show(
-        feed,
-        h(
-          "li",
-          null,
-          empty(
-            "send",
-            "No events yet",
-            "Change a record at the vendor and poll. The first poll only remembers what is there.",
+      events.length > 0
+        ? events.map(({ row, event }) => eventRow(row, event, null, { changed: load }))
+        : h(
+            "li",
+            { "data-key": "none" },
+            empty(
+              "send",
+              "No events yet",
+              "Change a record at the vendor and poll. The first poll only remembers what is there.",
+            ),
           ),
-        ),
-      );
-    show(callbackPlace, callbackCard(instance, view, load));
+    );
+    update(callbackPlace, callbackCard(instance, view, load));
     if (whyPlace.childElementCount === 0 && states.length > 0)
       show(
         whyPlace,
@@ -460,11 +450,6 @@ export default async function screen(visit) {
         ),
       );
     whyPlace.hidden = whyPlace.childElementCount === 0;
-    if (focused && document.activeElement === document.body) {
-      [...visit.place.querySelectorAll("a, button")]
-        .find((node) => (node.getAttribute("aria-label") ?? node.textContent) === focused)
-        ?.focus({ preventScroll: true });
-    }
   }
 
   instance = await api.instance(id);

@@ -1,7 +1,7 @@
 // The instances of the organization, with health at a glance.
 
 import { coverage, elements, instances } from "./api.js";
-import { empty, h, icon, linkButton, plural, show, when } from "./dom.js";
+import { empty, h, icon, linkButton, plural, show, update, when } from "./dom.js";
 import { searchBox } from "./fields.js";
 import { each, health, healthBadge } from "./health.js";
 
@@ -16,7 +16,7 @@ function row(instance, name, resources) {
   const known = (resources ?? []).reduce((sum, resource) => sum + (resource.records ?? 0), 0);
   return h(
     "li",
-    null,
+    { "data-key": instance.id },
     h(
       "a",
       { class: "item instance-item", href: `#/instances/${instance.id}` },
@@ -68,18 +68,16 @@ export default async function list(visit) {
     ).length;
     const said = `${plural(found.length, "instance")}${unwell > 0 ? `, ${unwell} to look at` : ""}`;
     if (summary.textContent !== said) summary.textContent = said;
-    // A row that is under the keyboard keeps the focus through a redraw.
-    const focused = document.activeElement?.closest?.(".instance-item")?.getAttribute("href");
-    show(
+    update(
       rows,
-      found.map((instance) => row(instance, nameOf(instance), states.get(instance.id))),
+      found.length > 0
+        ? found.map((instance) => row(instance, nameOf(instance), states.get(instance.id)))
+        : h(
+            "li",
+            { "data-key": "none" },
+            empty("search", "No instance matches", "Search for a name, a tag, an element or an id."),
+          ),
     );
-    if (focused) rows.querySelector(`[href="${focused}"]`)?.focus({ preventScroll: true });
-    if (found.length === 0)
-      show(
-        rows,
-        h("li", null, empty("search", "No instance matches", "Search for a name, a tag, an element or an id.")),
-      );
   };
   const look = async () => {
     await each(

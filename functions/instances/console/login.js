@@ -1,6 +1,6 @@
 // The login at the vendor: in a small window if the browser allows one, else in this tab. The state that comes back must be the one that was sent.
 
-import { loginAddress, ROOT } from "./api.js";
+import { ROOT } from "./api.js";
 
 /** Where vendors send the browser back to. */
 export const redirectAddress = new URL("console/oauth", ROOT).href;
@@ -28,16 +28,16 @@ export function returned(parameters) {
 }
 
 /**
- * Sends the user to the vendor. `came` is called with the parameters that came back, `failed` with a reason. Answers a
+ * Sends the user to the vendor, whose address `ask` gets for a state. `came` is called with the parameters that came back, `failed` with a reason. Answers a
  * function that stops listening. Where no window opens, this tab goes to the vendor: the page is left.
  */
-export async function logIn(element, fields, left, came, failed) {
+export async function logIn(element, ask, left, came, failed) {
   // Opened within the click, or the browser takes it for an advertisement.
   const popup = open("about:blank", "pollux-login", "popup,width=560,height=720");
   const state = `${element}.${[...crypto.getRandomValues(new Uint8Array(16))].join("-")}`;
   let address;
   try {
-    address = (await loginAddress(element, { ...fields, state })).oauthUrl;
+    address = (await ask(state)).oauthUrl;
     // A login is followed to web addresses only.
     if (!/^https?:$/.test(new URL(address).protocol)) throw new Error("The login’s address is not one of the web.");
   } catch (error) {

@@ -15,6 +15,7 @@ import {
   show,
   skeleton,
   toast,
+  update,
   when,
 } from "./dom.js";
 import { Field } from "./fields.js";
@@ -36,11 +37,12 @@ const MOODS = [
   ["{}", "well behaved"],
   ['{"seed":7,"rate_limit_every":3}', "answers 429 every third time"],
   ['{"seed":7,"status_5xx_every":3}', "fails every third time"],
+  ['{"seed":7,"status_5xx_every":1}', "is down"],
   ['{"seed":7,"cut_connection_every":3}', "cuts every third answer"],
   ['{"seed":7,"late_indexing":[2,6]}', "shows records 2 to 6 s late"],
   ['{"seed":7,"latency_ms":1500}', "answers slowly"],
-  ['{"seed":7,"page_shift":true}', "shifts rows between pages"],
-  ['{"seed":7,"duplicate_rows":true}', "lists rows twice"],
+  ['{"seed":7,"page_shift":1}', "shifts rows between pages"],
+  ['{"seed":7,"duplicate_rows":4}', "lists rows twice"],
 ];
 
 /** A line that tells one record from another. */
@@ -139,12 +141,12 @@ function vendorPanel(visit, described) {
       const stamp = (record) =>
         collection.updatedField?.split("/").reduce((value, part) => value?.[part], record) ?? "";
       const sorted = records.toSorted((a, b) => String(stamp(b)).localeCompare(String(stamp(a))));
-      show(
+      update(
         list,
-        sorted.slice(0, SHOWN).map((record) => row(record, stamp(record))),
+        records.length > 0
+          ? sorted.slice(0, SHOWN).map((record) => row(record, stamp(record)))
+          : h("li", { "data-key": "none" }, empty("flask", "No records", "Make one: a poll will find it.")),
       );
-      if (records.length === 0)
-        show(list, h("li", null, empty("flask", "No records", "Make one: a poll will find it.")));
     } catch (error) {
       show(list, h("li", { class: "item" }, failure(error, load)));
     }
@@ -158,7 +160,7 @@ function vendorPanel(visit, described) {
     };
     return h(
       "li",
-      { class: "item sandbox-item" },
+      { class: "item sandbox-item", "data-key": id },
       h(
         "div",
         { class: "stack tight" },
@@ -191,6 +193,16 @@ function vendorPanel(visit, described) {
       ),
     );
   };
+  const expire = (label, what, said) =>
+    button(
+      label,
+      (event) =>
+        busy(event.currentTarget, async () => {
+          await api.sandboxExpire(vendor.key, who(), what);
+          toast(`${vendor.name}: ${said}`);
+        }),
+      { kind: "slim" },
+    );
   const make = button(
     "Make a record",
     (event) =>
@@ -238,6 +250,19 @@ function vendorPanel(visit, described) {
       h("div", { class: "pair" }, account.node, mood.node),
       names,
       h("div", { class: "row between" }, h("div", { class: "row" }, make, makeWith), counted),
+      h(
+        "details",
+        null,
+        h("summary", null, "Let it forget"),
+        h(
+          "div",
+          { class: "row" },
+          expire("Access tokens", "tokens", "access tokens are over; polls renew them."),
+          expire("Logins", "grants", "every login is over; instances need a new one."),
+          expire("Its history", "history", "its history is gone; where there is nothing else to go by, a gap shows."),
+          expire("Sync tokens", "sync_tokens", "sync tokens are over; polls list everything once."),
+        ),
+      ),
     ),
     h("div", { class: "card flush" }, list),
   );
@@ -259,7 +284,7 @@ function inboxPanel(visit) {
     const events = receipt.body?.message?.events ?? [];
     return h(
       "li",
-      null,
+      { "data-key": receipt.number },
       h(
         "button",
         {
@@ -357,8 +382,12 @@ function inboxPanel(visit) {
         ["Refused", counters.refused],
       ].map(([label, value]) => h("div", null, h("dt", null, label), h("dd", null, number(value)))),
     );
-    show(list, callbacks.toReversed().map(row));
-    if (callbacks.length === 0) show(list, h("li", null, empty("inbox", "Empty", "The next callback shows up here.")));
+    update(
+      list,
+      callbacks.length > 0
+        ? callbacks.toReversed().map(row)
+        : h("li", { "data-key": "none" }, empty("inbox", "Empty", "The next callback shows up here.")),
+    );
     return undefined;
   };
   const behave = (label, behaviour, said) =>

@@ -18,7 +18,7 @@ use crate::page::Parameters;
 use crate::refusal::Refusal;
 use crate::view;
 
-type Answer = Result<Json<Value>, Refusal>;
+pub(crate) type Answer = Result<Json<Value>, Refusal>;
 
 /// The element of this key or number, or 404 that names the nearest key.
 pub fn find<'a>(state: &'a ApiState, key_or_id: &str) -> Result<&'a Arc<Element>, Refusal> {
@@ -219,7 +219,7 @@ pub async fn oauth_url_of_body(
 }
 
 /// Where the user logs in at the vendor.
-fn login_address(state: &ApiState, element: &str, given: Map<String, Value>) -> Answer {
+pub(crate) fn login_address(state: &ApiState, element: &str, given: Map<String, Value>) -> Answer {
     let element = find(state, element)?;
     if !matches!(element.auth, Auth::Oauth2Code(_)) {
         return Err(Refusal::bad_request(format!(

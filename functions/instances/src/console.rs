@@ -42,7 +42,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str, &str); 20] = files! {
+const FILES: [(&str, &str, &str); 21] = files! {
     "api.js": SCRIPT,
     "app.js": SCRIPT,
     "attention.js": SCRIPT,
@@ -61,6 +61,7 @@ const FILES: [(&str, &str, &str); 20] = files! {
     "login.js": SCRIPT,
     "logo.svg": PICTURE,
     "oauth.js": SCRIPT,
+    "resource.js": SCRIPT,
     "sandbox.js": SCRIPT,
     "sign-in.js": SCRIPT,
 };

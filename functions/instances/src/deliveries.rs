@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use domain::ceql::{self, Operator};
 use domain::id::{DeliveryId, InstanceId};
 use domain::problem::FieldProblem;
-use flow::delivery::desk::{self, Filter, Found};
+use flow::delivery::desk::{self, Filter, Found, FoundPage};
 use flow::delivery::row::Status;
 use flow::delivery::{self, DeliveryError};
 use flow::instance::{self, ListingQuery, Stored};
@@ -93,10 +93,10 @@ pub async fn events_of_all(
     }
     let paging = Paging::of(parameters, "DLV#")?;
     let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
-    let ports = &state.service.ports;
-    let mut found = desk::of_organization(ports, caller.organization, &filter, paging.size).await?;
-    found.truncate(paging.size);
-    Ok((page::headers(found.len(), None), Json(shown_events(&state, &found).await?)))
+    let (ports, after) = (&state.service.ports, paging.after.as_deref());
+    let page = desk::of_organization(ports, caller.organization, &filter, None, paging.size, after).await?;
+    let headers = page::headers(page.deliveries.len(), page.next.as_deref());
+    Ok((headers, Json(shown_events(&state, &page.deliveries).await?)))
 }
 
 async fn shown_events(state: &ApiState, found: &[Found]) -> Result<Value, Refusal> {
@@ -251,41 +251,48 @@ pub async fn find_deliveries(
     Query(parameters): Query<Parameters>,
 ) -> PageAnswer {
     let hydrate = parameters.iter().any(|(name, value)| name == "hydrate" && value == "true");
-    let found = matching(&state, &caller, parameters).await?;
-    let mut shown: Vec<Value> = found.iter().map(shown).collect();
+    let paging = Paging::of(parameters, "DLV#")?;
+    let page = matching(&state, &caller, &paging, paging.after.as_deref()).await?;
+    let mut shown: Vec<Value> = page.deliveries.iter().map(shown).collect();
     if hydrate {
-        for (view, found) in shown.iter_mut().zip(&found) {
+        for (view, found) in shown.iter_mut().zip(&page.deliveries) {
             let body = desk::body(&state.service.ports, found).await?;
             view["notification"] = json!(String::from_utf8_lossy(&body));
             view["subscription"] =
                 json!({ "id": found.row.instance, "channel": "webhook", "config": { "url": found.row.callback } });
         }
     }
-    Ok((page::headers(shown.len(), None), Json(Value::Array(shown))))
+    Ok((page::headers(shown.len(), page.next.as_deref()), Json(Value::Array(shown))))
 }
 
-/// `PUT` of the same: sends again what matches, and resumes its callbacks.
+/// `PUT` of the same: sends again all that matches, page after page, and resumes its callbacks.
 pub async fn redeliver(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
     Query(parameters): Query<Parameters>,
 ) -> Answer {
-    let found = matching(&state, &caller, parameters).await?;
-    send_again(&state, &found).await
+    let paging = Paging::of(parameters, "DLV#")?;
+    let (mut found, mut after) = (Vec::new(), paging.after.clone());
+    loop {
+        let page = matching(&state, &caller, &paging, after.as_deref()).await?;
+        found.extend(page.deliveries);
+        after = page.next;
+        if after.is_none() {
+            return send_again(&state, &found).await;
+        }
+    }
 }
 
 async fn matching(
     state: &ApiState,
     caller: &flow::principal::Caller,
-    parameters: Parameters,
-) -> Result<Vec<Found>, Refusal> {
-    let paging = Paging::of(parameters, "DLV#")?;
+    paging: &Paging,
+    after: Option<&str>,
+) -> Result<FoundPage, Refusal> {
     let clause = paging.others.iter().find(|(name, _)| name == "where").map_or("", |(_, clause)| clause.as_str());
     let (filter, only) = filter_of(clause).map_err(|problem| Refusal::invalid(vec![problem]))?;
-    let mut found = desk::of_organization(&state.service.ports, caller.organization, &filter, paging.size).await?;
-    found.retain(|found| only.is_none_or(|instance| found.row.instance == instance));
-    found.truncate(paging.size);
-    Ok(found)
+    let ports = &state.service.ports;
+    Ok(desk::of_organization(ports, caller.organization, &filter, only, paging.size, after).await?)
 }
 
 /// What a `where` clause over deliveries asks for, and the one instance it may name.

@@ -9,6 +9,7 @@ mod console;
 mod deliveries;
 mod delivery_ops;
 mod exchange;
+mod forms;
 mod hub;
 mod input;
 mod instance;
@@ -52,8 +53,6 @@ pub fn router(state: ApiState) -> Router {
             "/instances/{id}/configuration/{item}",
             get(instance::configuration_item).patch(instance::change_configuration_item),
         )
-        .route("/instances/deletions", post(polls::approve))
-        .route("/instances/{id}/deletions", post(polls::approve))
         .route("/instances/coverage", get(polls::coverage))
         .route("/instances/{id}/coverage", get(polls::coverage))
         .route("/instances/event-poller-records", get(polls::poller_records))
@@ -83,6 +82,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/elements/{element}/oauth/url", get(catalog::oauth_url).post(catalog::oauth_url_of_body))
         .route("/elements/{element}/instances", get(instance::list_of_element).post(instance::create_of_element))
         .merge(ledger::routes())
+        .merge(forms::routes())
         .route("/ping", get(polls::ping))
         .route("/objects", get(polls::objects))
         .route("/hubs", get(catalog::hubs))

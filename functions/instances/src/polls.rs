@@ -133,7 +133,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
             "lastPoll": state.last,
             "lastSweep": state.swept_at,
             "nextPoll": (!blocked).then(|| state.skip_until.map_or(next, |skip| skip.max(next))),
-            "records": state.entries,
+            "records": state.living(),
             "latenessSeconds": state.lateness.usual_worst().as_secs(),
             "failures": state.failures,
             "trouble": state.trouble,
@@ -144,21 +144,6 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
         })
     });
     Ok(Json(shown.collect()))
-}
-
-/// `POST /instances/{id}/deletions?resource=`: tells the deletions that a listing held back, after confirming each.
-pub async fn approve(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> Answer {
-    let service = &state.service;
-    let Stored { record, .. } = instance::get(&service.ports, target.caller.organization, target.instance).await?;
-    let resource =
-        parameters.into_iter().find(|(name, _)| name == "resource").map(|(_, value)| value).unwrap_or_default();
-    if !record.resources.contains_key(&resource) {
-        return Err(Refusal::invalid(vec![unknown_resource(&record, &resource)]));
-    }
-    match instance::decide_deletions(service, &record, &resource, instance::Decision::Approve).await? {
-        Some(held) => Ok(Json(json!({ "resource": resource, "held": held }))),
-        None => Err(Refusal::not_found("No deletions of this resource are held.")),
-    }
 }
 
 /// `GET /instances/event-poller-records`: the state of every poller, in the original's terms.

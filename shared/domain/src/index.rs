@@ -133,27 +133,30 @@ impl Bucket {
         all
     }
 
-    /// The bucket with these entries put in or replaced. Returns how many keys are new.
-    pub fn with(&self, mut changed: Vec<(String, Entry)>) -> (Bucket, u64) {
+    /// The bucket with these entries put in or replaced, and by what it grew.
+    pub fn with(&self, mut changed: Vec<(String, Entry)>) -> (Bucket, Growth) {
         changed.sort_by(|a, b| a.0.cmp(&b.0));
         let mut writer = Writer::default();
-        let mut news = 0;
+        let mut growth = Growth::default();
         let mut changed = changed.into_iter().peekable();
         self.each(|key, entry| {
             while let Some((new_key, new_entry)) = changed.next_if(|(new_key, _)| new_key.as_str() < key) {
                 writer.push(&new_key, new_entry);
-                news += 1;
+                growth.count(None, new_entry);
             }
             match changed.next_if(|(new_key, _)| new_key == key) {
-                Some((_, new_entry)) => writer.push(key, new_entry),
+                Some((_, new_entry)) => {
+                    writer.push(key, new_entry);
+                    growth.count(Some(entry), new_entry);
+                }
                 None => writer.push(key, entry),
             }
         });
         for (new_key, new_entry) in changed {
             writer.push(&new_key, new_entry);
-            news += 1;
+            growth.count(None, new_entry);
         }
-        (writer.finish(), news)
+        (writer.finish(), growth)
     }
 
     /// Divides the bucket after growth to `layout`: what stays in `stays`, and what moves to the new bucket.
@@ -164,6 +167,22 @@ impl Bucket {
             half.push(key, entry);
         });
         (here.finish(), there.finish())
+    }
+}
+
+/// By what a bucket grew when entries were put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Growth {
+    /// How many keys are new.
+    pub news: u64,
+    /// How many more entries than before are of records that are gone; negative when some came back.
+    pub gone: i64,
+}
+
+impl Growth {
+    fn count(&mut self, before: Option<Entry>, after: Entry) {
+        self.news += u64::from(before.is_none());
+        self.gone += i64::from(after.gone) - i64::from(before.is_some_and(|before| before.gone));
     }
 }
 
@@ -304,10 +323,12 @@ mod tests {
             let (mut bucket, mut model) = (Bucket::default(), BTreeMap::new());
             for round in rounds {
                 let changed: BTreeMap<String, Entry> = round.into_iter().map(|(k, s)| (k, entry(s.into()))).collect();
-                let before = model.len();
+                let gone = |model: &BTreeMap<String, Entry>| model.values().filter(|entry| entry.gone).count() as i64;
+                let (before, gone_before) = (model.len(), gone(&model));
                 model.extend(changed.clone());
-                let (next, news) = bucket.with(changed.into_iter().collect());
-                prop_assert_eq!(news as usize, model.len() - before);
+                let (next, growth) = bucket.with(changed.into_iter().collect());
+                prop_assert_eq!(growth.news as usize, model.len() - before);
+                prop_assert_eq!(growth.gone, gone(&model) - gone_before);
                 bucket = Bucket::unpack(next.packed()).expect("what was packed unpacks");
             }
             prop_assert_eq!(bucket.entries(), model.clone().into_iter().collect::<Vec<_>>());
@@ -341,8 +362,8 @@ mod tests {
     #[test]
     fn a_split_divides_without_loss() {
         let all: Vec<_> = (0..100).map(|n| (format!("id-{n}"), entry(n))).collect();
-        let (bucket, news) = Bucket::default().with(all.clone());
-        assert_eq!(news, 100);
+        let (bucket, growth) = Bucket::default().with(all.clone());
+        assert_eq!(growth, Growth { news: 100, gone: 20 });
         let (stays, grown) = Layout(1).grow();
         let (here, there) = bucket.split(grown, stays);
         let mut both = here.entries();

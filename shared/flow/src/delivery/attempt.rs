@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::breaker::{Admission, Next};
-use domain::configuration::{Callback, EventSettings, FailurePolicy};
+use domain::configuration::{Callback, EventSettings, FailurePolicy, NotificationFormat};
+use domain::id::DeliveryId;
 use domain::ladder::{self, Verdict};
 use domain::secret::{MASK, Secret, hide};
 use domain::signature::{elements_signature, standard_webhooks};
@@ -236,7 +237,7 @@ fn in_line(disabled: bool) -> Status {
 }
 
 /// What the outside world made of it.
-struct Tried {
+pub(super) struct Tried {
     answer: Result<Exchange, String>,
     took: Duration,
 }
@@ -250,39 +251,19 @@ async fn try_once(
     body: Bytes,
     at: DateTime<Utc>,
 ) -> Result<Tried, DeliveryError> {
-    let failed = |why: String| Tried { answer: Err(why), took: Duration::ZERO };
     let letterhead = match letterhead(ports, instance, url).await? {
         Ok(letterhead) => letterhead,
         // Better late than unsigned.
-        Err(why) => return Ok(failed(why)),
+        Err(why) => return Ok(Tried { answer: Err(why), took: Duration::ZERO }),
     };
-    let request = match letterhead.request(url, row, body, at) {
-        Ok(request) => request,
-        Err(error) => return Ok(failed(format!("the request could not be built: {error}"))),
-    };
-    let bounds = Bounds { audience: Audience::Callback, deadline, largest_body: LARGEST_RESPONSE };
-    Ok(match ports.http.send(request, bounds).await {
-        Ok(mut exchange) => {
-            // Its head is stored and shown, and some receivers quote what they were sent.
-            let said = letterhead.hide(&String::from_utf8_lossy(exchange.response.body()));
-            *exchange.response.body_mut() = Bytes::from(said);
-            Tried { took: exchange.elapsed, answer: Ok(exchange) }
-        }
-        Err(error) => {
-            let took = match &error {
-                HttpError::Deadline(deadline) => *deadline,
-                _ => (ports.now() - at).to_std().unwrap_or_default(),
-            };
-            Tried { answer: Err(error.to_string()), took }
-        }
-    })
+    Ok(letterhead.post(ports, deadline, url, (&row.id, row.format), body, at).await)
 }
 
 /// What goes above the body.
-struct Letterhead {
-    callback: Callback,
+pub(super) struct Letterhead {
+    pub(super) callback: Callback,
     /// The newest first.
-    keys: Vec<Secret>,
+    pub(super) keys: Vec<Secret>,
 }
 
 /// Opens the instance's secrets. The inner error is for the attempt: as things stand it cannot be made.
@@ -329,14 +310,49 @@ impl Letterhead {
         hide(text, self.keys.iter().chain(headers).chain(password).chain(&self.basic()))
     }
 
+    /// Sends a notification once.
+    pub(super) async fn post(
+        &self,
+        ports: &Ports,
+        deadline: Duration,
+        url: &str,
+        (id, format): (&DeliveryId, NotificationFormat),
+        body: Bytes,
+        at: DateTime<Utc>,
+    ) -> Tried {
+        let request = match self.request(url, id, format, body, at) {
+            Ok(request) => request,
+            Err(error) => {
+                return Tried { answer: Err(format!("the request could not be built: {error}")), took: Duration::ZERO };
+            }
+        };
+        let bounds = Bounds { audience: Audience::Callback, deadline, largest_body: LARGEST_RESPONSE };
+        match ports.http.send(request, bounds).await {
+            Ok(mut exchange) => {
+                // Its head is stored and shown, and some receivers quote what they were sent.
+                let said = self.hide(&String::from_utf8_lossy(exchange.response.body()));
+                *exchange.response.body_mut() = Bytes::from(said);
+                Tried { took: exchange.elapsed, answer: Ok(exchange) }
+            }
+            Err(error) => {
+                let took = match &error {
+                    HttpError::Deadline(deadline) => *deadline,
+                    _ => (ports.now() - at).to_std().unwrap_or_default(),
+                };
+                Tried { answer: Err(error.to_string()), took }
+            }
+        }
+    }
+
     fn request(
         &self,
         url: &str,
-        row: &DeliveryRow,
+        id: &DeliveryId,
+        format: NotificationFormat,
         body: Bytes,
         at: DateTime<Utc>,
     ) -> Result<http::Request<Bytes>, http::Error> {
-        let (id, timestamp) = (row.id.0.as_str(), at.timestamp());
+        let (id, timestamp) = (id.0.as_str(), at.timestamp());
         let mut request = http::Request::post(url).body(Bytes::new())?;
         let headers = request.headers_mut();
         let secret = |text: String| -> Result<HeaderValue, http::Error> {
@@ -351,7 +367,7 @@ impl Letterhead {
         if let Some(pair) = self.basic() {
             headers.insert(AUTHORIZATION, secret(format!("Basic {}", pair.expose()))?);
         }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(row.format.content_type()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("pollux/", env!("CARGO_PKG_VERSION"))));
         headers.insert("elements-webhook-id", HeaderValue::from_str(id)?);
         headers.insert("webhook-id", HeaderValue::from_str(id)?);
@@ -446,7 +462,7 @@ fn climb(row: &mut DeliveryRow, verdict: &Verdict, now: DateTime<Utc>) -> Option
     row.rung_ends
 }
 
-fn describe(url: &str, at: DateTime<Utc>, tried: &Tried) -> Attempt {
+pub(super) fn describe(url: &str, at: DateTime<Utc>, tried: &Tried) -> Attempt {
     let (status, error, response) = match &tried.answer {
         Ok(exchange) => {
             let body = exchange.response.body();

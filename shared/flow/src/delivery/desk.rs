@@ -8,6 +8,7 @@ use domain::event::event_id;
 use domain::id::{DeliveryId, InstanceId, OrganizationId};
 use domain::record::{Change, ChangeKind};
 use domain::wheel::Wheel;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::callback::{Place, message, schedule_now, send};
@@ -15,7 +16,7 @@ use super::row::{DeliveryRow, Status, body_of, found_by};
 use super::{DeliveryError, resume, store};
 use crate::job::DeliveryJob;
 use crate::outbox::{self, ElementLabel, KEPT, expiring, retry_entry};
-use crate::ports::{Item, Key, Ports, Range, StoreError, Write};
+use crate::ports::{Item, Key, Ports, Range, StoreError, Write, query_all};
 use crate::table::{
     InstanceRecord, ListingRecord, instance_key, instance_partition, organization_partition, read, replace,
 };
@@ -131,7 +132,12 @@ impl Disabled {
     }
 }
 
-/// The deliveries of all of an organization's instances that the filter takes: the youngest `limit` of each.
+/// Instances whose deliveries are read at once.
+const READ_AT_ONCE: usize = 8;
+
+/// The deliveries of all of an organization's instances, the youngest first, at most `limit` on a page, of one
+/// instance where `only` names it. `after` is [`FoundPage::next`]: deliveries are ordered by when they were committed
+/// and then by their id, whosever they are, so one place in that order is a place in every instance's.
 ///
 /// # Errors
 /// The store failed.
@@ -139,23 +145,26 @@ pub async fn of_organization(
     ports: &Ports,
     organization: OrganizationId,
     filter: &Filter,
+    only: Option<InstanceId>,
     limit: usize,
-) -> Result<Vec<Found>, DeliveryError> {
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let partition = organization_partition(organization);
-        let page = ports.store.query(&partition, &Range::prefix("INST#"), after.as_deref()).await;
-        let page = page.map_err(store("an organization's instances"))?;
-        for item in &page.items {
-            let listing: ListingRecord = read(item)?;
-            found.extend(of_instance(ports, listing.id, filter, limit, None).await?.deliveries);
-        }
-        after = page.next;
-        if after.is_none() {
-            found.sort_by(|a, b| b.key.sk.cmp(&a.key.sk));
-            return Ok(found);
-        }
-    }
+    after: Option<&str>,
+) -> Result<FoundPage, DeliveryError> {
+    let items = query_all(&*ports.store, &organization_partition(organization), "INST#").await;
+    let items = items.map_err(store("an organization's instances"))?;
+    let listed = items.iter().map(read::<ListingRecord>).collect::<Result<Vec<_>, _>>()?;
+    let wanted = listed.into_iter().map(|listing| listing.id).filter(|id| only.is_none_or(|only| *id == only));
+    let pages: Vec<FoundPage> = stream::iter(wanted)
+        // One more than is wanted tells whether there is another page.
+        .map(|instance| of_instance(ports, instance, filter, limit + 1, after))
+        .buffered(READ_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut deliveries: Vec<Found> = pages.into_iter().flat_map(|page| page.deliveries).collect();
+    deliveries.sort_by(|a, b| b.key.sk.cmp(&a.key.sk));
+    let more = deliveries.len() > limit;
+    deliveries.truncate(limit);
+    let next = deliveries.last().filter(|_| more).map(|last| last.key.sk.clone());
+    Ok(FoundPage { deliveries, next })
 }
 
 /// One delivery of an instance, attempts and all. Two reads, however many there are.
@@ -255,6 +264,21 @@ fn job_of(row: &DeliveryRow, key: &Key, retry_minute: i64) -> DeliveryJob {
 /// What a test event's resource and object type are called.
 pub const TEST_RESOURCE: &str = "pollux-test";
 
+/// The change that a test event tells of.
+pub(super) fn test_change(ports: &Ports, instance: InstanceId, now: DateTime<Utc>) -> Change {
+    let id = format!("test-{:016x}", ports.ambient.random());
+    let raw = serde_json::json!({ "id": id, "message": "A test event: nothing changed.", "sentAt": now });
+    Change {
+        event: event_id(instance, TEST_RESOURCE, "", &id, 1),
+        kind: ChangeKind::Created,
+        id,
+        partition: String::new(),
+        revision: 1,
+        date: Some(now),
+        raw: raw.to_string().into(),
+    }
+}
+
 /// Files and sends an event that says it is a test, through everything that a real one goes through. None: the
 /// instance has no callback, and the test is only kept.
 ///
@@ -267,17 +291,7 @@ pub async fn send_test(
     element: &ElementLabel<'_>,
 ) -> Result<Option<DeliveryId>, DeliveryError> {
     let now = ports.now();
-    let id = format!("test-{:016x}", ports.ambient.random());
-    let raw = serde_json::json!({ "id": id, "message": "A test event: nothing changed.", "sentAt": now });
-    let change = Change {
-        event: event_id(instance.id, TEST_RESOURCE, "", &id, 1),
-        kind: ChangeKind::Created,
-        id,
-        partition: String::new(),
-        revision: 1,
-        date: Some(now),
-        raw: raw.to_string().into(),
-    };
+    let change = test_change(ports, instance.id, now);
     let mut sent = None;
     for outgoing in outbox::file(instance, element, TEST_RESOURCE, TEST_RESOURCE, &[change], now, now, wheel) {
         ports.store.transact(&outgoing.writes).await.map_err(store("a test event"))?;

@@ -20,12 +20,14 @@ mod rotation;
 pub mod row;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use attempt::{DeliveryReport, Outcome, deliver};
 pub use callback::{CallbackView, callback_view, release_line, resume};
 pub use due::due;
 pub use limits::CallbackLimits;
 pub use rotation::{Rotated, rotate};
+pub use trial::{TrialError, TrialSender, try_callback};
 
 use crate::ports::{StoreError, VaultError};
 use crate::table::Unreadable;

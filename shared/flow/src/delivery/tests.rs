@@ -276,8 +276,9 @@ async fn one_that_never_arrives_climbs_the_ladder_and_is_queued_until_asked_for(
 
     world.answers(204);
     let queued = Filter { statuses: vec![Status::Queued], url: Some(URL.into()), ..Filter::default() };
-    let found = desk::of_organization(&world.ports, instance(None).organization, &queued, 100).await.unwrap();
-    assert_eq!(desk::redeliver(&world.ports, &world.wheel, &found).await.unwrap(), 2);
+    let found =
+        desk::of_organization(&world.ports, instance(None).organization, &queued, None, 100, None).await.unwrap();
+    assert_eq!(desk::redeliver(&world.ports, &world.wheel, &found.deliveries).await.unwrap(), 2);
     world.pass(TimeDelta::minutes(1)).await;
     assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 2)]));
     assert_eq!(world.received()[10..], [["1"], ["2"]]);

@@ -300,6 +300,15 @@ async fn write_change(
         let anew =
             known.is_some() && reads_differently(&before.record.resources[resource], &record.resources[resource]);
         if known.is_some() && !anew {
+            // What waited because of the old login waits no longer.
+            if !matches!(login, Login::Unchanged)
+                && let Some(item) = ports.store.get(&resource_key(id, resource)).await?
+            {
+                let mut state: ResourceRecord = table::read(&item)?;
+                if state.skip_until.take().is_some() {
+                    additions.push(table::replace(item.key, item.version, &state));
+                }
+            }
             continue;
         }
         // The version is read before the index goes and compared when the state is written: a poll that commits in

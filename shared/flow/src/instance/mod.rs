@@ -8,6 +8,7 @@
 mod body;
 mod change;
 mod check;
+mod form;
 mod list;
 mod login;
 mod rehearse;
@@ -25,6 +26,7 @@ use crate::table::{self, InstanceRecord, Unreadable, instance_key, listing_key, 
 
 pub use body::InstanceBody;
 pub use change::{Change, Made, RESOURCES_PER_INSTANCE, create, update};
+pub use form::{Review, login_fields, review, review_new, try_callback_new, try_callback_of};
 pub use list::{LARGEST_PAGE, Listed, ListingQuery, list};
 pub use login::{LoginError, ping};
 pub use rehearse::{Rehearsal, Rehearsed, Sample, rehearse, rehearse_new};

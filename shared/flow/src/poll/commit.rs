@@ -140,7 +140,7 @@ impl Run<'_> {
             ..self.stored.clone()
         });
         writes.extend(self.index.take_writes(99usize.saturating_sub(writes.len())));
-        (state.buckets, state.entries) = (self.index.layout(), self.index.entries());
+        self.index.note(&mut state);
         let key = table::resource_key(self.job.instance, &self.job.resource);
         writes.push(table::replace(key, self.loaded.version, &state));
         match self.service.ports.store.transact(&writes).await {
@@ -148,8 +148,7 @@ impl Run<'_> {
                 // Rows that lost the race, or may not be there, are nobody's to deliver.
                 self.jobs.append(&mut self.uncommitted);
                 self.loaded.version += 1;
-                self.loaded.state.buckets = state.buckets;
-                self.loaded.state.entries = state.entries;
+                self.index.note(&mut self.loaded.state);
                 self.stored = state;
                 Ok(())
             }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use domain::id::InstanceId;
 use domain::index::{Bucket, Entry, Layout, hash_of};
 
+use super::state::ResourceRecord;
 use crate::ports::{Condition, Item, Range, Store, Write};
 use crate::service::FlowError;
 use crate::table;
@@ -16,31 +17,30 @@ pub(super) struct Index {
     resource: String,
     layout: Layout,
     entries: u64,
+    gone: u64,
     buckets: HashMap<u32, Bucket>,
     everything_loaded: bool,
     dirty: BTreeSet<u32>,
 }
 
 impl Index {
-    pub(super) fn new(instance: InstanceId, resource: &str, layout: Layout, entries: u64) -> Self {
-        let everything_loaded = entries == 0;
+    /// The index of a resource as its state describes it.
+    pub(super) fn of(instance: InstanceId, resource: &str, state: &ResourceRecord) -> Self {
         Self {
             instance,
             resource: resource.to_owned(),
-            layout,
-            entries,
+            layout: state.buckets,
+            entries: state.entries,
+            gone: state.gone,
             buckets: HashMap::new(),
-            everything_loaded,
+            everything_loaded: state.entries == 0,
             dirty: BTreeSet::new(),
         }
     }
 
-    pub(super) fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    pub(super) fn entries(&self) -> u64 {
-        self.entries
+    /// Notes in a resource's state what the index has become.
+    pub(super) fn note(&self, state: &mut ResourceRecord) {
+        (state.buckets, state.entries, state.gone) = (self.layout, self.entries, self.gone);
     }
 
     /// Reads the buckets of these keys, unless they are there.
@@ -120,9 +120,10 @@ impl Index {
         }
         for (number, entries) in by_bucket {
             let bucket = self.buckets.entry(number).or_default();
-            let (changed, news) = bucket.with(entries);
+            let (changed, growth) = bucket.with(entries);
             *bucket = changed;
-            self.entries += news;
+            self.entries += growth.news;
+            self.gone = self.gone.saturating_add_signed(growth.gone);
             self.dirty.insert(number);
         }
         while self.layout.is_crowded(self.entries) {

@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
             Some(record) => Some(tokens::open(service, loaded.instance.id, record).await?),
             None => None,
         };
-        let index = Index::new(loaded.instance.id, &job.resource, loaded.state.buckets, loaded.state.entries);
+        let index = Index::of(loaded.instance.id, &job.resource, &loaded.state);
         let so_far = loaded.state.resume.as_ref().map_or_else(|| SoFar::beginning(began), |it| it.so_far.clone());
         Ok(Ok(Self {
             service,
@@ -431,7 +431,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let anew = ResourceRecord::anew(self.loaded.instance.created_at, self.began).after(state);
-        self.index = Index::new(self.job.instance, &self.job.resource, anew.buckets, anew.entries);
+        self.index = Index::of(self.job.instance, &self.job.resource, &anew);
         (self.loaded.state, self.stored) = (anew.clone(), anew);
         self.so_far = SoFar::beginning(self.began);
         self.write(Vec::new(), None).await

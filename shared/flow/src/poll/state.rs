@@ -46,6 +46,9 @@ pub struct ResourceRecord {
     pub buckets: Layout,
     /// How many entries it has, tombstones included.
     pub entries: u64,
+    /// How many of them are tombstones: records that are gone and only remembered, should they return.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gone: u64,
     /// What was listed last near the cursor, so that an idle poll need not read the index.
     #[serde(skip_serializing_if = "Recent::is_empty")]
     pub recent: Recent,
@@ -90,8 +93,8 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn is_zero(value: &u32) -> bool {
-    *value == 0
+fn is_zero<N: Default + PartialEq>(value: &N) -> bool {
+    *value == N::default()
 }
 
 /// A pass to go on with: what is done of it, and where the listing under way stands.
@@ -222,6 +225,11 @@ pub struct Held {
 }
 
 impl ResourceRecord {
+    /// How many records are known to exist.
+    pub fn living(&self) -> u64 {
+        self.entries.saturating_sub(self.gone)
+    }
+
     /// A state that knows nothing, for a resource that starts at `now` on an instance made at `made`.
     ///
     /// The resource may have had a life before, under another configuration, whose events are still remembered by

@@ -72,7 +72,7 @@ pub async fn why(service: &Service, instance: &InstanceRecord, resource: &str, i
     let key = table::resource_key(instance.id, resource);
     let item = store.get(&key).await.map_err(FlowError::store("the state of a resource"))?;
     let state: ResourceRecord = item.as_ref().map(table::read).transpose()?.unwrap_or_default();
-    let mut index = Index::new(instance.id, resource, state.buckets, state.entries);
+    let mut index = Index::of(instance.id, resource, &state);
     let mut known = Vec::new();
     let partitions: Vec<&String> = state.cursors.keys().filter(|partition| !partition.is_empty()).collect();
     let keys: Vec<String> =

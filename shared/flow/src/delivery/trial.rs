@@ -1,0 +1,137 @@
+//! A test event to a callback that is not saved yet: one attempt, told to whoever asked, and nothing filed.
+//!
+//! Whoever has a user's secrets could aim this at anybody's host, so it is counted: an organization has a few at once
+//! and then one every [`EACH`]. *Not* promised: that a callback which passes goes on to answer.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::configuration::{Callback, EventSettings};
+use domain::envelope::{LARGEST_RECORD, Sender, notifications};
+use domain::id::{InstanceId, OrganizationId};
+use domain::problem::{FieldProblem, below};
+use serde_json::{Map, Value};
+
+use super::attempt::{Letterhead, describe};
+use super::desk::{TEST_RESOURCE, test_change};
+use super::row::Attempt;
+use super::{DeliveryError, store};
+use crate::outbox::ElementLabel;
+use crate::ports::{Condition, Key, Ports, StoreError};
+use crate::principal::Caller;
+use crate::table::{organization_partition, put, read, replace};
+
+/// Trials at once.
+const AT_ONCE: i32 = 5;
+/// One comes back after this time.
+const EACH: TimeDelta = TimeDelta::seconds(10);
+/// One deadline for connecting, headers and body: somebody waits.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Tries to count a trial while others are counted.
+const COUNTED_AGAIN: usize = 4;
+
+const CALLBACK_URL: &str = "event.notification.callback.url";
+
+/// Why no test event was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// The settings of the callback are not in order.
+    #[error("{} settings of the callback are not valid", .0.len())]
+    Invalid(Vec<FieldProblem>),
+    /// The organization has tried as often as it may for now.
+    #[error("too many test events")]
+    TooMany {
+        /// When there is room for one again.
+        after: Duration,
+    },
+    /// Our own trouble.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+}
+
+/// Whom a test event says it is from.
+#[derive(Debug, Clone, Copy)]
+pub struct TrialSender<'a> {
+    /// The instance, or none as yet: then the event names instance 0, which never exists.
+    pub instance: Option<InstanceId>,
+    /// Its name.
+    pub name: &'a str,
+    /// Its element.
+    pub element: ElementLabel<'a>,
+}
+
+/// Sends one signed test event to the callback that `configuration` describes, through the same guarded client as
+/// every notification, and says how it went.
+///
+/// # Errors
+/// Nothing was sent.
+pub async fn try_callback(
+    ports: &Ports,
+    caller: &Caller,
+    from: &TrialSender<'_>,
+    configuration: &Map<String, Value>,
+) -> Result<Attempt, TrialError> {
+    let callback = callback_of(configuration)?;
+    count(ports, caller.organization).await?;
+    let at = ports.now();
+    let instance = from.instance.unwrap_or(InstanceId(0));
+    let sender = Sender {
+        instance,
+        organization: caller.organization,
+        user: caller.user,
+        name: from.name,
+        tags: &[],
+        element: from.element.key,
+        hub: from.element.hub,
+    };
+    let change = [test_change(ports, instance, at)];
+    let told = notifications(&sender, callback.format, TEST_RESOURCE, &change, at, at, LARGEST_RECORD);
+    let notification = told.into_iter().next().expect("one change makes one notification");
+    let (url, format) = (callback.url.clone(), callback.format);
+    let keys = callback.signature_key.iter().cloned().collect();
+    let letterhead = Letterhead { callback, keys };
+    let named = (&notification.delivery, format);
+    let tried = letterhead.post(ports, DEADLINE, &url, named, notification.body.into(), at).await;
+    Ok(Attempt { number: 1, ..describe(&url, at, &tried) })
+}
+
+/// The callback, read from its own keys alone: what else is wrong with a form is not this test's business.
+fn callback_of(configuration: &Map<String, Value>) -> Result<Callback, TrialError> {
+    let own = configuration.iter().filter(|(key, _)| key.starts_with("event.notification."));
+    let own: Map<String, Value> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    match EventSettings::parse(&own) {
+        Ok((EventSettings { callback: Some(callback), .. }, _)) => Ok(callback),
+        Ok(_) => {
+            let field = below("configuration", CALLBACK_URL);
+            Err(TrialError::Invalid(vec![FieldProblem::new(field, "nothing", "the address to send a test event to")]))
+        }
+        Err(problems) => Err(TrialError::Invalid(problems)),
+    }
+}
+
+/// Takes one trial from the organization's account. What is stored is the instant at which the account is full again.
+async fn count(ports: &Ports, organization: OrganizationId) -> Result<(), TrialError> {
+    let key = Key::new(organization_partition(organization), "TRIALS");
+    for _ in 0..COUNTED_AGAIN {
+        let item = ports.store.get(&key).await.map_err(store("the count of test events"))?;
+        let now = ports.now();
+        let full = match &item {
+            Some(item) => read::<DateTime<Utc>>(item).map_err(DeliveryError::from)?.max(now),
+            None => now,
+        };
+        let wait = full + EACH - now - EACH * AT_ONCE;
+        if wait > TimeDelta::zero() {
+            return Err(TrialError::TooMany { after: wait.to_std().unwrap_or_default() });
+        }
+        let counted = match &item {
+            Some(item) => replace(key.clone(), item.version, &(full + EACH)),
+            None => put(key.clone(), 1, &(full + EACH), Condition::Absent),
+        };
+        match ports.store.transact(&[counted]).await {
+            Ok(()) => return Ok(()),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(source) => return Err(store("the count of test events")(source).into()),
+        }
+    }
+    Err(TrialError::TooMany { after: Duration::from_secs(1) })
+}
