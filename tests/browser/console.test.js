@@ -360,11 +360,11 @@ describe("the console", { concurrency: false }, () => {
   test("lists what is wrong with the JSON beside it", async () => {
     const body = await json();
     body.configuration["event.poller.refresh_interval"] = "often";
-    body.configuration["event.poller.configuration"] = { contacts: { idField: 7 } };
+    body.configuration["event.poller.configuration"] = { contacts: { url: 7 } };
     await page.getByLabel("The request as JSON").fill(JSON.stringify(body));
-    const list = page.getByRole("list", { name: "What is wrong" }).or(page.locator(".problems"));
+    const list = page.getByRole("list", { name: "What is wrong" });
     await list.getByText("event.poller.refresh_interval").first().waitFor();
-    await list.getByText("contacts.idField").first().waitFor();
+    await list.getByText("contacts.url").first().waitFor();
     await list.getByText("api.username").first().waitFor();
     assert.equal(
       await page.getByLabel("Event poller refresh interval (mins)").getAttribute("aria-invalid"),

@@ -398,6 +398,7 @@ class Form {
     });
     const spoken = () => {
       const minutes = Number(this.interval.value);
+      if (!(minutes > 0)) return;
       const nearest = STOPS.reduce(
         (best, stop, at) => (Math.abs(stop - minutes) < Math.abs(STOPS[best] - minutes) ? at : best),
         0,
@@ -586,12 +587,16 @@ class Form {
       this.callback.value = rest[CALLBACK] ?? "";
       this.interval.value = rest[INTERVAL] ?? "";
       this.spoken();
-      const polled = parsed(rest[POLLER]) ?? {};
+      const given = parsed(rest[POLLER]);
+      const polled = given !== null && typeof given === "object" ? given : {};
       for (const resource of this.resources) resource.set(resource.name in polled, polled[resource.name]);
       for (const [resource, config] of Object.entries(polled)) this.#resourceNamed(resource).set(true, config);
     }
+    // What the form cannot show goes along as it is: the service says what is wrong with it.
+    const isOdd = POLLER in rest && (parsed(rest[POLLER]) === null || typeof parsed(rest[POLLER]) !== "object");
+    const odd = isOdd ? { [POLLER]: rest[POLLER] } : {};
     for (const key of PLACED) delete rest[key];
-    this.extra = rest;
+    this.extra = { ...rest, ...odd };
     if (providerData && Object.values(providerData).every((value) => value !== MASK)) {
       this.code = providerData;
       if (this.pasted) this.pasted.value = providerData.code ?? "";
@@ -605,7 +610,7 @@ class Form {
       "aria-describedby": "json-wrong",
       oninput: () => this.#readJson(),
     });
-    this.jsonSaid = h("ul", { class: "plain problems small", role: "status", "aria-label": "What is wrong", hidden: true });
+    this.jsonSaid = h("div", { role: "status" });
     this.jsonWrong = h("p", { class: "wrong", id: "json-wrong", hidden: true });
     return h(
       "aside",
@@ -633,27 +638,29 @@ class Form {
   }
   #readJson() {
     this.jsonEdited = true;
+    let body;
+    let wrong = null;
     try {
-      const body = JSON.parse(this.text.value);
-      if (body === null || typeof body !== "object" || Array.isArray(body)) throw new Error("it must be an object");
-      this.jsonWrong.hidden = true;
-      this.text.removeAttribute("aria-invalid");
-      this.syncing = true;
-      this.#read(body);
-      for (const field of this.#everyField()) field.touched = true;
-      this.review();
+      body = JSON.parse(this.text.value);
+      if (body === null || typeof body !== "object" || Array.isArray(body)) wrong = "it must be an object";
     } catch (error) {
-      this.jsonWrong.hidden = false;
-      show(this.jsonWrong, `Not JSON: ${error.message}`);
-      this.text.setAttribute("aria-invalid", "true");
-    } finally {
-      this.syncing = false;
+      wrong = error.message;
     }
+    this.jsonWrong.hidden = !wrong;
+    show(this.jsonWrong, wrong && `Not JSON: ${wrong}`);
+    if (wrong) return this.text.setAttribute("aria-invalid", "true");
+    this.text.removeAttribute("aria-invalid");
+    this.syncing = true;
+    this.#read(body);
+    this.syncing = false;
+    for (const field of this.#everyField()) field.touched = true;
+    return this.review();
   }
   /** The form changed: the JSON follows, unless it is what is being typed in; and the service looks at it. */
   changed() {
     if (this.syncing || !this.text) return;
     this.jsonEdited = false;
+    delete this.extra?.[POLLER];
     this.#writeJson();
     this.review();
   }
@@ -692,10 +699,15 @@ class Form {
     for (const { field, text } of placed) if (field && !said.has(field)) said.set(field, text);
     for (const field of this.#everyField())
       if (field.touched || field.isWrong) field.complain(said.get(field) ?? null);
-    this.jsonSaid.hidden = !this.jsonEdited || placed.length === 0;
+    const wrong = this.jsonEdited ? placed.filter(({ field, text }) => !field || said.get(field) === text) : [];
     show(
       this.jsonSaid,
-      placed.map(({ written, text }) => h("li", null, h("code", null, written), " ", text)),
+      wrong.length > 0 &&
+        h(
+          "ul",
+          { class: "plain problems small", "aria-label": "What is wrong" },
+          wrong.map(({ written, text }) => h("li", null, h("code", null, written), " ", text)),
+        ),
     );
     const isBelow = (resource) => (one) => one.resource === resource;
     for (const resource of this.resources.filter((one) => one.edited && one.isOn)) {

@@ -128,7 +128,7 @@ export async function busy(pressed, job) {
 
 /**
  * A job that is done once nobody has asked for it for `delay` milliseconds. Asking again gives up what is under way: its
- * signal is aborted. What fails is left: who saves hears of it.
+ * signal is aborted. What the service refuses is left: who saves hears of it.
  */
 export function latest(delay, job, over) {
   let timer;
@@ -142,7 +142,9 @@ export function latest(delay, job, over) {
     stop();
     timer = setTimeout(() => {
       running = new AbortController();
-      job(running.signal, ...given).catch(() => {});
+      job(running.signal, ...given).catch((error) => {
+        if (error.name !== "AbortError" && error.status === undefined) throw error;
+      });
     }, delay);
   };
 }
