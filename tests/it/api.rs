@@ -601,6 +601,85 @@ async fn a_patch_changes_what_it_names_and_moves_the_slot() {
 }
 
 #[tokio::test]
+async fn two_editors_cannot_undo_each_other() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let path = format!("/instances/{id}");
+    let version = |answer: &Answer| answer.headers["etag"].to_str().expect("text").to_owned();
+    let edit = async |seen: &str, method: &str, body: Value| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/elements/api-v2{path}"))
+            .header("authorization", world.secrets())
+            .header("if-match", seen);
+        world.send(request.body(Body::from(body.to_string())).expect("a request")).await
+    };
+    let read = world.call("GET", &path, "").await;
+    // Both have read the same. The first is quicker; what the other sends is made of what is no more.
+    let first = edit(&version(&read), "PATCH", json!({"configuration": {"event.poller.refresh_interval": "30"}})).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    assert_ne!(version(&first), version(&read));
+    let late = edit(&version(&read), "PUT", read.body.clone()).await;
+    assert_eq!(late.status, 412, "{}", late.body);
+    let now = world.call("GET", &path, "").await;
+    assert_eq!(now.body["configuration"]["event.poller.refresh_interval"], "30");
+    assert_eq!(version(&now), version(&first));
+    let again = edit(&version(&now), "PUT", now.body.clone()).await;
+    assert_eq!(again.status, 200, "{}", again.body);
+    assert_eq!(edit("*", "PATCH", json!({"name": "any"})).await.status, 200);
+    assert_eq!(edit("W/\"1\"", "PATCH", json!({"name": "any"})).await.status, 400);
+    // Without If-Match a patch of one thing leaves what others did to another.
+    world.call("PATCH", &path, json!({"tags": ["theirs"]}).to_string()).await;
+    let mine = world.call("PATCH", &path, json!({"name": "mine"}).to_string()).await;
+    assert_eq!((&mine.body["name"], &mine.body["tags"]), (&json!("mine"), &json!(["theirs"])));
+}
+
+#[tokio::test]
+async fn an_instance_is_found_under_its_element_and_its_objects_are_described() {
+    let world = World::new().await;
+    let id = world.instance().await;
+    let found = world.call("GET", &format!("/elements/square/instances/{id}"), "").await;
+    assert_eq!((found.status.as_u16(), &found.body["id"]), (200, &json!(id)));
+    assert_eq!(world.call("GET", &format!("/elements/8374/instances/{id}"), "").await.status, 200);
+    assert_eq!(world.call("GET", &format!("/elements/revel/instances/{id}"), "").await.status, 404);
+    let names = world.call("GET", &format!("/instances/{id}/objects"), "").await;
+    assert_eq!(names.body[0], "timesheets");
+    let told = world.call("GET", &format!("/instances/{id}/objects/timesheets/metadata"), "").await;
+    assert_eq!(told.body["eventTypes"], json!(["created", "updated", "deleted"]));
+    assert_eq!(told.body["hubPaths"], json!(["/hubs/employee/timesheets"]));
+    let field = |name: &str| {
+        let fields = told.body["fields"].as_array().into_iter().flatten();
+        fields.into_iter().find(|field| field["vendorPath"] == name).cloned().unwrap_or_default()
+    };
+    assert_eq!((&field("id")["primaryKey"], &field("created_at")["createdDate"]), (&json!(true), &json!(true)));
+    assert_eq!((&field("updated_at")["updatedDate"], &field("updated_at")["filterable"]), (&json!(true), &json!(true)));
+    let none = world.call("GET", &format!("/instances/{id}/objects/nonsense/metadata"), "").await;
+    assert!(none.status == 404 && none.body["message"].to_string().contains("timesheets"), "{}", none.body);
+}
+
+#[tokio::test]
+async fn what_is_too_long_or_no_text_is_refused_by_name() {
+    let world = World::new().await;
+    let search = format!("/instances?searchText={}", "x".repeat(domain::limits::URL_BYTES));
+    let answer = world.call("GET", &search, "").await;
+    assert_eq!(answer.status, 414);
+    assert!(answer.body["message"].to_string().contains("8192"), "{}", answer.body);
+    for (path, field) in [
+        ("/instances?searchText=%ff", "query searchText"),
+        ("/instances?hydrate=perhaps", "hydrate"),
+        ("/instances?pageSize=99999999999999999999", "pageSize"),
+        ("/elements/%ff", "path"),
+    ] {
+        let answer = world.call("GET", path, "").await;
+        assert_eq!((answer.status.as_u16(), &answer.body["errors"][0]["field"]), (400, &json!(field)), "{path}");
+    }
+    let large = format!("{{\"name\":\"{}\"}}", "x".repeat(domain::limits::BODY_BYTES));
+    let answer = world.call("POST", "/instances", large).await;
+    assert_eq!(answer.status, 413);
+    assert!(answer.body["message"].to_string().contains("1048576"), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn a_put_with_a_code_logs_in_again_and_a_put_without_a_key_is_refused() {
     let world = World::new().await;
     let id = world.instance().await;
@@ -793,6 +872,14 @@ async fn a_hub_call_reads_what_the_vendor_has_through_the_instance() {
         assert_eq!(found.headers["elements-element-instance-id"], id.to_string());
         assert_eq!(found.headers["elements-returned-count"], "1");
     }
+    // The hub may be left out; without an instance there is nothing then.
+    let bare = world.call_as(&secrets, "GET", "/timesheets?fields=id", "").await;
+    assert_eq!((bare.status.as_u16(), &bare.body), (200, &json!([{"id": "TC1"}])));
+    assert_eq!(world.call_as(&secrets, "GET", "/timesheets/TC1", "").await.body["id"], "TC1");
+    assert_eq!(world.call_as(&secrets, "GET", "/timesheet", "").await.status, 404);
+    assert_eq!(world.call_as(&secrets, "POST", "/timesheets", "{}").await.status, 404);
+    assert_eq!(world.call("GET", "/timesheets", "").await.status, 404);
+    assert_eq!(world.call_as("", "GET", "/timesheets", "").await.status, 401);
     let fields = world.call_as(&secrets, "GET", "/hubs/employee/timesheets?fields=id", "").await;
     assert_eq!(fields.body, json!([{"id": "TC1"}]));
     let one = world.call_as(&secrets, "GET", "/hubs/employee/timesheets/TC1", "").await;

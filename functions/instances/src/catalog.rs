@@ -4,21 +4,87 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use domain::problem::nearest;
 use elements::Element;
 use elements::auth::authorize_url;
-use elements::definition::{Auth, Change};
+use elements::definition::{Auth, Change, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
-use crate::input::{Authenticated, JsonBody};
-use crate::page::Parameters;
+use crate::input::{Authenticated, JsonBody, Path, Query};
 use crate::refusal::Refusal;
+use crate::route::{Kind, Operation, Routes, op};
 use crate::view;
 
 pub(crate) type Answer = Result<Json<Value>, Refusal>;
+
+/// The routes of this page.
+pub fn routes() -> Routes {
+    const TAG: &str = "Elements";
+    Routes::new()
+        .get("/elements", list, op("listElements", TAG, "List the elements", "What can be connected, with everything that has to be filled in.").answers("Elements"))
+        .get("/elements/keys", keys, op("listElementKeys", TAG, "List the elements' keys", "Key, number and name.").answers("ElementKeys"))
+        .get(
+            "/elements/{element}",
+            get,
+            op("getElement", TAG, "Read an element", "By its key or its number.").answers("ElementWhole").or(&[404]),
+        )
+        .get(
+            "/elements/{element}/configuration",
+            configuration,
+            op("listElementConfiguration", TAG, "What has to be filled in for an element", "Its own fields, then the event keys.")
+                .answers("Properties")
+                .or(&[404]),
+        )
+        .get(
+            "/elements/{element}/metadata",
+            metadata,
+            op("getElementMetadata", TAG, "Which events an element has", "By resource: the kinds, and the URL that is polled.")
+                .answers("ElementMetadata")
+                .or(&[404]),
+        )
+        .get(
+            "/elements/{element}/oauth/url",
+            oauth_url,
+            login_parameters(op(
+                "getLoginUrl",
+                TAG,
+                "Where a user logs in at the vendor",
+                "The vendor sends the browser back to `callbackUrl` with `code` and `state`; the code goes into \
+                 `providerData` of `POST /instances`. Parameters that the element's login needs besides are given under \
+                 their configuration keys. 400 for an element that needs no login in the browser.",
+            ))
+            .answers("LoginUrl")
+            .or(&[404]),
+        )
+        .post(
+            "/elements/{element}/oauth/url",
+            oauth_url_of_body,
+            op("getLoginUrlOfBody", TAG, "The same, with the fields in the body", "As `GET`, for secrets that should not stand in a URL.")
+                .takes("LoginUrlRequest")
+                .answers("LoginUrl")
+                .or(&[404]),
+        )
+        .get("/hubs", hubs, op("listHubs", TAG, "List the hubs", "A hub is a kind of element.").answers("Hubs"))
+        .get("/hubs/keys", hub_keys, op("listHubKeys", TAG, "List the hubs' keys", "Of the elements that there are.").answers("Texts"))
+        .get(
+            "/hubs/{hub}/elements",
+            elements_of_hub,
+            op("listElementsOfHub", TAG, "List the elements of a hub", "As `GET /elements`.").answers("Elements").or(&[404]),
+        )
+}
+
+/// What a login's address is made of.
+fn login_parameters(operation: Operation) -> Operation {
+    operation
+        .query("apiKey", Kind::Text, "The client id that the vendor gave your application.")
+        .query("apiSecret", Kind::Text, "Taken for the original's sake, and not needed.")
+        .query("callbackUrl", Kind::Text, "Where the vendor sends the browser back to.")
+        .query("scope", Kind::Text, "Instead of the element's own scopes.")
+        .query("state", Kind::Text, "Comes back with the code. The element's key where it is left out.")
+}
 
 /// The element of this key or number, or 404 that names the nearest key.
 pub fn find<'a>(state: &'a ApiState, key_or_id: &str) -> Result<&'a Arc<Element>, Refusal> {
@@ -58,14 +124,7 @@ pub async fn metadata(State(state): State<ApiState>, Path(element): Path<String>
         .resources
         .iter()
         .map(|resource| {
-            let mut kinds = vec!["created", "updated"];
-            if resource.delete.flag.is_some()
-                || resource.delete.absence.is_some()
-                || matches!(resource.change, Change::SyncToken { .. } | Change::HistoryId { .. })
-            {
-                kinds.push("deleted");
-            }
-            let shown = json!({ "eventTypes": kinds, "pollUrl": resource.poll.get("url") });
+            let shown = json!({ "eventTypes": event_types(resource), "pollUrl": resource.poll.get("url") });
             (resource.name.clone(), shown)
         })
         .collect();
@@ -76,14 +135,22 @@ pub async fn metadata(State(state): State<ApiState>, Path(element): Path<String>
     })))
 }
 
+/// The kinds of change that are found in a resource.
+pub fn event_types(resource: &Resource) -> &'static [&'static str] {
+    let finds_deletions = resource.delete.flag.is_some()
+        || resource.delete.absence.is_some()
+        || matches!(resource.change, Change::SyncToken { .. } | Change::HistoryId { .. });
+    if finds_deletions { &["created", "updated", "deleted"] } else { &["created", "updated"] }
+}
+
 /// An element with everything that a page needs to make an instance of it.
 fn whole(element: &Element) -> Value {
     let mut shown = view::element(element);
-    let resource = |resource: &elements::definition::Resource| {
+    let resource = |resource: &Resource| {
         json!({
             "name": resource.name,
             "label": resource.label,
-            "path": resource.hub_paths.first().map(|path| format!("/hubs/{}{path}", element.hub)),
+            "path": resource.hub_paths.first().map(|path| format!("/hubs/{}/{path}", element.hub)),
             "pollerConfiguration": resource.poll,
         })
     };
@@ -199,7 +266,7 @@ pub async fn oauth_url(
     State(state): State<ApiState>,
     _: Authenticated,
     Path(element): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query,
 ) -> Answer {
     let given = parameters.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
     login_address(&state, &element, given)

@@ -69,7 +69,7 @@ const FILES: [(&str, &str, &str); 21] = files! {
 const PAGES: [&str; 2] = [include_str!("../console/index.html"), include_str!("../console/oauth.html")];
 
 /// A text ready to be sent.
-struct Asset {
+pub(crate) struct Asset {
     name: &'static str,
     media: &'static str,
     plain: Bytes,
@@ -78,7 +78,7 @@ struct Asset {
 }
 
 impl Asset {
-    fn new(name: &'static str, media: &'static str, text: String) -> Self {
+    pub(crate) fn new(name: &'static str, media: &'static str, text: String) -> Self {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         let gzipped = gzip.write_all(text.as_bytes()).and_then(|()| gzip.finish());
         Self {
@@ -91,7 +91,7 @@ impl Asset {
         }
     }
 
-    fn answer(&self, request: &HeaderMap, caching: HeaderValue) -> Response {
+    pub(crate) fn answer(&self, request: &HeaderMap, caching: HeaderValue) -> Response {
         let headers = [
             (header::CACHE_CONTROL, caching),
             (header::ETAG, self.tag.clone()),

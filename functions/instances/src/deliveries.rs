@@ -1,10 +1,11 @@
 //! Calls about what was told: events and deliveries listed, sent again, tried out, and the callback's own state.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use domain::ceql::{self, Operator};
 use domain::id::{DeliveryId, InstanceId};
+use domain::limits;
 use domain::problem::FieldProblem;
 use flow::delivery::desk::{self, Filter, Found, FoundPage};
 use flow::delivery::row::Status;
@@ -17,9 +18,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::ApiState;
-use crate::input::{Authenticated, Target};
-use crate::page::{self, LARGEST_PAGE, Paging, Parameters};
+use crate::input::{Authenticated, Path, Query, Target, flag};
+use crate::page::{self, Paging, Parameters};
 use crate::refusal::Refusal;
+use crate::route::{Kind, Operation, Routes, op};
 use crate::view::instant;
 
 type Answer = Result<Json<Value>, Refusal>;
@@ -27,6 +29,147 @@ type PageAnswer = Result<(HeaderMap, Json<Value>), Refusal>;
 
 /// Bodies of a page that are read at once.
 const READ_AT_ONCE: usize = 16;
+
+/// The routes of this page.
+pub fn routes() -> Routes {
+    const EVENTS: &str = "Events";
+    const DELIVERIES: &str = "Deliveries";
+    const SUBSCRIPTIONS: &str = "Subscriptions";
+    Routes::new()
+        .get(
+            "/instances/events",
+            events_of_all,
+            by_status(op(
+                "listEvents",
+                EVENTS,
+                "List the events of all instances",
+                "The youngest first, as the original lists them: one entry is one notification. With an instance's \
+                 token, of that instance alone, in pages.",
+            ))
+            .answers("Events"),
+        )
+        .get(
+            "/instances/{id}/events",
+            events,
+            by_status(op("listEventsOfInstance", EVENTS, "List the events of an instance", "The youngest first."))
+                .answers("Events"),
+        )
+        .get(
+            "/instances/{id}/events/{event}",
+            event,
+            op("getEvent", EVENTS, "Read an event", "By the `eventId` that its notification carried.")
+                .also_at("/instances/events/{event}")
+                .answers("Event"),
+        )
+        .get(
+            "/instances/{id}/deliveries",
+            list,
+            by_status(op(
+                "listDeliveries",
+                DELIVERIES,
+                "List deliveries",
+                "What was sent or waits, the youngest first.",
+            ))
+            .also_at("/instances/deliveries")
+            .answers("Deliveries"),
+        )
+        .put(
+            "/instances/{id}/deliveries",
+            resume,
+            op(
+                "resumeDeliveries",
+                DELIVERIES,
+                "Send what is queued again",
+                "And resume the callback: whoever asks says that it works. With `status`, sends what has that status.",
+            )
+            .also_at("/instances/deliveries")
+            .query("status", Kind::Texts, STATUSES)
+            .answers("Redelivered"),
+        )
+        .post(
+            "/instances/{id}/deliveries/test",
+            test,
+            op(
+                "sendTestEvent",
+                DELIVERIES,
+                "Send a test event",
+                "It says that it is a test, and goes the way of every other.",
+            )
+            .answers("TestSent"),
+        )
+        .get(
+            "/instances/{id}/deliveries/{delivery}",
+            get,
+            op("getDelivery", DELIVERIES, "Read a delivery", "With the body as it is sent, and every attempt.")
+                .answers("DeliveryWithBody"),
+        )
+        .put(
+            "/instances/{id}/deliveries/{delivery}",
+            resend,
+            op("sendDeliveryAgain", DELIVERIES, "Send a delivery again", "Whatever became of it before.")
+                .answers("Redelivered"),
+        )
+        .get(
+            "/instances/{id}/callback",
+            callback,
+            op("getCallback", DELIVERIES, "How the callback is doing", "404 where the instance has none.")
+                .answers("Callback"),
+        )
+        .get(
+            "/notifications/subscriptions",
+            subscriptions,
+            op(
+                "listSubscriptions",
+                SUBSCRIPTIONS,
+                "List subscriptions",
+                "A subscription is an instance's callback, under the instance's id. Instances without one are left \
+                 out, so that a page may hold fewer entries than asked for.",
+            )
+            .paged()
+            .answers("Subscriptions"),
+        )
+        .get(
+            "/notifications/subscriptions/{id}",
+            subscription_of,
+            op(
+                "getSubscription",
+                SUBSCRIPTIONS,
+                "Read a subscription",
+                "404 where the instance has no callback or its events are off.",
+            )
+            .answers("Subscription"),
+        )
+        .get(
+            "/notifications/subscriptions/deliveries",
+            find_deliveries,
+            by_clause(op("findDeliveries", SUBSCRIPTIONS, "Find deliveries of all instances", "The youngest first."))
+                .query("hydrate", Kind::Flag, "`true`: with the bodies as they are sent.")
+                .answers("Deliveries"),
+        )
+        .put(
+            "/notifications/subscriptions/deliveries",
+            redeliver,
+            by_clause(op(
+                "redeliver",
+                SUBSCRIPTIONS,
+                "Send found deliveries again",
+                "Page after page, and resume their callbacks. Without a `where`, everything.",
+            ))
+            .answers("Redelivered"),
+        )
+}
+
+/// A page of deliveries or events, narrowed by where they stand.
+fn by_status(operation: Operation) -> Operation {
+    operation.query("status", Kind::Texts, STATUSES).paged()
+}
+
+/// A page of what a clause finds.
+fn by_clause(operation: Operation) -> Operation {
+    const WHERE: &str = "CEQL: comparisons with `=` joined by `AND`, of `channel`, `status` (also `IN`), `config.url` \
+                         and `subscriptionId`, like `status='queued'`.";
+    operation.query("where", Kind::Text, WHERE).paged()
+}
 
 /// Every status, for messages.
 pub(crate) const STATUSES: &str = "created, delivered, retry, waiting, queued, kept or superseded";
@@ -77,7 +220,7 @@ pub(crate) async fn find(state: &ApiState, target: &Target, id: &str) -> Result<
 // ---------------------------------------------------------------- Events
 
 /// `GET /instances/{id}/events`: notifications as the original lists its events.
-pub async fn events(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> PageAnswer {
+pub async fn events(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> PageAnswer {
     let (found, headers) = page_of(&state, &target, parameters).await?;
     Ok((headers, Json(shown_events(&state, &found).await?)))
 }
@@ -86,7 +229,7 @@ pub async fn events(State(state): State<ApiState>, target: Target, Query(paramet
 pub async fn events_of_all(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query,
 ) -> PageAnswer {
     if let Some(instance) = caller.instance {
         return events(State(state), Target { caller, instance }, Query(parameters)).await;
@@ -143,7 +286,7 @@ pub(crate) fn shown(found: &Found) -> Value {
 }
 
 /// `GET /instances/{id}/deliveries`: what was sent or waits, the youngest first; `status` narrows it.
-pub async fn list(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> PageAnswer {
+pub async fn list(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> PageAnswer {
     let (found, headers) = page_of(&state, &target, parameters).await?;
     Ok((headers, Json(found.iter().map(shown).collect())))
 }
@@ -159,7 +302,7 @@ pub async fn get(State(state): State<ApiState>, target: Target, Path(path): Path
 
 /// `PUT /instances/{id}/deliveries`: sends again what is queued, or what has the given `status`, and resumes the
 /// callback.
-pub async fn resume(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> Answer {
+pub async fn resume(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> Answer {
     own(&state, &target).await?;
     let mut statuses = statuses_of(&parameters)?;
     if statuses.is_empty() {
@@ -169,7 +312,7 @@ pub async fn resume(State(state): State<ApiState>, target: Target, Query(paramet
     let ports = &state.service.ports;
     let (mut found, mut after) = (Vec::new(), None::<String>);
     loop {
-        let page = desk::of_instance(ports, target.instance, &filter, LARGEST_PAGE, after.as_deref()).await?;
+        let page = desk::of_instance(ports, target.instance, &filter, limits::PAGE_SIZE, after.as_deref()).await?;
         found.extend(page.deliveries);
         after = page.next;
         if after.is_none() {
@@ -229,7 +372,7 @@ fn subscription(record: &InstanceRecord) -> Option<Value> {
 pub async fn subscriptions(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query,
 ) -> PageAnswer {
     let paging = Paging::of(parameters, "INST#")?;
     let query = ListingQuery { page_size: paging.size, after: paging.after, ..ListingQuery::default() };
@@ -248,9 +391,9 @@ pub async fn subscription_of(State(state): State<ApiState>, target: Target) -> A
 pub async fn find_deliveries(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query,
 ) -> PageAnswer {
-    let hydrate = parameters.iter().any(|(name, value)| name == "hydrate" && value == "true");
+    let hydrate = flag(&parameters, "hydrate")?;
     let paging = Paging::of(parameters, "DLV#")?;
     let page = matching(&state, &caller, &paging, paging.after.as_deref()).await?;
     let mut shown: Vec<Value> = page.deliveries.iter().map(shown).collect();
@@ -269,7 +412,7 @@ pub async fn find_deliveries(
 pub async fn redeliver(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query,
 ) -> Answer {
     let paging = Paging::of(parameters, "DLV#")?;
     let (mut found, mut after) = (Vec::new(), paging.after.clone());

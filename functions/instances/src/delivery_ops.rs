@@ -2,23 +2,23 @@
 //! signing secret.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::DeliveryId;
-use domain::json::{Limits, parse_strict};
+use domain::limits;
 use domain::problem::FieldProblem;
 use flow::delivery::desk::{self, Filter, Found};
 use flow::delivery::row::Status;
 use flow::delivery::{self, Rotated};
-use flow::instance::{self, LARGEST_PAGE};
+use flow::instance;
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
 use crate::deliveries::{STATUSES, find, own, part, send_again, shown};
-use crate::input::{JsonBody, Target};
+use crate::input::{JsonBody, OptionalJsonBody, Path, Query, Target, flag};
 use crate::page::Parameters;
 use crate::refusal::Refusal;
+use crate::route::{Kind, Routes, op};
 use crate::view::instant;
 
 type Answer = Result<Json<Value>, Refusal>;
@@ -28,8 +28,58 @@ const DEFAULT_MINUTES: i64 = 24 * 60;
 /// And at most: thirty days, as long as deliveries are kept.
 const MOST_MINUTES: i64 = 30 * 24 * 60;
 
-/// Deliveries sent again by one call. Each is a transaction; a call has to answer within seconds.
-const MOST_AT_ONCE: usize = 1000;
+/// Deliveries sent again by one call.
+const MOST_AT_ONCE: usize = limits::REDELIVERIES;
+
+/// The routes of this page.
+pub fn routes() -> Routes {
+    const TAG: &str = "Deliveries";
+    Routes::new()
+        .post(
+            "/instances/{id}/deliveries/redeliver",
+            redeliver,
+            op(
+                "redeliverMany",
+                TAG,
+                "Send many deliveries again",
+                "All that match, whatever became of them before, at most 1000 a call, the youngest of them; `more` says \
+                 that there are others. 404 where one of the ids is not the instance's.",
+            )
+            .takes("WhichDeliveries")
+            .answers("Redelivered"),
+        )
+        .get(
+            "/instances/{id}/deliveries/{delivery}/attempts",
+            attempts,
+            op("listAttempts", TAG, "List the attempts of a delivery", "The youngest twenty, the oldest first.").answers("Attempts"),
+        )
+        .post(
+            "/instances/{id}/signing-secret/rotate",
+            rotate,
+            op(
+                "rotateSigningSecret",
+                TAG,
+                "Rotate the signing secret",
+                "The new secret is shown this once. The old one signs beside it for the given time, a day by default.",
+            )
+            .also_at("/instances/signing-secret/rotate")
+            .takes("Rotation")
+            .answers("Rotated")
+            .or(&[409]),
+        )
+        .get(
+            "/notifications/{notification}/subscriptions/{id}/deliveries",
+            of_notification,
+            op(
+                "listDeliveriesOfNotification",
+                "Subscriptions",
+                "List the deliveries of a notification",
+                "By the number on the wire or by its event id.",
+            )
+            .query("hydrate", Kind::Flag, "`true`: with the bodies as they are sent.")
+            .answers("Deliveries"),
+        )
+}
 
 /// `GET /instances/{id}/deliveries/{delivery}/attempts`: the youngest twenty, oldest first.
 pub async fn attempts(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
@@ -51,7 +101,7 @@ pub async fn redeliver(State(state): State<ApiState>, target: Target, JsonBody(b
     } else {
         loop {
             let ports = &state.service.ports;
-            let size = LARGEST_PAGE.min(MOST_AT_ONCE - found.len());
+            let size = limits::PAGE_SIZE.min(MOST_AT_ONCE - found.len());
             let page = desk::of_instance(ports, target.instance, &asked.filter, size, after.as_deref()).await?;
             found.extend(page.deliveries);
             after = page.next;
@@ -128,7 +178,7 @@ pub async fn of_notification(
     State(state): State<ApiState>,
     target: Target,
     Path(path): Path<Parameters>,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query,
 ) -> Answer {
     own(&state, &target).await?;
     let (ports, notification) = (&state.service.ports, part(&path, "notification"));
@@ -143,7 +193,7 @@ pub async fn of_notification(
     if found.is_empty() {
         return Err(Refusal::not_found("The instance has no notification of this id."));
     }
-    let hydrate = parameters.iter().any(|(name, value)| name == "hydrate" && value == "true");
+    let hydrate = flag(&parameters, "hydrate")?;
     let mut views = Vec::new();
     for one in &found {
         let mut view = shown(one);
@@ -157,12 +207,10 @@ pub async fn of_notification(
 
 /// `POST /instances/{id}/signing-secret/rotate`, with or without `{"validMinutes": n}`: a new secret, shown this once.
 /// The old one signs beside it for that time.
-pub async fn rotate(State(state): State<ApiState>, target: Target, body: Bytes) -> Answer {
-    let body = match &body[..] {
-        [] => Value::Null,
-        text => parse_strict(text, Limits::default())
-            .map_err(|problem| Refusal::bad_request(format!("The body is not valid JSON at {problem}.")))?,
-    };
+pub async fn rotate(State(state): State<ApiState>, target: Target, OptionalJsonBody(body): OptionalJsonBody) -> Answer {
+    if !matches!(body, Value::Null | Value::Object(_)) {
+        return Err(Refusal::invalid(vec![FieldProblem::new("body", &body, "an object, or nothing")]));
+    }
     let minutes = match &body["validMinutes"] {
         Value::Null => DEFAULT_MINUTES,
         value => value.as_i64().filter(|minutes| (0..=MOST_MINUTES).contains(minutes)).ok_or_else(|| {

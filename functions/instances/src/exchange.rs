@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use domain::limits;
 use flow::fields;
 use flow::ports::Ambient;
 
@@ -26,9 +27,9 @@ pub const INSTANCE_ID: HeaderName = HeaderName::from_static("elements-element-in
 
 /// Answer headers that scripts in a browser may read.
 const EXPOSED: &str = "Elements-Returned-Count, Elements-Total-Count, Elements-Request-Id, Elements-Next-Page-Token, \
-                       Elements-Trace-Id, Elements-Error, Content-Disposition";
+                       Elements-Trace-Id, Elements-Error, Content-Disposition, ETag";
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE, OPTIONS";
-const REQUEST_HEADERS: &str = "Authorization, Content-Type, Accept, Elements-Version";
+const REQUEST_HEADERS: &str = "Authorization, Content-Type, Accept, Elements-Version, If-Match";
 
 /// Wraps every route. A preflight is answered here.
 pub async fn wrap(State(state): State<ApiState>, request: Request, next: Next) -> Response {
@@ -39,6 +40,15 @@ pub async fn wrap(State(state): State<ApiState>, request: Request, next: Next) -
     let route = path.as_deref().unwrap_or("unmatched");
     let mut response = if method == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
+    } else if let Some(length) = too_long(request.uri()) {
+        Refusal::new(
+            StatusCode::URI_TOO_LONG,
+            format!(
+                "The URL has {length} bytes; at most {} are taken. Larger things go into a body.",
+                limits::URL_BYTES
+            ),
+        )
+        .into_response()
     } else if request.uri().path().starts_with(BASE) && !accepts_json(request.headers()) {
         Refusal::new(StatusCode::NOT_ACCEPTABLE, "Answers are application/json; the Accept header excludes it.")
             .into_response()
@@ -93,6 +103,11 @@ fn draw_request_id(ambient: &dyn Ambient) -> String {
     let mut bytes = [0; 12];
     ambient.fill_random(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The length of path and query, where it is more than is taken.
+fn too_long(uri: &Uri) -> Option<usize> {
+    uri.path_and_query().map(|whole| whole.as_str().len()).filter(|length| *length > limits::URL_BYTES)
 }
 
 /// Whether JSON is welcome. A client that says nothing takes anything.

@@ -1,10 +1,9 @@
 //! Calls that a form makes while somebody fills it in: is it in order so far, does the callback answer, where does the
 //! user log in. None of them stores anything.
 
-use axum::extract::{Query, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use domain::problem::FieldProblem;
 use flow::delivery::TrialError;
 use flow::delivery::row::Attempt;
@@ -13,18 +12,81 @@ use serde_json::{Map, Value};
 
 use crate::ApiState;
 use crate::catalog::{Answer, login_address};
-use crate::input::{Authenticated, JsonBody, Target};
-use crate::page::Parameters;
+use crate::input::{Authenticated, JsonBody, Query, Target};
 use crate::refusal::Refusal;
+use crate::route::{Kind, Routes, op};
 
 /// The routes of this page.
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/instances/check", post(check_new))
-        .route("/instances/{id}/check", post(check))
-        .route("/instances/{id}/oauth/url", get(login_of).post(login_of_body))
-        .route("/instances/{id}/notifications/test", post(test_of))
-        .route("/notifications/test", post(test_new))
+pub fn routes() -> Routes {
+    Routes::new()
+        .post(
+            "/instances/check",
+            check_new,
+            op(
+                "checkNewInstance",
+                "Instances",
+                "Check a new instance as far as it is filled in",
+                "What would be refused and what read differently; 200 either way. The vendor is not asked, and a login \
+                 that is still to come is not missed.",
+            )
+            .takes("InstanceChange")
+            .answers("Review"),
+        )
+        .post(
+            "/instances/{id}/check",
+            check,
+            op("checkChange", "Instances", "Check a change as far as it is filled in", "As of a new instance.")
+                .takes("InstanceChange")
+                .answers("Review"),
+        )
+        .get(
+            "/instances/{id}/oauth/url",
+            login_of,
+            op(
+                "getLoginUrlOfInstance",
+                "Instances",
+                "Where the user logs in again",
+                "With the application that the instance has. `state`, `scope` and any configuration key in the query \
+                 take the place of what is stored.",
+            )
+            .query("scope", Kind::Text, "Instead of what is stored.")
+            .query("state", Kind::Text, "Comes back with the code.")
+            .answers("LoginUrl"),
+        )
+        .post(
+            "/instances/{id}/oauth/url",
+            login_of_body,
+            op("getLoginUrlOfInstanceOfBody", "Instances", "The same, with the fields in the body", "As `GET`.")
+                .takes("LoginUrlRequest")
+                .answers("LoginUrl"),
+        )
+        .post(
+            "/instances/{id}/notifications/test",
+            test_of,
+            op(
+                "tryCallback",
+                "Deliveries",
+                "Try a callback before it is saved",
+                "One signed test event goes to the callback as it would be after the change in the body, and the answer \
+                 is the attempt. A few at once, and then one every ten seconds: 429.",
+            )
+            .takes("InstanceChange")
+            .answers("Attempt")
+            .or(&[429]),
+        )
+        .post(
+            "/notifications/test",
+            test_new,
+            op(
+                "tryCallbackOfNewInstance",
+                "Deliveries",
+                "Try the callback of an instance that is to be made",
+                "As of an instance, with the body of `POST /instances`.",
+            )
+            .takes("InstanceChange")
+            .answers("Attempt")
+            .or(&[429]),
+        )
 }
 
 impl From<TrialError> for Refusal {
@@ -72,7 +134,7 @@ async fn test_of(State(state): State<ApiState>, target: Target, body: JsonBody) 
 
 /// `GET /instances/{id}/oauth/url`: where the user logs in again, with the application that the instance has. `state`,
 /// `scope` and any configuration key in the query take the place of what is stored.
-async fn login_of(state: State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> Answer {
+async fn login_of(state: State<ApiState>, target: Target, Query(parameters): Query) -> Answer {
     let given = parameters.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
     login(state, target, given).await
 }

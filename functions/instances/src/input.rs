@@ -1,23 +1,37 @@
-//! What a handler takes from a request: who calls, which instance is meant, and a JSON body within bounds.
+//! What a handler takes from a request: who calls, which instance is meant, the parts of its path, its query, and a
+//! JSON body; each within bounds, and each refused in the one shape that errors have.
+
+use std::collections::BTreeMap;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use domain::id::InstanceId;
 use domain::json::Limits;
+use domain::limits;
+use domain::problem::FieldProblem;
 use flow::principal::{Caller, authenticate};
 use futures::StreamExt;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ApiState;
+use crate::page::Parameters;
 use crate::refusal::Refusal;
-
-/// Largest body taken, in bytes.
-pub const LARGEST_BODY: usize = 1024 * 1024;
+use crate::route::{self, Access, Input, Operation};
 
 /// The caller, or 401.
 pub struct Authenticated(pub Caller);
+
+impl Input for Authenticated {
+    fn describe(operation: &mut Operation) {
+        if operation.access == Access::Open {
+            operation.access = Access::Secrets;
+        }
+    }
+}
 
 impl FromRequestParts<ApiState> for Authenticated {
     type Rejection = Refusal;
@@ -36,13 +50,20 @@ pub struct Target {
     pub instance: InstanceId,
 }
 
+impl Input for Target {
+    fn describe(operation: &mut Operation) {
+        Authenticated::describe(operation);
+        operation.of_instance = true;
+        operation.statuses.push(404);
+    }
+}
+
 impl FromRequestParts<ApiState> for Target {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Refusal> {
         let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
-        let path: Path<std::collections::BTreeMap<String, String>> =
-            Path::from_request_parts(parts, state).await.map_err(|_| Refusal::no_instance())?;
+        let Path(path) = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await?;
         let instance = match path.get("id") {
             Some(id) => id.parse().map_err(|_| Refusal::no_instance())?,
             None => caller.instance.ok_or_else(|| {
@@ -56,19 +77,115 @@ impl FromRequestParts<ApiState> for Target {
     }
 }
 
-/// A JSON body: at most [`LARGEST_BODY`] bytes, of a JSON content type, without a syntax error.
+/// Parts of the path, decoded; 400 where they are not UTF-8.
+pub struct Path<T>(pub T);
+
+impl<T> Input for Path<T> {}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Refusal> {
+        let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        read.map(|axum::extract::Path(read)| Self(read)).map_err(|_| {
+            let expected = "parts that are UTF-8 once their percent signs are decoded";
+            Refusal::invalid(vec![FieldProblem::new("path", parts.uri.path(), expected)])
+        })
+    }
+}
+
+/// The parameters of the query, in their order, decoded; 400 where they are too many or not UTF-8.
+pub struct Query(pub Parameters);
+
+impl Input for Query {
+    fn describe(operation: &mut Operation) {
+        operation.statuses.push(400);
+    }
+}
+
+impl FromRequestParts<ApiState> for Query {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Refusal> {
+        read_query(parts.uri.query().unwrap_or_default()).map(Self).map_err(|problem| Refusal::invalid(vec![problem]))
+    }
+}
+
+fn read_query(query: &str) -> Result<Parameters, FieldProblem> {
+    let mut parameters = Parameters::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        if parameters.len() == limits::QUERY_PARAMETERS {
+            let expected = format!("at most {} parameters", limits::QUERY_PARAMETERS);
+            return Err(FieldProblem::new("query", "more", expected));
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text: &str| {
+            let spaced = text.replace('+', " ");
+            let decoded = percent_decode_str(&spaced).decode_utf8().map(std::borrow::Cow::into_owned);
+            decoded.map_err(|_| {
+                FieldProblem::new(format!("query {name}"), pair, "UTF-8 once its percent signs are decoded")
+            })
+        };
+        parameters.push((decode(name)?, decode(value)?));
+    }
+    Ok(parameters)
+}
+
+/// The value of a parameter that is `true` or `false`; false where it is absent.
+pub fn flag(parameters: &Parameters, name: &str) -> Result<bool, Refusal> {
+    match parameters.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str()) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(Refusal::invalid(vec![FieldProblem::new(name, other, "true or false")])),
+    }
+}
+
+/// A JSON body: of a bounded length, of a JSON content type, without a syntax error.
 pub struct JsonBody(pub Value);
+
+impl Input for JsonBody {
+    fn describe(operation: &mut Operation) {
+        let schema = operation.body.map_or("Anything", |body| body.schema);
+        operation.body = Some(route::Body { schema, required: true });
+        operation.statuses.extend([400, 413, 415]);
+    }
+}
 
 impl FromRequest<ApiState> for JsonBody {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &ApiState) -> Result<Self, Refusal> {
         check_content_type(request.headers())?;
-        let bytes = read_bounded(request.into_body()).await?;
-        domain::json::parse_strict(&bytes, Limits::default())
-            .map(Self)
-            .map_err(|problem| Refusal::bad_request(format!("The body is not valid JSON at {problem}.")))
+        parse(&read_bounded(request.into_body()).await?).map(Self)
     }
+}
+
+/// The same where a call may also come without a body, which then is null.
+pub struct OptionalJsonBody(pub Value);
+
+impl Input for OptionalJsonBody {
+    fn describe(operation: &mut Operation) {
+        JsonBody::describe(operation);
+        operation.body = operation.body.map(|body| route::Body { required: false, ..body });
+    }
+}
+
+impl FromRequest<ApiState> for OptionalJsonBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &ApiState) -> Result<Self, Refusal> {
+        let type_checked = check_content_type(request.headers());
+        let bytes = read_bounded(request.into_body()).await?;
+        if bytes.is_empty() {
+            return Ok(Self(Value::Null));
+        }
+        type_checked.and_then(|()| parse(&bytes)).map(Self)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, Refusal> {
+    domain::json::parse_strict(bytes, Limits::default())
+        .map_err(|problem| Refusal::bad_request(format!("The body is not valid JSON at {problem}.")))
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -87,17 +204,51 @@ async fn read_bounded(body: Body) -> Result<Bytes, Refusal> {
     let too_large = || {
         Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("The body is larger than the limit of {LARGEST_BODY} bytes."),
+            format!("The body is larger than the limit of {} bytes.", limits::BODY_BYTES),
         )
     };
     let mut stream = body.into_data_stream();
     let mut whole = Vec::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| Refusal::bad_request("The body broke off."))?;
-        if whole.len() + chunk.len() > LARGEST_BODY {
+        if whole.len() + chunk.len() > limits::BODY_BYTES {
             return Err(too_large());
         }
         whole.extend_from_slice(&chunk);
     }
     Ok(Bytes::from(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_in_its_order_and_decoded() {
+        let read = read_query("tags[]=a%20b&tags[]=c+d&empty=&&bare&where=x%3D'1'").unwrap();
+        let expected = [("tags[]", "a b"), ("tags[]", "c d"), ("empty", ""), ("bare", ""), ("where", "x='1'")];
+        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_text_or_too_much_is_refused_by_name() {
+        let problem = read_query("searchText=%ff").unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "query searchText: read searchText=%ff, expected UTF-8 once its percent signs are decoded"
+        );
+        let many = vec!["a=1"; limits::QUERY_PARAMETERS];
+        assert_eq!(read_query(&many.join("&")).unwrap().len(), limits::QUERY_PARAMETERS);
+        let problem = read_query(&[many, vec!["a=1"]].concat().join("&")).unwrap_err();
+        assert_eq!(problem.to_string(), "query: read more, expected at most 100 parameters");
+    }
+
+    #[test]
+    fn a_flag_is_a_flag() {
+        let given = |value: &str| vec![("hydrate".to_owned(), value.to_owned())];
+        assert!(!flag(&vec![], "hydrate").unwrap());
+        assert!(flag(&given("true"), "hydrate").unwrap());
+        assert!(!flag(&given("false"), "hydrate").unwrap());
+        assert!(flag(&given("yes"), "hydrate").is_err());
+    }
 }

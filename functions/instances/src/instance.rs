@@ -1,11 +1,10 @@
 //! Calls about instances: made, read, changed, removed, switched, polled.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::routing::{MethodRouter, delete};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use domain::id::OrganizationId;
 use domain::problem::FieldProblem;
 use flow::instance::{self, Change, InstanceBody, InstanceError, ListingQuery, LoginError, Made};
@@ -14,9 +13,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::ApiState;
-use crate::input::{Authenticated, JsonBody, Target};
+use crate::deliveries::part;
+use crate::input::{Authenticated, JsonBody, Path, Query, Target, flag};
 use crate::page::{self, Paging, Parameters};
 use crate::refusal::Refusal;
+use crate::route::{Input, Kind, Operation, Routes, op};
 use crate::view;
 
 /// Tokens of a listing that are opened at once.
@@ -46,29 +47,245 @@ impl From<InstanceError> for Refusal {
                     .with_provider_message(said)
                     .with_header(axum::http::header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)))
             }
+            InstanceError::Moved => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "The instance is not at the version of If-Match any more. Read it and make your change anew.",
+            ),
             other => Self::internal(&other),
         }
     }
 }
 
-/// `PUT`, `PATCH` and `DELETE`, with an id in the path or by an instance's token.
-pub fn by_token() -> MethodRouter<ApiState> {
-    delete(remove).put(replace).patch(merge)
+/// The version of an instance that a change is for: `If-Match`, with what the `ETag` of an answer said.
+pub struct IfMatch(Option<u64>);
+
+impl Input for IfMatch {
+    fn describe(operation: &mut Operation) {
+        operation.statuses.push(412);
+    }
+}
+
+impl FromRequestParts<ApiState> for IfMatch {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Refusal> {
+        let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(Self(None)) };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')?.parse().ok());
+        match version {
+            Some(version) => Ok(Self(Some(version))),
+            None => Err(Refusal::invalid(vec![FieldProblem::new("If-Match", text, "the ETag of the instance, or *")])),
+        }
+    }
+}
+
+/// The version of an instance, as a header.
+fn tagged(version: u64, shown: Value) -> Tagged {
+    let tag = HeaderValue::from_str(&format!("\"{version}\"")).expect("digits in quotes");
+    ([(header::ETAG, tag)], Json(shown))
+}
+
+type Tagged = ([(HeaderName, HeaderValue); 1], Json<Value>);
+
+/// The routes of this page.
+pub fn routes() -> Routes {
+    const TAG: &str = "Instances";
+    const IF_MATCH: &str = "With `If-Match: <ETag of the instance as you read it>` the change is made only if nobody \
+                            changed the instance since; otherwise 412 and nothing happens.";
+    Routes::new()
+        .get(
+            "/instances",
+            get_or_list,
+            listing_parameters(op(
+                "listInstances",
+                TAG,
+                "List the organization's instances",
+                "Ordered by id. As in the original, **404 where none is found**; `allowEmpty=true` gets an empty list \
+                 instead. With an instance's token beside the secrets, the answer is that instance, as of \
+                 `GET /instances/{id}`.",
+            ))
+            .answers("InstanceOrList"),
+        )
+        .post(
+            "/instances",
+            create,
+            op(
+                "createInstance",
+                TAG,
+                "Make an instance",
+                "Checks the whole body, exchanges the vendor's login, stores everything at once and runs the first \
+                 polls before it answers, so that every change after the answer is an event. Nothing is stored on an \
+                 error. `warnings` says what was read differently from how it was written. With \
+                 `externalAuthentication: \"initial\"` the tokens that you already hold stand in `configuration` as \
+                 `oauth.user.token` and `oauth.user.refresh_token`, and nothing is exchanged.",
+            )
+            .query("dryRun", Kind::Flag, "Try it against the vendor and make nothing: the answer is a rehearsal.")
+            .takes("NewInstance")
+            .answers("InstanceOrRehearsal")
+            .or(&[429, 502]),
+        )
+        .get(
+            "/instances/{id}",
+            get,
+            op(
+                "getInstance",
+                TAG,
+                "Read an instance",
+                "Secrets are masked; the token is shown. The `ETag` header names this version of it.",
+            )
+            .answers("Instance"),
+        )
+        .put(
+            "/instances/{id}",
+            replace,
+            op("replaceInstance", TAG, "Change an instance, replacing its configuration", IF_MATCH)
+                .also_at("/instances")
+                .takes("InstanceChange")
+                .answers("Instance")
+                .or(&[409, 429, 502]),
+        )
+        .patch(
+            "/instances/{id}",
+            merge,
+            op("changeInstance", TAG, "Change parts of an instance", IF_MATCH)
+                .also_at("/instances")
+                .takes("InstanceChange")
+                .answers("Instance")
+                .or(&[409, 429, 502]),
+        )
+        .delete(
+            "/instances/{id}",
+            remove,
+            op(
+                "deleteInstance",
+                TAG,
+                "Remove an instance",
+                "Everything of it goes: slots, state, events, deliveries, credentials. Its token is worthless then.",
+            )
+            .also_at("/instances")
+            .or(&[409]),
+        )
+        .put(
+            "/instances/{id}/enabled",
+            enable,
+            op(
+                "enableInstance",
+                TAG,
+                "Switch an instance on",
+                "Polls go on where they were, and what was held back is sent.",
+            )
+            .also_at("/instances/enabled")
+            .answers("Instance")
+            .or(&[409]),
+        )
+        .delete(
+            "/instances/{id}/enabled",
+            disable,
+            op(
+                "disableInstance",
+                TAG,
+                "Switch an instance off",
+                "It is not polled, nothing of it is sent, and calls of its resources answer 403.",
+            )
+            .also_at("/instances/enabled")
+            .answers("Instance")
+            .or(&[409]),
+        )
+        .get(
+            "/instances/{id}/configuration",
+            configuration,
+            op(
+                "listConfiguration",
+                TAG,
+                "List the configuration, key by key",
+                "With what the element says of each key. Secrets are masked.",
+            )
+            .also_at("/instances/configuration")
+            .answers("ConfigurationItems"),
+        )
+        .get(
+            "/instances/{id}/configuration/{item}",
+            configuration_item,
+            op("getConfigurationItem", TAG, "Read one configuration key", "By its number or its key.")
+                .answers("ConfigurationItem"),
+        )
+        .patch(
+            "/instances/{id}/configuration/{item}",
+            change_configuration_item,
+            op(
+                "changeConfigurationItem",
+                TAG,
+                "Change one configuration key",
+                "What a patch of the instance with that one key does.",
+            )
+            .takes("PropertyValue")
+            .answers("ConfigurationItem")
+            .or(&[409, 429, 502]),
+        )
+        .get(
+            "/elements/{element}/instances",
+            list_of_element,
+            listing_parameters(op(
+                "listInstancesOfElement",
+                TAG,
+                "List the instances of an element",
+                "As `GET /instances`, of one element.",
+            ))
+            .answers("InstanceOrList"),
+        )
+        .post(
+            "/elements/{element}/instances",
+            create_of_element,
+            op(
+                "createInstanceOfElement",
+                TAG,
+                "Make an instance of an element",
+                "As `POST /instances`, with the element in the path.",
+            )
+            .takes("InstanceChange")
+            .answers("Instance")
+            .or(&[404, 429, 502]),
+        )
+        .get(
+            "/elements/{element}/instances/{id}",
+            get_of_element,
+            op(
+                "getInstanceOfElement",
+                TAG,
+                "Read an instance of an element",
+                "404 where the instance is of another element.",
+            )
+            .answers("Instance"),
+        )
+}
+
+/// What narrows a listing of instances.
+fn listing_parameters(operation: Operation) -> Operation {
+    operation
+        .query("tags[]", Kind::Texts, "Only instances that have this tag; may be repeated, and then all must be there.")
+        .query("searchText", Kind::Text, "Only instances whose name, tags or element contain this, in whatever case.")
+        .query("hydrate", Kind::Flag, "`false`: only what is shown in a list. Whole instances otherwise.")
+        .query("allowEmpty", Kind::Flag, "`true`: an empty list instead of 404.")
+        .paged()
+        .or(&[404])
 }
 
 /// `POST /instances`. With `?dryRun=true` it is the rehearsal, and nothing is made.
 pub async fn create(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query,
     body: JsonBody,
-) -> Answer {
+) -> Result<Response, Refusal> {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    if query.get("dryRun").is_some_and(|dry| dry == "true") {
-        return Ok(Json(json!(instance::rehearse_new(&state.service, body).await?)));
+    if flag(&query, "dryRun")? {
+        return Ok(Json(instance::rehearse_new(&state.service, body).await?).into_response());
     }
     let made = instance::create(&state.service, &caller, body).await?;
-    Ok(Json(shown(&state, &made)))
+    Ok(tagged(made.version, shown(&state, &made)).into_response())
 }
 
 /// `POST /elements/{element}/instances`: the same, with the element in the path.
@@ -77,7 +294,7 @@ pub async fn create_of_element(
     Authenticated(caller): Authenticated,
     Path(element): Path<String>,
     body: JsonBody,
-) -> Answer {
+) -> Result<Tagged, Refusal> {
     let mut body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
     let element = crate::catalog::find(&state, &element)?.key.clone();
     if body
@@ -90,7 +307,7 @@ pub async fn create_of_element(
     }
     body.element = Some(element);
     let made = instance::create(&state.service, &caller, body).await?;
-    Ok(Json(shown(&state, &made)))
+    Ok(tagged(made.version, shown(&state, &made)))
 }
 
 fn shown(state: &ApiState, made: &Made) -> Value {
@@ -106,22 +323,35 @@ async fn shown_stored(state: &ApiState, record: &InstanceRecord) -> Result<Value
 }
 
 /// `GET /instances/{id}`.
-pub async fn get(State(state): State<ApiState>, target: Target) -> Answer {
+pub async fn get(State(state): State<ApiState>, target: Target) -> Result<Tagged, Refusal> {
     let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
-    Ok(Json(shown_stored(&state, &stored.record).await?))
+    Ok(tagged(stored.version, shown_stored(&state, &stored.record).await?))
+}
+
+/// `GET /elements/{element}/instances/{id}`: the same, where it is of that element.
+pub async fn get_of_element(
+    State(state): State<ApiState>,
+    target: Target,
+    Path(path): Path<Parameters>,
+) -> Result<Tagged, Refusal> {
+    let element = crate::catalog::find(&state, part(&path, "element"))?;
+    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    if stored.record.element != element.key {
+        return Err(Refusal::no_instance());
+    }
+    Ok(tagged(stored.version, shown_stored(&state, &stored.record).await?))
 }
 
 /// `GET /instances`: the instance whose token came along, or else the organization's.
 pub async fn get_or_list(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(query): Query<Parameters>,
-) -> Result<(HeaderMap, Json<Value>), Refusal> {
+    Query(query): Query,
+) -> Result<Response, Refusal> {
     if let Some(instance) = caller.instance {
-        let shown = get(State(state), Target { caller, instance }).await?;
-        return Ok((HeaderMap::new(), shown));
+        return Ok(get(State(state), Target { caller, instance }).await?.into_response());
     }
-    listing(&state, caller.organization, query, None).await
+    Ok(listing(&state, caller.organization, query, None).await?.into_response())
 }
 
 /// `GET /elements/{element}/instances`.
@@ -129,7 +359,7 @@ pub async fn list_of_element(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
     Path(element): Path<String>,
-    Query(query): Query<Parameters>,
+    Query(query): Query,
 ) -> Result<(HeaderMap, Json<Value>), Refusal> {
     let element = crate::catalog::find(&state, &element)?.key.clone();
     listing(&state, caller.organization, query, Some(element)).await
@@ -142,7 +372,7 @@ async fn listing(
     element: Option<String>,
 ) -> Result<(HeaderMap, Json<Value>), Refusal> {
     // The original answers 404 where it finds none; who asks with `allowEmpty` gets the empty list.
-    let may_be_empty = parameters.iter().any(|(name, value)| name == "allowEmpty" && value == "true");
+    let may_be_empty = flag(&parameters, "allowEmpty")?;
     let (query, hydrate) = listing_query(Paging::of(parameters, "INST#")?, element)?;
     let page = instance::list(&state.service.ports, organization, &query).await?;
     if page.entries.is_empty() && !may_be_empty {
@@ -187,19 +417,35 @@ fn listing_query(paging: Paging, element: Option<String>) -> Result<(ListingQuer
 }
 
 /// `PUT /instances/{id}`.
-pub async fn replace(state: State<ApiState>, target: Target, body: JsonBody) -> Answer {
-    change(state, target, body, Change::Replace).await
+pub async fn replace(
+    state: State<ApiState>,
+    target: Target,
+    expected: IfMatch,
+    body: JsonBody,
+) -> Result<Tagged, Refusal> {
+    change(state, target, expected, body, Change::Replace).await
 }
 
 /// `PATCH /instances/{id}`.
-pub async fn merge(state: State<ApiState>, target: Target, body: JsonBody) -> Answer {
-    change(state, target, body, Change::Merge).await
+pub async fn merge(
+    state: State<ApiState>,
+    target: Target,
+    expected: IfMatch,
+    body: JsonBody,
+) -> Result<Tagged, Refusal> {
+    change(state, target, expected, body, Change::Merge).await
 }
 
-async fn change(State(state): State<ApiState>, target: Target, body: JsonBody, change: Change) -> Answer {
+async fn change(
+    State(state): State<ApiState>,
+    target: Target,
+    IfMatch(expected): IfMatch,
+    body: JsonBody,
+    change: Change,
+) -> Result<Tagged, Refusal> {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    let made = instance::update(&state.service, &target.caller, target.instance, body, change).await?;
-    Ok(Json(shown(&state, &made)))
+    let made = instance::update(&state.service, &target.caller, target.instance, body, change, expected).await?;
+    Ok(tagged(made.version, shown(&state, &made)))
 }
 
 /// `DELETE /instances/{id}`: 200 without a body.
@@ -277,6 +523,7 @@ pub async fn change_configuration_item(
     State(state): State<ApiState>,
     target: Target,
     Path((_, wanted)): Path<(String, String)>,
+    IfMatch(expected): IfMatch,
     JsonBody(body): JsonBody,
 ) -> Answer {
     let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
@@ -287,6 +534,6 @@ pub async fn change_configuration_item(
     };
     let patch = json!({ "configuration": { key: value } });
     let body = InstanceBody::read(&patch).map_err(Refusal::invalid)?;
-    let made = instance::update(&state.service, &target.caller, target.instance, body, Change::Merge).await?;
+    let made = instance::update(&state.service, &target.caller, target.instance, body, Change::Merge, expected).await?;
     Ok(Json(item_of(&state, &made.record, key)?))
 }

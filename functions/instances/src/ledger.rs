@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::State;
 use domain::problem::{FieldProblem, nearest};
 use flow::instance::{self, Decision, InstanceBody, Rehearsal, Stored};
 use flow::poll::why;
@@ -13,18 +12,70 @@ use flow::table::InstanceRecord;
 use serde_json::{Value, json};
 
 use crate::ApiState;
-use crate::input::{Authenticated, JsonBody, Target};
+use crate::input::{Authenticated, JsonBody, Path, Target};
 use crate::refusal::Refusal;
+use crate::route::{Routes, op};
 
 type Answer = Result<Json<Value>, Refusal>;
 
 /// The routes of this page.
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/instances/rehearse", post(rehearse_new))
-        .route("/instances/{id}/rehearse", post(rehearse))
-        .route("/instances/{id}/resources/{resource}/held", get(held).post(decide))
-        .route("/instances/{id}/resources/{resource}/records/{record}/why", get(why_of))
+pub fn routes() -> Routes {
+    const TAG: &str = "Polling";
+    Routes::new()
+        .post(
+            "/instances/rehearse",
+            rehearse_new,
+            op(
+                "rehearseNewInstance",
+                TAG,
+                "Try a new instance",
+                "The body of `POST /instances`, tried against the vendor: nothing is stored and no event is sent.",
+            )
+            .takes("NewInstance")
+            .answers("Rehearsal")
+            .or(&[429, 502]),
+        )
+        .post(
+            "/instances/{id}/rehearse",
+            rehearse,
+            op(
+                "rehearseChange",
+                TAG,
+                "Try a change",
+                "The body of `PATCH /instances/{id}`: the instance is polled as it would be then, and stays as it is.",
+            )
+            .takes("InstanceChange")
+            .answers("Rehearsal")
+            .or(&[409, 429, 502]),
+        )
+        .get(
+            "/instances/{id}/resources/{resource}/held",
+            held,
+            op("getHeldDeletions", TAG, "Read deletions that are held", "404 where none are.")
+                .answers("HeldDeletions")
+                .or(&[400]),
+        )
+        .post(
+            "/instances/{id}/resources/{resource}/held",
+            decide,
+            op("decideHeldDeletions", TAG, "Decide about deletions that are held", "404 where none are.")
+                .takes("Decision")
+                .answers("Decided")
+                .or(&[409]),
+        )
+        .get(
+            "/instances/{id}/resources/{resource}/records/{record}/why",
+            why_of,
+            op(
+                "getWhy",
+                TAG,
+                "Why a record did or did not become an event",
+                "What is known of the record, by which rule, and which notifications and attempts carried it. A record \
+                 of a partition is named `partition:record` where ids repeat.",
+            )
+            .answers("Why")
+            .or(&[400]),
+        )
 }
 
 /// The parts of the path by name; each route has those that its handler asks for.

@@ -3,8 +3,8 @@
 use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use domain::limits::PAGE_SIZE;
 use domain::problem::FieldProblem;
-pub use flow::instance::LARGEST_PAGE;
 use serde_json::{Value, json};
 
 use crate::exchange::{NEXT_PAGE, RETURNED_COUNT};
@@ -28,14 +28,14 @@ impl Paging {
     /// Takes `pageSize` and `nextPage` out of the parameters. `prefix` begins every place of this listing, so that
     /// the token of another is refused.
     pub fn of(parameters: Parameters, prefix: &str) -> Result<Self, Refusal> {
-        let mut paging = Self { size: LARGEST_PAGE, after: None, others: Vec::new() };
+        let mut paging = Self { size: PAGE_SIZE, after: None, others: Vec::new() };
         let mut problems = Vec::new();
         for (name, value) in parameters {
             match name.as_str() {
                 "pageSize" => match value.parse() {
-                    Ok(size) if (1..=LARGEST_PAGE).contains(&size) => paging.size = size,
+                    Ok(size) if (1..=PAGE_SIZE).contains(&size) => paging.size = size,
                     _ => {
-                        let expected = format!("a whole number from 1 to {LARGEST_PAGE}");
+                        let expected = format!("a whole number from 1 to {PAGE_SIZE}");
                         problems.push(FieldProblem::new(name, value, expected));
                     }
                 },

@@ -1,12 +1,15 @@
 //! Calls about an instance's polls: poll now, what is covered, what stands in the way.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use chrono::TimeDelta;
 use domain::problem::{FieldProblem, nearest};
 use domain::wheel::next_due;
-use elements::Element;
+use elements::definition::Resource;
+use elements::pointer::Pointer;
 use flow::instance::{self, ResourceState, Stored};
 use flow::job::PollJob;
 use flow::poll::{Mode, Outcome, PollReport, poll};
@@ -15,9 +18,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::ApiState;
-use crate::input::Target;
+use crate::catalog::event_types;
+use crate::deliveries::part;
+use crate::input::{Path, Query, Target};
 use crate::page::Parameters;
 use crate::refusal::Refusal;
+use crate::route::{Kind, Routes, op};
 use crate::view::instant;
 
 type Answer = Result<Json<Value>, Refusal>;
@@ -28,8 +34,90 @@ const POLL_BUDGET: TimeDelta = TimeDelta::seconds(24);
 /// Resources polled at once by one call.
 const POLLED_AT_ONCE: usize = 4;
 
+/// The routes of this page.
+pub fn routes() -> Routes {
+    const TAG: &str = "Polling";
+    Routes::new()
+        .post(
+            "/instances/{id}/poll",
+            now,
+            op(
+                "pollNow",
+                TAG,
+                "Poll now",
+                "Polls one resource or all of them and answers when what was found is committed, with a report. \
+                 403 while the instance is disabled, 400 while its events are off.",
+            )
+            .also_at("/instances/poll")
+            .query("resource", Kind::Texts, "Only this resource; may be repeated. All of them otherwise.")
+            .query("sweep", Kind::Flag, "`true`: list everything, to find what was deleted.")
+            .answers("PollAnswer")
+            .or(&[403]),
+        )
+        .get(
+            "/instances/{id}/coverage",
+            coverage,
+            op(
+                "getCoverage",
+                TAG,
+                "What is covered without a gap",
+                "For every polled resource: the stretches of time that are covered, the gaps between them, when it \
+                 was and will be polled, and what stands in the way.",
+            )
+            .also_at("/instances/coverage")
+            .answers("Coverage"),
+        )
+        .get(
+            "/instances/{id}/event-poller-records",
+            poller_records,
+            op("listPollerRecords", TAG, "The pollers' state in the original's terms", "One entry for each polled resource.")
+                .also_at("/instances/event-poller-records")
+                .answers("PollerRecords"),
+        )
+        .get(
+            "/ping",
+            ping,
+            op("ping", TAG, "Ask the vendor whether it lets the instance in", "403 while the instance is disabled.")
+                .answers("Ping")
+                .or(&[403]),
+        )
+        .get(
+            "/objects",
+            objects,
+            op(
+                "listObjects",
+                TAG,
+                "What can be polled and read",
+                "Names of the element's resources; with the header `Elements-Version: Helium`, objects with name, \
+                 vendor's name and type.",
+            )
+            .answers("Objects"),
+        )
+        .get(
+            "/objects/{object}/metadata",
+            object_metadata,
+            op(
+                "getObjectMetadata",
+                TAG,
+                "What is known of a resource's fields",
+                "The fields that its element file names: id, dates, flag of deletion, and those that may be filtered by.",
+            )
+            .answers("ObjectMetadata"),
+        )
+        .get(
+            "/instances/{id}/objects",
+            objects,
+            op("listObjectsOfInstance", TAG, "What can be polled and read of an instance", "As `GET /objects`, by the instance's id.").answers("Objects"),
+        )
+        .get(
+            "/instances/{id}/objects/{object}/metadata",
+            object_metadata,
+            op("getObjectMetadataOfInstance", TAG, "What is known of a resource's fields, by the instance's id", "As `GET /objects/{object}/metadata`.").answers("ObjectMetadata"),
+        )
+}
+
 /// `POST /instances/{id}/poll`: polls one resource or all and answers when what was found is committed.
-pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters): Query<Parameters>) -> Answer {
+pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> Answer {
     let service = &state.service;
     let Stored { record, .. } = instance::get(&service.ports, target.caller.organization, target.instance).await?;
     if record.disabled {
@@ -187,14 +275,51 @@ pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
     Ok(Json(shown))
 }
 
-/// `GET /objects`: what can be polled and read of the instance's element.
-pub async fn objects(State(state): State<ApiState>, target: Target) -> Answer {
+/// `GET /objects`: what can be polled and read of the instance's element. With `Elements-Version: Helium`, objects
+/// instead of names.
+pub async fn objects(State(state): State<ApiState>, target: Target, headers: HeaderMap) -> Answer {
     let Stored { record, .. } =
         instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
     let element = crate::catalog::find(&state, &record.element)?;
-    Ok(Json(names_of(element)))
+    let helium =
+        headers.get("elements-version").is_some_and(|version| version.as_bytes().eq_ignore_ascii_case(b"helium"));
+    let shown = |resource: &Resource| match helium {
+        true => json!({ "name": resource.name, "vendorName": resource.name, "type": "vendor" }),
+        false => json!(resource.name),
+    };
+    Ok(Json(element.resources.iter().map(shown).collect()))
 }
 
-fn names_of(element: &Element) -> Value {
-    element.resources.iter().map(|resource| Value::from(resource.name.as_str())).collect()
+/// `GET /objects/{object}/metadata`: the fields of a resource that its element file names. Vendors' records have
+/// more; those are passed through as they are.
+pub async fn object_metadata(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
+    let Stored { record, .. } =
+        instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let element = crate::catalog::find(&state, &record.element)?;
+    let wanted = part(&path, "object");
+    let names = |resource: &&Resource| resource.name == wanted || resource.aliases.iter().any(|alias| alias == wanted);
+    let Some(resource) = element.resources.iter().find(names) else {
+        let known: Vec<&str> = element.resources.iter().map(|resource| resource.name.as_str()).collect();
+        return Err(Refusal::not_found(format!("There is no such object. There are {}.", known.join(", "))));
+    };
+    let path = |pointer: &Pointer| pointer.as_str().trim_start_matches('/').replace('/', ".");
+    let mut fields: BTreeMap<String, Value> = BTreeMap::new();
+    let mut note = |path: String, kind: &str, what: &str| {
+        let field = fields
+            .entry(path.clone())
+            .or_insert_with(|| json!({ "vendorPath": path, "type": kind, "primaryKey": false, "filterable": false }));
+        field[what] = json!(true);
+    };
+    resource.records.id.iter().for_each(|id| note(path(id), "string", "primaryKey"));
+    resource.time.updated.iter().for_each(|at| note(path(at), "date", "updatedDate"));
+    resource.time.created.iter().for_each(|at| note(path(at), "date", "createdDate"));
+    resource.wheres.keys().for_each(|attribute| note(attribute.clone(), "string", "filterable"));
+    Ok(Json(json!({
+        "name": resource.name,
+        "vendorName": resource.name,
+        "type": "vendor",
+        "eventTypes": event_types(resource),
+        "fields": fields.into_values().collect::<Vec<_>>(),
+        "hubPaths": resource.hub_paths.iter().map(|path| format!("/hubs/{}/{path}", element.hub)).collect::<Vec<_>>(),
+    })))
 }

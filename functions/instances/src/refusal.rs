@@ -76,6 +76,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "No element instance found for the given id.")
     }
 
+    /// 404 for a path that is none.
+    pub fn nothing_here() -> Self {
+        Self::not_found("There is nothing at this path.")
+    }
+
     /// 404 of another kind of thing.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::limits;
+
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -16,9 +18,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A megabyte, 32 deep: far more than any configuration needs.
+    /// Those of a request's body.
     fn default() -> Self {
-        Self { bytes: 1 << 20, depth: 32 }
+        Self { bytes: limits::BODY_BYTES, depth: limits::JSON_DEPTH }
     }
 }
 

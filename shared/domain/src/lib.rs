@@ -7,6 +7,7 @@ pub mod problem;
 pub mod secret;
 
 pub mod json;
+pub mod limits;
 
 pub mod zone;
 

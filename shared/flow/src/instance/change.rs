@@ -34,10 +34,6 @@ use crate::table::{
 };
 use crate::tokens;
 
-/// Most resources of one instance: each takes two writes of the one transaction that makes an instance, which has
-/// room for a hundred, and four go to the instance itself.
-pub const RESOURCES_PER_INSTANCE: usize = 48;
-
 /// Writes that fit in a transaction.
 const TRANSACTION: usize = 100;
 
@@ -55,6 +51,8 @@ const BASELINES_AT_ONCE: usize = 8;
 pub struct Made {
     /// As it is now.
     pub record: InstanceRecord,
+    /// Version of its item, at least.
+    pub version: u64,
     /// Its token.
     pub token: Secret,
     /// What was read differently from how it was written, and which first polls did not work.
@@ -136,7 +134,7 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
                 let resources = polled(&record).into_keys().collect();
                 let mut warnings = checked.warnings;
                 warnings.extend(first_polls(service, &record, resources).await);
-                return Ok(Made { record, token, warnings });
+                return Ok(Made { record, version: 1, token, warnings });
             }
             // The id is taken: draw another.
             Err(StoreError::Conflict { .. }) => {}
@@ -149,12 +147,14 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
 /// Changes an instance. A resource that is new starts with a first poll; one that reads other records than before,
 /// or reads them differently, starts anew; one that is gone loses its state; the others go on where they were.
 /// A login among the changes is exchanged and ends a [`table::Reconnect`]. Undelivered notifications stay.
+/// `expected` is the version that the caller has seen, if only that one may be changed.
 pub async fn update(
     service: &Service,
     caller: &Caller,
     id: InstanceId,
     body: InstanceBody,
     change: Change,
+    expected: Option<u64>,
 ) -> Result<Made, InstanceError> {
     let ports = &service.ports;
     let provider_data = body.provider_data.clone().unwrap_or_default();
@@ -164,6 +164,9 @@ pub async fn update(
     let mut asked = None;
     for _ in 0..ATTEMPTS {
         let before = get(ports, caller.organization, id).await?;
+        if expected.is_some_and(|expected| expected != before.version) {
+            return Err(InstanceError::Moved);
+        }
         if let Some(wanted) = body.element.as_deref() {
             same_element(service, wanted, &before.record)?;
         }
@@ -196,7 +199,7 @@ pub async fn update(
                 let token = super::token(service, &record).await?;
                 let mut warnings = checked.warnings;
                 warnings.extend(first_polls(service, &record, started).await);
-                return Ok(Made { record, token, warnings });
+                return Ok(Made { record, version: before.version + 1, token, warnings });
             }
             Err(InstanceError::Store(StoreError::Conflict { .. })) => {}
             Err(error) => return Err(error),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::configuration::EventSettings;
+use domain::limits;
 use domain::problem::{FieldProblem, Warning, below, nearest};
 use elements::connection::{Connection, is_secret_key, put_right};
 use elements::plan::Plan;
@@ -12,7 +13,6 @@ use serde_json::{Map, Value};
 
 use super::InstanceError;
 use super::body::kind;
-use super::change::RESOURCES_PER_INSTANCE;
 use super::login::check_login;
 
 /// Where the resources stand.
@@ -113,9 +113,9 @@ pub(super) fn check(
     };
     if let (Some(element), Some(settings)) = (&element, settings.clone().or_else(alone)) {
         let path = below("configuration", POLLER_CONFIGURATION);
-        if settings.resources.len() > RESOURCES_PER_INSTANCE {
+        if settings.resources.len() > limits::RESOURCES {
             let read = format!("{} resources", settings.resources.len());
-            let expected = format!("at most {RESOURCES_PER_INSTANCE}; spread more over several instances");
+            let expected = format!("at most {}; spread more over several instances", limits::RESOURCES);
             problems.push(FieldProblem::new(&path, read, expected));
         }
         for (name, resource) in &settings.resources {

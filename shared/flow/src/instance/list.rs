@@ -1,13 +1,11 @@
 //! An organization's instances, page by page.
 
 use domain::id::OrganizationId;
+use domain::limits::PAGE_SIZE;
 
 use super::InstanceError;
 use crate::ports::{Key, Ports, Range};
 use crate::table::{self, InstanceRecord, ListingRecord, instance_key, organization_partition};
-
-/// Most instances on a page, and the number where none is asked for.
-pub const LARGEST_PAGE: usize = 200;
 
 /// Which instances, and which stretch of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,7 +66,7 @@ async fn entries(
     organization: OrganizationId,
     query: &ListingQuery,
 ) -> Result<Listed<ListingRecord>, InstanceError> {
-    let wanted = query.page_size.clamp(1, LARGEST_PAGE);
+    let wanted = query.page_size.clamp(1, PAGE_SIZE);
     let partition = organization_partition(organization);
     let range = Range::prefix("INST#");
     let mut listed = Listed { entries: Vec::new(), next: None };

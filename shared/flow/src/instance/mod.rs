@@ -25,9 +25,9 @@ use crate::service::{FlowError, Service};
 use crate::table::{self, InstanceRecord, Unreadable, instance_key, listing_key, resource_key};
 
 pub use body::InstanceBody;
-pub use change::{Change, Made, RESOURCES_PER_INSTANCE, create, update};
+pub use change::{Change, Made, create, update};
 pub use form::{Review, login_fields, review, review_new, try_callback_new, try_callback_of};
-pub use list::{LARGEST_PAGE, Listed, ListingQuery, list};
+pub use list::{Listed, ListingQuery, list};
 pub use login::{LoginError, ping};
 pub use rehearse::{Rehearsal, Rehearsed, Sample, rehearse, rehearse_new};
 pub use remove::{remove, set_disabled};
@@ -44,6 +44,9 @@ pub enum InstanceError {
     /// The vendor did not take the login. Nothing was stored.
     #[error(transparent)]
     Login(#[from] LoginError),
+    /// The instance is not at the version that the change is for. Nothing was changed.
+    #[error("the instance has another version than the one to change")]
+    Moved,
     /// Other changes of the same instance kept coming in between. Nothing was changed.
     #[error("the instance was changed at the same time")]
     Raced,
