@@ -24,6 +24,7 @@ mod polling_pages;
 mod polling_zones;
 mod rehearsal;
 mod seeds;
+mod simulator;
 mod template;
 mod tidy;
 mod tokens;

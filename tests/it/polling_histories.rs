@@ -59,7 +59,7 @@ const TOLD: [Told; 4] = [
         element: "square",
         collection: "timecards",
         resource: "timesheets",
-        member: "status",
+        member: "team_member_id",
         silent_edits_show: false,
     },
     Told {

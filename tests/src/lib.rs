@@ -5,4 +5,6 @@ pub mod long;
 pub mod moto;
 pub mod program;
 pub mod python;
+pub mod reliability;
+pub mod sim;
 pub mod world;

@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use flow::delivery::{self, CallbackLimits, DeliveryError};
 use flow::job::{DeliveryJob, PollJob};
 use flow::poll::{self, Mode};
+use flow::ports::{Ambient, within};
 use flow::service::{FlowError, Service};
 use futures::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
@@ -83,7 +84,8 @@ impl Poller {
     pub async fn handle(&self, event: SqsEvent, until: DateTime<Utc>) -> Result<SqsBatchResponse, NoMessageId> {
         let messages = identified(event)?;
         let left = || (until - self.service.ports.now()).to_std().unwrap_or_default().saturating_sub(RESERVE);
-        Ok(settle(messages, left, |job| self.run(job, until - RESERVE)).await)
+        let ambient = &*self.service.ports.ambient;
+        Ok(settle(ambient, messages, left, |job| self.run(job, until - RESERVE)).await)
     }
 
     async fn run(&self, job: Job, until: DateTime<Utc>) -> Result<(), JobError> {
@@ -107,6 +109,7 @@ fn identified(event: SqsEvent) -> Result<Vec<(String, SqsMessage)>, NoMessageId>
 /// Runs `work` on every message's job and reports the messages whose job failed, panicked, is none, or was not
 /// started or done in the time that is `left`.
 async fn settle<Work, Done>(
+    ambient: &dyn Ambient,
     messages: Vec<(String, SqsMessage)>,
     left: impl Fn() -> Duration,
     work: Work,
@@ -118,7 +121,7 @@ where
     let (left, work) = (&left, &work);
     let settled = stream::iter(messages).map(|(id, message)| async move {
         let done = match left() {
-            left if left >= SHORTEST_START => settle_one(&id, &message, left, work).await,
+            left if left >= SHORTEST_START => settle_one(ambient, &id, &message, left, work).await,
             _ => {
                 tracing::info!(message.id = id, "message given back: the invocation's time is up");
                 false
@@ -132,7 +135,13 @@ where
     response
 }
 
-async fn settle_one<Work, Done>(id: &str, message: &SqsMessage, left: Duration, work: &Work) -> bool
+async fn settle_one<Work, Done>(
+    ambient: &dyn Ambient,
+    id: &str,
+    message: &SqsMessage,
+    left: Duration,
+    work: &Work,
+) -> bool
 where
     Work: Fn(Job) -> Done,
     Done: Future<Output = Result<(), JobError>>,
@@ -147,14 +156,14 @@ where
             return false;
         }
     };
-    let guarded = AssertUnwindSafe(async { tokio::time::timeout(left, work(job)).await }).catch_unwind();
+    let guarded = AssertUnwindSafe(within(ambient, left, async { work(job).await })).catch_unwind();
     match guarded.await {
-        Ok(Ok(Ok(()))) => true,
-        Ok(Ok(Err(error))) => {
+        Ok(Some(Ok(()))) => true,
+        Ok(Some(Err(error))) => {
             tracing::warn!(message.id = id, error = &error as &dyn std::error::Error, "job failed");
             false
         }
-        Ok(Err(_elapsed)) => {
+        Ok(None) => {
             tracing::warn!(message.id = id, "job broken off: the invocation's time is up");
             false
         }
@@ -175,11 +184,16 @@ mod tests {
 
     use domain::id::{DeliveryId, InstanceId, OrganizationId};
     use flow::ports::StoreError;
+    use flow::testing::FixedAmbient;
     use serde_json::json;
 
     use super::*;
 
     const POLL: &str = r#"{"job":"poll.v1","organization":1,"instance":7,"resource":"timesheets","minute":3}"#;
+
+    fn ambient() -> FixedAmbient {
+        FixedAmbient::at("2026-01-05T09:00:00Z")
+    }
 
     fn batch(bodies: &[&str]) -> SqsEvent {
         let records: Vec<_> = bodies
@@ -206,7 +220,7 @@ mod tests {
                 _ => Ok(()),
             }
         };
-        let response = settle(identified(batch(bodies)).unwrap(), || left, work).await;
+        let response = settle(&ambient(), identified(batch(bodies)).unwrap(), || left, work).await;
         let mut failed: Vec<_> = response.batch_item_failures.into_iter().map(|item| item.item_identifier).collect();
         failed.sort();
         failed
@@ -242,7 +256,7 @@ mod tests {
     async fn what_hangs_is_given_up_when_its_time_is_up() {
         let message = batch(&[POLL]).records.remove(0);
         let hangs = |_| std::future::pending();
-        assert!(!settle_one("m0", &message, Duration::from_millis(1), &hangs).await);
+        assert!(!settle_one(&ambient(), "m0", &message, Duration::from_millis(1), &hangs).await);
     }
 
     #[tokio::test]
@@ -256,7 +270,7 @@ mod tests {
         };
         let bodies = [POLL; 2 * CONCURRENCY];
         let left = || *clock.lock().unwrap();
-        let response = settle(identified(batch(&bodies)).unwrap(), left, work).await;
+        let response = settle(&ambient(), identified(batch(&bodies)).unwrap(), left, work).await;
         assert_eq!(*started.lock().unwrap(), 4, "at 5, 4, 3 and 2 seconds");
         assert_eq!(response.batch_item_failures.len(), bodies.len() - 4);
     }

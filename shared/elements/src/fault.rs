@@ -176,15 +176,17 @@ fn head(body: &[u8]) -> std::borrow::Cow<'_, str> {
 /// The vendor's words for people, shortened.
 pub(crate) fn reason(element: &Element, response: &Response<Bytes>, hide: &dyn Fn(&str) -> String) -> String {
     let status = response.status();
-    let tree: Option<Value> = serde_json::from_slice(response.body()).ok();
-    let told = tree.as_ref().and_then(|tree| {
-        let told = element.messages.iter().flat_map(|pointer| pointer.all(tree));
-        told.filter(|value| !value.is_null()).map(plain_text).find(|text| !text.is_empty())
-    });
-    match told {
+    match told(element, response) {
         Some(text) => shorten(&format!("{} {}", status.as_u16(), hide(&text))),
         None => status.to_string(),
     }
+}
+
+/// What the vendor says is wrong, if it says so.
+pub(crate) fn told(element: &Element, response: &Response<Bytes>) -> Option<String> {
+    let tree: Value = serde_json::from_slice(response.body()).ok()?;
+    let told = element.messages.iter().flat_map(|pointer| pointer.all(&tree));
+    told.filter(|value| !value.is_null()).map(plain_text).find(|text| !text.is_empty())
 }
 
 /// When the vendor's clock says it answered.

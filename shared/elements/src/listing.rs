@@ -358,6 +358,10 @@ impl Listing {
                 return Err(Fault::retry(what));
             }
         };
+        // An error in the clothes of a page would end the listing, and what it did not list would count as read.
+        if each.is_empty() && fault::told(&plan.element, response).is_some() {
+            return Err(Fault::retry(fault::reason(&plan.element, response, &|text| caller.hide(text))));
+        }
         let told = reader.zones.iter().find_map(|slot| found.text(*slot));
         let before = plan.zone(caller.connection, self.zone.as_deref());
         if let (Some(told), None) = (told, &self.zone) {

@@ -21,6 +21,9 @@ use crate::table;
 const LONGEST_CATCH_UP: i64 = 1440;
 /// A hand may be so many minutes ahead of the clock, after a second dispatcher or a small step of the clock.
 const LARGEST_LEAD: i64 = 5;
+/// Minutes of retries behind the hand that are read once more: an entry is filed by the clock of whoever files it, which
+/// may be slow, and is stored a while after that. Nobody else would find it there.
+const LOOKED_BACK: i64 = 3;
 /// So many due polls are simply sent; more are spread over the minute, so that vendors see no spike.
 const SENT_AT_ONCE: usize = 200;
 
@@ -79,7 +82,8 @@ pub async fn dispatch(service: &Service, now: DateTime<Utc>) -> Result<DispatchR
     let polls = jobs.len();
     send_polls(service, jobs).await?;
     // Every minute since, however long ago: a retry entry behind the hand would be found by nobody.
-    let retries = delivery::due(&service.ports, &Service::RETRY_WHEEL, retries_done + 1..=retry_minute).await?;
+    let minutes = retries_done + 1 - LOOKED_BACK..=retry_minute;
+    let retries = delivery::due(&service.ports, &Service::RETRY_WHEEL, minutes).await?;
 
     let version = hand_item.map_or(0, |item| item.version);
     let hand = Hand { minute_ms, minute: minute.max(polls_done), retry_minute: retry_minute.max(retries_done) };

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::secret::Secret;
+use futures::future::{BoxFuture, Either, select};
 
 /// Everything a step may touch. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +46,18 @@ pub trait Ambient: Send + Sync {
         let mut bytes = [0; 8];
         self.fill_random(&mut bytes);
         u64::from_le_bytes(bytes)
+    }
+    /// Ends when so much time has passed, by the clock of this world.
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(time))
+    }
+}
+
+/// What the work comes to, if it comes to something within the time; it is dropped where it stands if not.
+pub async fn within<T>(ambient: &dyn Ambient, time: Duration, work: impl Future<Output = T>) -> Option<T> {
+    match select(std::pin::pin!(work), ambient.sleep(time)).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
     }
 }
 

@@ -150,7 +150,7 @@ pub async fn renewed(
             if now > give_up {
                 return Err(TokenError::Busy { reason: "another refresh takes too long".into(), after: None });
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            service.ports.ambient.sleep(LOOK_AGAIN).await;
             continue;
         }
         let Some(claimed) = claim(service, item.as_ref(), stored.as_ref(), now).await? else { continue };
@@ -230,7 +230,7 @@ async fn keep(service: &Service, instance: InstanceId, claimed: u64, tokens: &To
             Ok(()) => return Ok(()),
             Err(StoreError::Busy(_)) if tries < KEEP_TRIES => {
                 tries += 1;
-                tokio::time::sleep(LOOK_AGAIN).await;
+                service.ports.ambient.sleep(LOOK_AGAIN).await;
             }
             Err(StoreError::Conflict { .. }) => {
                 // Either an earlier try was written and only its answer was lost, or the claim ended and another

@@ -148,7 +148,7 @@ pub async fn deliver(
         Admitted::No(report) => return Ok(report),
     }
 
-    let Some(_permit) = limits.enter(&url).await else {
+    let Some(_permit) = limits.enter(&*ports.ambient, &url).await else {
         // The entry stays; the delay lets those under way end. Chance keeps the returning ones apart.
         let delay = Duration::from_secs(5 + ports.ambient.random() % 10);
         send(ports, vec![message(job, delay)]).await;

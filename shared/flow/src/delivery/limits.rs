@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::ports::{Ambient, within};
+
 /// Unused entries are dropped when there are more than so many.
 const MOST_IDLE: usize = 1000;
 
@@ -40,9 +42,9 @@ impl CallbackLimits {
     /// A place for one attempt, until it is dropped. At a callback that answers, one is soon free and is waited for,
     /// a fifteenth of the deadline at most. None: all stayed taken, as by a callback that hangs; the job had better
     /// come later than hold this process, too.
-    pub async fn enter(&self, callback: &str) -> Option<OwnedSemaphorePermit> {
+    pub async fn enter(&self, ambient: &dyn Ambient, callback: &str) -> Option<OwnedSemaphorePermit> {
         let places = self.places(callback);
-        tokio::time::timeout(self.deadline / 15, places.acquire_owned()).await.ok()?.ok()
+        within(ambient, self.deadline / 15, places.acquire_owned()).await?.ok()
     }
 
     fn places(&self, callback: &str) -> Arc<Semaphore> {
@@ -57,14 +59,19 @@ impl CallbackLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::FixedAmbient;
 
     #[tokio::test]
     async fn a_full_callback_does_not_fill_another() {
+        let ambient = FixedAmbient::at("2026-01-05T09:00:00Z");
         let limits = CallbackLimits::new(2, Duration::from_millis(15));
-        let held = (limits.enter("dead").await.expect("a place"), limits.enter("dead").await.expect("a place"));
-        assert!(limits.enter("dead").await.is_none());
-        assert!(limits.enter("healthy").await.is_some());
+        let held = (
+            limits.enter(&ambient, "dead").await.expect("a place"),
+            limits.enter(&ambient, "dead").await.expect("a place"),
+        );
+        assert!(limits.enter(&ambient, "dead").await.is_none());
+        assert!(limits.enter(&ambient, "healthy").await.is_some());
         drop(held);
-        assert!(limits.enter("dead").await.is_some());
+        assert!(limits.enter(&ambient, "dead").await.is_some());
     }
 }

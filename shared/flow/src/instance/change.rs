@@ -24,7 +24,7 @@ use crate::fields;
 use crate::job::PollJob;
 use crate::poll::state::ResourceRecord;
 use crate::poll::{self, Mode};
-use crate::ports::{Condition, Message, Ports, QueueName, StoreError, Write, query_all};
+use crate::ports::{Condition, Message, Ports, QueueName, StoreError, Write, query_all, within};
 use crate::principal::{Caller, draw_secret, hash};
 use crate::secrets::{self, PROVEN_CONNECTION};
 use crate::service::Service;
@@ -491,7 +491,7 @@ async fn first_polls(service: &Service, record: &InstanceRecord, resources: Vec<
     // A poll commits what it has shortly before its time is up and queues its rest; the deadline is for one that
     // hangs on a vendor.
     let until = service.ports.now() + BASELINE_BUDGET - COMMIT_MARGIN;
-    let deadline = tokio::time::Instant::now() + BASELINE_BUDGET;
+    let deadline = service.ports.now() + BASELINE_BUDGET;
     let minute = service.wheel.minute_of(service.ports.now());
     let path = below("configuration", POLLER_CONFIGURATION);
     let (mut warnings, mut unfinished) = (Vec::new(), Vec::new());
@@ -499,20 +499,22 @@ async fn first_polls(service: &Service, record: &InstanceRecord, resources: Vec<
         .map(|resource| {
             let job = PollJob { organization: record.organization, instance: record.id, resource, minute };
             async move {
-                let outcome = tokio::time::timeout_at(deadline, poll::poll(service, &job, Mode::Baseline, until)).await;
+                let left = (deadline - service.ports.now()).to_std().unwrap_or_default();
+                let polled = poll::poll(service, &job, Mode::Baseline, until);
+                let outcome = within(&*service.ports.ambient, left, polled).await;
                 (job, outcome)
             }
         })
         .buffer_unordered(BASELINES_AT_ONCE);
     while let Some((job, outcome)) = polls.next().await {
         match outcome {
-            Ok(Ok(report)) => {
+            Some(Ok(report)) => {
                 warnings.extend(report.failure.map(|failure| {
                     let message = format!("The first poll did not work and is tried again: {failure}");
                     Warning::new(below(&path, &job.resource), message)
                 }));
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 tracing::warn!(
                     { fields::INSTANCE } = %job.instance, { fields::RESOURCE } = job.resource,
                     { fields::ERROR } = %error, "first poll failed"
@@ -521,7 +523,7 @@ async fn first_polls(service: &Service, record: &InstanceRecord, resources: Vec<
                 warnings.push(Warning::new(below(&path, &job.resource), message));
                 unfinished.push(job);
             }
-            Err(_) => unfinished.push(job),
+            None => unfinished.push(job),
         }
     }
     let message = |job: &PollJob| Message {

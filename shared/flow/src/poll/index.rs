@@ -1,7 +1,7 @@
 //! The buckets of a record index that a poll has in hand: read when first needed, changed in memory, written by
 //! the commit in the same transaction as the events they stand for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::id::InstanceId;
 use domain::index::{Bucket, Entry, Layout, hash_of};
@@ -18,7 +18,8 @@ pub(super) struct Index {
     layout: Layout,
     entries: u64,
     gone: u64,
-    buckets: HashMap<u32, Bucket>,
+    /// In order, so that what is missing is asked for and told in the same order every time.
+    buckets: BTreeMap<u32, Bucket>,
     everything_loaded: bool,
     dirty: BTreeSet<u32>,
 }
@@ -32,7 +33,7 @@ impl Index {
             layout: state.buckets,
             entries: state.entries,
             gone: state.gone,
-            buckets: HashMap::new(),
+            buckets: BTreeMap::new(),
             everything_loaded: state.entries == 0,
             dirty: BTreeSet::new(),
         }

@@ -1,0 +1,87 @@
+//! Worlds in which everything goes wrong, by their seeds; and, told as stories, what was found in them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flow::job::PollJob;
+use flow::poll::{Mode, Outcome, poll};
+use flow::testing::FixedAmbient;
+use serde_json::json;
+use tests::sim::{campaign, simulate};
+use tests::world::{World, answer, seed};
+
+/// How many worlds: `POLLUX_WORLDS`, or so many as take about a minute and a half of two processors.
+fn worlds() -> u64 {
+    std::env::var("POLLUX_WORLDS").ok().and_then(|count| count.parse().ok()).unwrap_or(1000)
+}
+
+#[test]
+fn whatever_goes_wrong_nothing_is_lost_repeated_or_stuck() {
+    let campaign = campaign(1, worlds());
+    campaign.record("simulator");
+    let failed: Vec<String> = campaign.failed.iter().map(ToString::to_string).collect();
+    assert!(failed.is_empty(), "{}\n{}", failed.join("\n"), campaign.summary());
+    assert!(campaign.counts.events > 5 * campaign.worlds, "little happened: {}", campaign.summary());
+}
+
+#[test]
+fn the_same_seed_is_the_same_world_to_the_byte() {
+    for seed in [7, 8, 9] {
+        let (once, again) = (simulate(seed, true), simulate(seed, false));
+        assert_eq!(once.hash, again.hash, "seed {seed}");
+        assert!(again.trace.is_empty() && once.trace.len() > 100);
+    }
+    assert_ne!(simulate(7, false).hash, simulate(8, false).hash);
+}
+
+/// A page after the first one that is an error with status 200 would end the listing, and what it did not list would
+/// lie below the cursor.
+#[tokio::test]
+async fn an_error_that_looks_like_an_empty_page_ends_no_listing() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    let mut body = seed("square");
+    body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
+    let instance = world.create(body).await;
+    for _ in 0..4 {
+        world.sandbox.create("square", "timecards", json!({})).expect("a record");
+        world.ambient.advance(Duration::from_secs(1));
+    }
+    let mut pages = 0;
+    world.meddle(move |request| {
+        pages += u64::from(request.uri().path().ends_with("/search"));
+        let error = json!({"errors": [{"category": "API_ERROR", "code": "INTERNAL_SERVER_ERROR"}]});
+        (pages == 2).then(|| answer(200, &error))
+    });
+    let report = world.poll(instance, "timesheets", false).await;
+    assert_eq!((&report["outcome"], &report["notifications"]), (&json!("failed"), &json!(0)), "{report:#}");
+    // An hour later all of it is older than what an overlap reaches.
+    world.behave();
+    world.skip(Duration::from_secs(3600)).await;
+    assert_eq!(world.events().len(), 4, "{:?}", world.events());
+}
+
+/// A retry entry is filed by the clock of the machine that files it. If that is slow, the minute is over already.
+#[tokio::test]
+async fn what_a_machine_with_a_slow_clock_files_is_found() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    let instance = world.create(seed("square")).await;
+    world.advance(Duration::from_secs(300)).await;
+    world.sandbox.create("square", "timecards", json!({})).expect("a record");
+    let mut slow = world.service.clone();
+    slow.ports.ambient = Arc::new(FixedAmbient::at("2026-01-05T09:02:00Z"));
+    let organization = domain::id::OrganizationId(
+        world.stored()[&format!("INST#{instance} META")]["organization"].as_u64().expect("a number"),
+    );
+    let job = PollJob {
+        organization,
+        instance: domain::id::InstanceId(instance),
+        resource: "timesheets".into(),
+        minute: slow.wheel.minute_of(world.service.ports.now()),
+    };
+    world.queue.refuse_next(1);
+    let report = poll(&slow, &job, Mode::Now { sweep: false }, world.service.ports.now()).await.expect("a report");
+    assert_eq!((report.outcome, report.created), (Outcome::Committed, 1));
+    assert!(world.events().is_empty(), "nobody was told of the delivery");
+    world.tick().await;
+    assert_eq!(world.events().len(), 1);
+}
