@@ -114,10 +114,10 @@ function callbackCard({ url, users, view }, done) {
     reason && h("p", { class: "small" }, String(reason)),
     h(
       "p",
-      { class: "dim" },
+      { class: "small dim" },
       view.failingSince && ["failing since ", when(view.failingSince), " · "],
       plural(view.failures, "failed attempt"),
-      view.nextProbe && [" · next try ", when(view.nextProbe)],
+      view.nextProbe && [" · next try ", when(view.nextProbe, "–", { expected: true })],
       view.waiting > 0 && ` · ${number(view.waiting)} waiting in line`,
     ),
     h(
@@ -171,7 +171,7 @@ function card(item, done) {
       "Since ",
       when(resource.trouble.since),
       ` · ${plural(resource.failures, "failure")} in a row`,
-      resource.nextPoll && [" · next poll ", when(resource.nextPoll)],
+      resource.nextPoll && [" · next poll ", when(resource.nextPoll, "–", { expected: true })],
     ),
     h(
       "div",

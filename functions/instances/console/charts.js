@@ -231,22 +231,26 @@ export function coverageStrip(resource) {
   const length = Math.max(now - start, 1000);
   const x = (moment) => (1000 * Math.max(0, moment - start)) / length;
   const gaps = resource.gaps.map(({ from, to }) => [Date.parse(from), Date.parse(to)]).filter(([, to]) => to > start);
+  const until = stretches.at(-1)[1];
+  // What is not covered yet is no gap: the next poll that succeeds covers it.
+  const late = resource.trouble || resource.stale ? `, up to ${span((now - until) / 1000)} ago` : "";
+  const gap = ([from, to]) => `a gap of ${span((to - from) / 1000)} at ${day.format(from)}`;
   const said =
     gaps.length === 0
-      ? `Covered without a gap since ${day.format(stretches.at(-1)[0])}`
-      : `Covered since ${day.format(stretches[0][0])}, with ${gaps.length === 1 ? "a gap" : `${gaps.length} gaps`}: ${gaps.map(([from, to]) => `${day.format(from)} to ${day.format(to)}`).join("; ")}`;
+      ? `Covered without a gap since ${day.format(stretches.at(-1)[0])}${late}`
+      : `Covered since ${day.format(stretches[0][0])}${late}, with ${gaps.map(gap).join("; ")}`;
   const rect = (name, from, to, least = 0) =>
     s("rect", { class: name, x: x(from), y: 0, width: Math.max(x(to) - x(from), least), height: 12 });
   const strip = s(
     "svg",
     { class: "strip", viewBox: "0 0 1000 12", preserveAspectRatio: "none", role: "img", "aria-label": said },
-    rect("pending", stretches.at(-1)[1], now),
+    rect("pending", until, now),
     stretches.filter(([, to]) => to >= start).map(([from, to]) => rect("covered", from, to, 3)),
     gaps.map(([from, to]) =>
       s(
         "rect",
         { x: x(from), y: 0, width: Math.max(x(to) - x(from), 6), height: 12, fill: "url(#gap)" },
-        s("title", null, `gap from ${day.format(from)} to ${day.format(to)}`),
+        s("title", null, gap([from, to])),
       ),
     ),
   );

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { announce, badge, busy, button, copy, h, icon, latest, notice, number, show, span, toast } from "./dom.js";
-import { Field, fieldFor, pathParts, Switch } from "./fields.js";
+import { Field, fieldFor, inWords, pathParts, Switch } from "./fields.js";
 import { recount } from "./health.js";
 import { logIn, pending, redirectAddress } from "./login.js";
 import { Resource } from "./resource.js";
@@ -688,7 +688,7 @@ class Form {
     const field = resource
       ? (resource.fieldOf(path) ?? resource.toggle)
       : fieldFor([...this.fields, ...(this.enabled ? [this.enabled] : [])], path);
-    return { written, path, text, resource, field };
+    return { path, text, resource, field };
   }
 
   /** Asks what would be refused now, and says it beside what was typed. What nobody has come to yet is left alone. */
@@ -706,7 +706,7 @@ class Form {
         h(
           "ul",
           { class: "plain problems small", "aria-label": "What is wrong" },
-          wrong.map(({ written, text }) => h("li", null, h("code", null, written), " ", text)),
+          wrong.map(({ path, text }) => h("li", null, h("span", { class: "strong" }, inWords(path)), ": ", text)),
         ),
     );
     const isBelow = (resource) => (one) => one.resource === resource;
@@ -758,14 +758,14 @@ class Form {
   #refused(error, aliases = {}) {
     const [beside, above] = [[], []];
     for (const problem of error.problems) {
-      const { written, path, text, resource, field } = this.#placed(problem, aliases);
+      const { path, text, resource, field } = this.#placed(problem, aliases);
       if (resource) beside.push(resource.complain(path, text));
       else if (field) {
         field.complain(text);
         for (let folded = field.node.closest("details"); folded; folded = folded.parentElement.closest("details"))
           folded.open = true;
         beside.push(field.input);
-      } else above.push(`${written}: ${text}`);
+      } else above.push(`${inWords(path)}: ${text}`);
     }
     const count = beside.length + above.length;
     show(
@@ -867,7 +867,7 @@ const rehearsal = ({ resources, warnings }) =>
         "warn",
         "warn",
         h("p", null, "Read differently from how it was written:"),
-        warnings.map(({ field, message }) => h("p", { class: "small" }, h("code", null, field), " ", message)),
+        warnings.map(({ field, message }) => h("p", { class: "small" }, h("span", { class: "strong" }, inWords(field)), ": ", message)),
       ),
     resources.map(({ resource, failure, records, problems, findings, samples }) =>
       h(

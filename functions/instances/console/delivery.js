@@ -38,7 +38,7 @@ function attemptRow(attempt) {
       null,
       attempt.error ?? "",
       attempt.response && h("details", null, h("summary", null, "Answer"), h("pre", null, attempt.response)),
-      attempt.next && h("div", { class: "dim" }, "next ", when(attempt.next)),
+      attempt.next && h("div", { class: "dim" }, "next ", when(attempt.next, "–", { expected: true })),
     ),
   );
 }
@@ -76,7 +76,7 @@ function content(found, dialog, changed) {
         ["Delivery", found.id],
         ["Body", `${number(found.bytes)} bytes`],
         ["Attempts", number(found.attemptsMade)],
-        found.nextAttempt && ["Next attempt", when(found.nextAttempt)],
+        found.nextAttempt && ["Next attempt", when(found.nextAttempt, "–", { expected: true })],
       ]
         .filter(Boolean)
         .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
@@ -133,9 +133,10 @@ function content(found, dialog, changed) {
               h(
                 "tr",
                 null,
-                ["#", "When", "Answer", "Took", ""].map((text) =>
+                ["#", "When", "Answer", "Took"].map((text) =>
                   h("th", { scope: "col", class: text === "#" || text === "Took" ? "number" : null }, text),
                 ),
+                h("th", { scope: "col" }, h("span", { class: "hidden" }, "What came of it")),
               ),
             ),
             h("tbody", null, found.attempts.map(attemptRow)),
@@ -185,7 +186,7 @@ export function open(row, changed) {
 
 // ---------------------------------------------------------------- Why
 
-function knownOf({ partition, seen, stamp, sequence, gone, because }) {
+function knownOf({ partition, seen, stamp, sequence, gone, because }, _, all) {
   return h(
     "li",
     { class: gone ? "bad" : "" },
@@ -193,7 +194,8 @@ function knownOf({ partition, seen, stamp, sequence, gone, because }) {
     h(
       "div",
       { class: "stack tight" },
-      h("p", null, because),
+      // The answer above says it of one.
+      all.length > 1 && h("p", null, because),
       h(
         "p",
         { class: "small dim" },

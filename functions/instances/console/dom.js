@@ -261,24 +261,26 @@ export function span(seconds) {
   return `${Math.floor(length / size)} ${unit}`;
 }
 
-function fromNow(when) {
+function fromNow(when, expected) {
   const seconds = (when - Date.now()) / 1000;
   if (Math.abs(seconds) < 2) return "now";
+  if (expected && seconds < 0) return "due";
   return seconds < 0 ? `${span(-seconds)} ago` : `in ${span(seconds)}`;
 }
 
 const full = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 export const instant = (text) => full.format(new Date(text));
 
-/** A time that says how far away it is and keeps saying so. */
-export function when(text, otherwise = "–") {
+/** A time that says how far away it is and keeps saying so. One that is `expected` is due once it is past. */
+export function when(text, otherwise = "–", { expected = false } = {}) {
   if (!text) return h("span", { class: "dim" }, otherwise);
-  return h("time", { datetime: text, title: instant(text), "data-live": true }, fromNow(new Date(text)));
+  const live = expected ? "expected" : "live";
+  return h("time", { datetime: text, title: instant(text), "data-live": live }, fromNow(new Date(text), expected));
 }
 
 setInterval(() => {
   for (const node of document.querySelectorAll("time[data-live]")) {
-    const text = fromNow(new Date(node.dateTime));
+    const text = fromNow(new Date(node.dateTime), node.dataset.live === "expected");
     if (node.textContent !== text) node.textContent = text;
   }
 }, 1000);

@@ -161,6 +161,12 @@ export function pathParts(path) {
   return [...path.matchAll(/"([^"]*)"|([^."]+)/g)].map(([, quoted, plain]) => quoted ?? plain);
 }
 
+/** A path as people read it: without what all paths begin with. */
+export const inWords = (path) =>
+  pathParts(path)
+    .filter((part) => part !== "configuration" && part !== "event.poller.configuration")
+    .join(" › ");
+
 /** The field that a problem is about: the one with the longest path that leads there. */
 export function fieldFor(fields, path) {
   const wanted = pathParts(path);

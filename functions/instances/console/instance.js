@@ -27,7 +27,7 @@ import { heldDeletes } from "./attention.js";
 import { coverageStrip } from "./charts.js";
 import { eventRow, flatten } from "./events.js";
 import { whyForm } from "./delivery.js";
-import { Field } from "./fields.js";
+import { Field, inWords } from "./fields.js";
 import { healthBadge, recount } from "./health.js";
 
 const OUTCOMES = {
@@ -168,7 +168,7 @@ function resourceCard(instance, resource, { poll, changed }) {
       { class: "facts" },
       [
         ["Last poll", when(lastPoll?.at, "not yet")],
-        ["Next poll", instance.disabled ? h("span", { class: "dim" }, "paused") : when(resource.nextPoll)],
+        ["Next poll", instance.disabled ? h("span", { class: "dim" }, "paused") : when(resource.nextPoll, "–", { expected: true })],
         ["Every", plural(resource.intervalMinutes, "minute")],
         ["Records known", number(resource.records)],
         ["Appear late by up to", span(resource.latenessSeconds)],
@@ -249,7 +249,7 @@ function callbackCard(instance, view, changed) {
         { class: "dim small" },
         plural(view.failures, "failed attempt"),
         view.failingSince && [" since ", when(view.failingSince)],
-        view.nextProbe && [", next try ", when(view.nextProbe)],
+        view.nextProbe && [", next try ", when(view.nextProbe, "–", { expected: true })],
         view.waiting > 0 && `, ${number(view.waiting)} waiting`,
       ),
     h(
@@ -374,7 +374,7 @@ export default async function screen(visit) {
           h(
             "ul",
             { class: "stack tight plain small" },
-            instance.warnings.map((warning) => h("li", null, h("code", null, warning.field), " – ", warning.message)),
+            instance.warnings.map((warning) => h("li", null, h("span", { class: "strong" }, inWords(warning.field)), ": ", warning.message)),
           ),
         ),
     );

@@ -121,7 +121,7 @@ export class Resource {
           { class: "stack" },
           h(
             "div",
-            { class: "pair" },
+            { class: "triple" },
             DATES.map(([key, label, help]) => this.#field(key, label, help, { group: "datesConfiguration" })),
           ),
           h(
