@@ -20,7 +20,7 @@ use domain::secret::Secret;
 use elements::auth::Tokens;
 use flow::instance::{self, InstanceBody};
 use flow::ports::QueueName;
-use flow::principal::{self, create_organization};
+use flow::principal::{self, Renewal, create_organization};
 use flow::table::{self, InstanceRecord, TokensRecord};
 use flow::{secrets, tokens};
 use local::inbox::Behaviour;
@@ -542,7 +542,7 @@ async fn no_secret_is_found_where_it_does_not_belong() {
     let other = create_organization(&river.world.service.ports, "Other").await.expect("an organization");
     river.mark("other user's secret", other.user_secret.expose());
     river.mark("other organization's secret", other.organization_secret.expose());
-    let rotated = principal::rotate_user(&river.world.service.ports, organization.organization, user)
+    let rotated = principal::renew_user(&river.world.service.ports, organization.organization, user, Renewal::AT_ONCE)
         .await
         .expect("a new secret");
     river.mark("rotated user secret", rotated.expose());

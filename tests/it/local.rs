@@ -228,6 +228,27 @@ async fn one_process_serves_a_directory_and_admin_works_beside_it() {
     let user_id = made["user"].to_string();
     assert!(run(&["admin", "secret", "revoke", "--organization", &id, "--user", &user_id]).0.success());
     assert_eq!(ask(&user, &text(&rotated, "organizationSecret")).await, StatusCode::UNAUTHORIZED);
+
+    let json_of = |arguments: &[&str]| {
+        let (status, told, said) = run(&[&["admin"], arguments, &["--organization", &id, "--json"]].concat());
+        assert!(status.success(), "{arguments:?}: {said}");
+        serde_json::from_str::<Value>(&told).expect("JSON")
+    };
+    let limits = json_of(&["limits", "set", "--instances", "3", "--smallest-interval", "5"]);
+    assert_eq!((&limits["instances"], &limits["usedInstances"]), (&3.into(), &0.into()), "{limits}");
+    assert_eq!(json_of(&["limits", "show"]), limits);
+    let renewed = json_of(&["secret", "rotate", "--user", &user_id, "--grace", "60"]);
+    let kept = json_of(&["secret", "rotate", "--user", &user_id, "--grace", "60"]);
+    for fresh in [&renewed, &kept] {
+        assert_eq!(ask(&text(fresh, "userSecret"), &text(&rotated, "organizationSecret")).await, StatusCode::NOT_FOUND);
+    }
+    json_of(&["organization", "disable"]);
+    let ask_again = ask(&text(&kept, "userSecret"), &text(&rotated, "organizationSecret"));
+    assert_eq!(ask_again.await, StatusCode::UNAUTHORIZED);
+    json_of(&["organization", "enable"]);
+    let trail = json_of(&["audit", "--limit", "3"]);
+    let actions: Vec<String> = trail.as_array().expect("entries").iter().map(|entry| text(entry, "action")).collect();
+    assert_eq!(actions, ["organization.enabled", "organization.disabled", "user.secret.rotated"], "{trail:#}");
     let (_, listed, _) = run(&["admin", "organization", "list"]);
     assert!(listed.contains("Acme") && listed.contains("local"), "{listed}");
 }

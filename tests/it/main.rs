@@ -1,6 +1,7 @@
 //! Everything that crosses crates: the deployed shape, the binaries, the stories a user would tell.
 //! One test binary, because linking costs more than running.
 
+mod accounts;
 mod api;
 mod cloud;
 mod contract;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use flow::ports::Item;
-use flow::principal::{NewOrganization, create_organization, rotate_user};
+use flow::principal::{NewOrganization, Renewal, create_organization, renew_user};
 use flow::testing::Operations;
 use instances::BASE;
 use serde_json::{Value, json};
@@ -209,7 +209,9 @@ async fn wrong_secrets_get_the_answer_of_none_on_every_route() {
     let two = Two::new().await;
     let (ours, theirs) = (&two.world.organization, &two.stranger);
     let revoked = theirs.user_secret.expose().to_owned();
-    let fresh = rotate_user(&two.world.service.ports, theirs.organization, theirs.user).await.expect("a new secret");
+    let fresh = renew_user(&two.world.service.ports, theirs.organization, theirs.user, Renewal::AT_ONCE)
+        .await
+        .expect("a new secret");
     let (user, organization) = (ours.user_secret.expose(), ours.organization_secret.expose());
     let (stranger, strange_organization) = (fresh.expose(), theirs.organization_secret.expose());
     let wrong = [

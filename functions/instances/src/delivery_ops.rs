@@ -208,20 +208,24 @@ pub async fn of_notification(
 /// `POST /instances/{id}/signing-secret/rotate`, with or without `{"validMinutes": n}`: a new secret, shown this once.
 /// The old one signs beside it for that time.
 pub async fn rotate(State(state): State<ApiState>, target: Target, OptionalJsonBody(body): OptionalJsonBody) -> Answer {
+    let both = TimeDelta::minutes(valid_minutes(&body, DEFAULT_MINUTES)?);
+    let Rotated { key, previous_until } =
+        delivery::rotate(&state.service, &target.caller, target.instance, both).await?;
+    Ok(Json(json!({ "signingSecret": key.expose(), "previousValidUntil": previous_until.map(instant) })))
+}
+
+/// `validMinutes` of a body that may be absent: how long what is replaced stays valid.
+pub(crate) fn valid_minutes(body: &Value, otherwise: i64) -> Result<i64, Refusal> {
     if !matches!(body, Value::Null | Value::Object(_)) {
-        return Err(Refusal::invalid(vec![FieldProblem::new("body", &body, "an object, or nothing")]));
+        return Err(Refusal::invalid(vec![FieldProblem::new("body", body, "an object, or nothing")]));
     }
-    let minutes = match &body["validMinutes"] {
-        Value::Null => DEFAULT_MINUTES,
+    match &body["validMinutes"] {
+        Value::Null => Ok(otherwise),
         value => value.as_i64().filter(|minutes| (0..=MOST_MINUTES).contains(minutes)).ok_or_else(|| {
             let expected = format!("whole minutes from 0 to {MOST_MINUTES}");
             Refusal::invalid(vec![FieldProblem::new("validMinutes", value.to_string(), expected)])
-        })?,
-    };
-    let both = TimeDelta::minutes(minutes);
-    let Rotated { key, previous_until } =
-        delivery::rotate(&state.service, target.caller.organization, target.instance, both).await?;
-    Ok(Json(json!({ "signingSecret": key.expose(), "previousValidUntil": previous_until.map(instant) })))
+        }),
+    }
 }
 
 /// What was held back while an instance was disabled is sent, the youngest [`MOST_AT_ONCE`].

@@ -30,6 +30,7 @@ impl From<InstanceError> for Refusal {
         match error {
             InstanceError::Absent => Self::no_instance(),
             InstanceError::Invalid(problems) => Self::invalid(problems),
+            InstanceError::OverLimit(problems) => Self::over_limit(problems),
             InstanceError::Raced => Self::new(
                 StatusCode::CONFLICT,
                 "The instance was changed by others at the same time. Read it and send your change again.",
@@ -450,7 +451,7 @@ async fn change(
 
 /// `DELETE /instances/{id}`: 200 without a body.
 pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<StatusCode, Refusal> {
-    instance::remove(&state.service, target.caller.organization, target.instance).await?;
+    instance::remove(&state.service, &target.caller, target.instance).await?;
     Ok(StatusCode::OK)
 }
 
@@ -468,8 +469,7 @@ pub async fn disable(State(state): State<ApiState>, target: Target) -> Answer {
 }
 
 async fn switch(state: &ApiState, target: Target, disabled: bool) -> Answer {
-    let organization = target.caller.organization;
-    let record = instance::set_disabled(&state.service.ports, organization, target.instance, disabled).await?;
+    let record = instance::set_disabled(&state.service.ports, &target.caller, target.instance, disabled).await?;
     Ok(Json(shown_stored(state, &record).await?))
 }
 

@@ -129,7 +129,7 @@ async fn decide(State(state): State<ApiState>, target: Target, Path(named): Path
         "reject" => Decision::Reject,
         _ => return Err(Refusal::invalid(vec![FieldProblem::new("decision", word, "approve or reject")])),
     };
-    match instance::decide_deletions(&state.service, &record, &named["resource"], decision).await? {
+    match instance::decide_deletions(&state.service, &target.caller, &record, &named["resource"], decision).await? {
         Some(held) => Ok(Json(json!({ "resource": named["resource"], "decision": word, "held": held }))),
         None => Err(Refusal::not_found("No deletions of this resource are held.")),
     }

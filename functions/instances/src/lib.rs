@@ -4,6 +4,7 @@
 //! This crate turns requests into calls of `flow` and their outcomes into answers. It decides nothing about polling
 //! or delivery, and it never answers with a credential other than an instance's own token.
 
+mod account;
 mod analytics;
 mod catalog;
 mod console;
@@ -59,6 +60,7 @@ fn routes() -> Routes {
         .merge(instance::routes())
         .merge(polls::routes())
         .merge(ledger::routes())
+        .merge(account::routes())
         .merge(forms::routes())
         .merge(deliveries::routes())
         .merge(delivery_ops::routes())

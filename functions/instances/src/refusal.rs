@@ -61,6 +61,15 @@ impl Refusal {
         refusal
     }
 
+    /// 429 that trying again does not help: the organization may not have that much. `problems` is not empty.
+    pub fn over_limit(problems: Vec<FieldProblem>) -> Self {
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let message = format!("A limit of the organization is reached: {}.", said.join("; "));
+        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, message);
+        refusal.0.problems = problems;
+        refusal
+    }
+
     /// 401: the same for absent, wrong and mismatched secrets.
     pub fn unknown_caller() -> Self {
         Self::new(

@@ -7,11 +7,15 @@ use anyhow::{Context, Result, bail};
 use aws::settings::Settings;
 use aws::start::StartError;
 use aws::store::DynamoStore;
+use chrono::TimeDelta;
 use clap::{Args, Subcommand};
-use domain::id::{OrganizationId, UserId};
+use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::secret::Secret;
+use flow::audit::{self, By};
+use flow::instance;
+use flow::limits::{Allowance, Limits, LimitsRecord};
 use flow::ports::Ports;
-use flow::principal;
+use flow::principal::{self, Renewal};
 use serde_json::{Value, json};
 
 use crate::cli::{DATA, say};
@@ -43,9 +47,14 @@ enum AdminCommand {
     /// Users: people and programs that act for an organization
     #[command(subcommand)]
     User(UserCommand),
-    /// Secrets of users and organizations
+    /// Secrets of users, organizations and instances
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// What an organization may have at most
+    #[command(subcommand)]
+    Limits(LimitsCommand),
+    /// Who changed what in an organization, the youngest first
+    Audit(AuditArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +67,27 @@ enum OrganizationCommand {
     },
     /// List all organizations
     List,
+    /// Let nobody of it in, and let its instances rest
+    Disable(Organization),
+    /// Undo that; what was switched off for itself stays off
+    Enable(Organization),
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct Organization {
+    /// Id of the organization
+    #[arg(long, value_name = "ID")]
+    organization: OrganizationId,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct User {
+    /// Id of the organization
+    #[arg(long, value_name = "ID")]
+    organization: OrganizationId,
+    /// Id of the user
+    #[arg(long, value_name = "ID")]
+    user: UserId,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,11 +102,11 @@ enum UserCommand {
         name: String,
     },
     /// List the users of an organization
-    List {
-        /// Id of the organization
-        #[arg(long, value_name = "ID")]
-        organization: OrganizationId,
-    },
+    List(Organization),
+    /// Let a user in no longer
+    Disable(User),
+    /// Let a user in again, with the same secret
+    Enable(User),
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -84,17 +114,64 @@ struct Owner {
     /// Id of the organization
     #[arg(long, value_name = "ID")]
     organization: OrganizationId,
-    /// Id of the user; without it, the organization's own secret is meant
-    #[arg(long, value_name = "ID")]
+    /// Id of the user; without it and an instance, the organization's own secret is meant
+    #[arg(long, value_name = "ID", conflicts_with = "instance")]
     user: Option<UserId>,
+    /// Id of the instance whose token is meant
+    #[arg(long, value_name = "ID")]
+    instance: Option<InstanceId>,
 }
 
 #[derive(Debug, Subcommand)]
 enum SecretCommand {
-    /// Replace a secret; the old one stops working at once and the new one is shown, this once
-    Rotate(Owner),
-    /// Make a secret stop working at once; `rotate` gives a new one later
+    /// Replace a secret; the new one is shown, this once
+    Rotate {
+        /// Whose
+        #[command(flatten)]
+        owner: Owner,
+        /// Minutes for which the old one works beside it; without, it stops at once
+        #[arg(long, value_name = "MINUTES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=LONGEST_GRACE))]
+        grace: u32,
+    },
+    /// Make a secret stop working at once, and the one before it; `rotate` gives a new one later
     Revoke(Owner),
+}
+
+/// Thirty days, in minutes.
+const LONGEST_GRACE: i64 = 30 * 24 * 60;
+
+#[derive(Debug, Subcommand)]
+enum LimitsCommand {
+    /// Show what it may have, and how much of it is used
+    Show(Organization),
+    /// Set what it may have. What is not named is unlimited; what it has beyond stays
+    Set {
+        /// Id of the organization
+        #[arg(long, value_name = "ID")]
+        organization: OrganizationId,
+        /// Instances at most
+        #[arg(long, value_name = "N")]
+        instances: Option<u32>,
+        /// Resources in an instance at most
+        #[arg(long, value_name = "N")]
+        resources: Option<u32>,
+        /// Minutes between polls at least
+        #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(1..=1440))]
+        smallest_interval: Option<u16>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct AuditArguments {
+    /// Id of the organization
+    #[arg(long, value_name = "ID")]
+    organization: OrganizationId,
+    /// Only what was done to this instance
+    #[arg(long, value_name = "ID")]
+    instance: Option<InstanceId>,
+    /// At most so many entries
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
 }
 
 /// Carries out one command.
@@ -154,6 +231,7 @@ impl Place {
         let Some(data) = &self.data else { return Ok(()) };
         let Some(mut credentials) = Credentials::read(data)? else { return Ok(()) };
         let place = match owner.user {
+            _ if owner.instance.is_some() => return Ok(()),
             Some(user) if user == credentials.user => &mut credentials.user_secret,
             None if owner.organization == credentials.organization => &mut credentials.organization_secret,
             _ => return Ok(()),
@@ -166,7 +244,36 @@ impl Place {
 async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
     let ports = &place.ports;
     Ok(match command {
-        AdminCommand::Organization(OrganizationCommand::Create { name }) => {
+        AdminCommand::Organization(command) => organizations(ports, command).await?,
+        AdminCommand::User(command) => users(ports, command).await?,
+        AdminCommand::Secret(command) => secrets(place, command).await?,
+        AdminCommand::Limits(LimitsCommand::Show(Organization { organization })) => {
+            let allowance = Allowance::read(ports, *organization).await?;
+            limits(*organization, allowance.record())
+        }
+        AdminCommand::Limits(LimitsCommand::Set { organization, instances, resources, smallest_interval }) => {
+            let wanted = Limits { instances: *instances, resources: *resources, smallest_interval: *smallest_interval };
+            limits(*organization, Some(flow::limits::set(ports, *organization, wanted).await?))
+        }
+        AdminCommand::Audit(asked) => {
+            let (mut entries, mut after) = (Vec::new(), None);
+            while entries.len() < asked.limit {
+                let wanted = asked.limit - entries.len();
+                let page = audit::list(ports, asked.organization, asked.instance, wanted, after).await?;
+                entries.extend(page.entries.iter().map(|entry| json!(entry)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            Value::Array(entries)
+        }
+    })
+}
+
+async fn organizations(ports: &Ports, command: &OrganizationCommand) -> Result<Value> {
+    Ok(match command {
+        OrganizationCommand::Create { name } => {
             let made = principal::create_organization(ports, name).await?;
             json!({
                 "organization": made.organization,
@@ -176,44 +283,98 @@ async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
                 "organizationSecret": made.organization_secret.expose(),
             })
         }
-        AdminCommand::Organization(OrganizationCommand::List) => {
-            let organizations = principal::organizations(ports).await?;
-            let shown = |it: principal::OrganizationRecord| json!({"organization": it.id, "name": it.name, "createdAt": it.created_at});
-            organizations.into_iter().map(shown).collect()
+        OrganizationCommand::List => {
+            let shown = |it: principal::OrganizationRecord| json!({"organization": it.id, "name": it.name, "createdAt": it.created_at, "disabled": it.disabled});
+            principal::organizations(ports).await?.into_iter().map(shown).collect()
         }
-        AdminCommand::User(UserCommand::Create { organization, name }) => {
-            let (user, secret) = principal::create_user(ports, *organization, name).await?;
-            json!({"user": user, "name": name, "organization": organization, "userSecret": secret.expose()})
-        }
-        AdminCommand::User(UserCommand::List { organization }) => {
-            let users = principal::users(ports, *organization).await?;
-            let shown = |it: principal::UserRecord| json!({"user": it.id, "name": it.name, "createdAt": it.created_at});
-            users.into_iter().map(shown).collect()
-        }
-        AdminCommand::Secret(SecretCommand::Rotate(owner)) => {
-            let secret = rotate(ports, *owner).await?;
-            place.note(*owner, &secret)?;
-            let field = if owner.user.is_some() { "userSecret" } else { "organizationSecret" };
-            let mut answer = json!({"organization": owner.organization, field: secret.expose()});
-            if let Some(user) = owner.user {
-                answer["user"] = json!(user);
-            }
-            answer
-        }
-        AdminCommand::Secret(SecretCommand::Revoke(owner)) => {
-            // What nobody has seen opens nothing.
-            rotate(ports, *owner).await?;
-            json!({"organization": owner.organization, "user": owner.user, "revoked": true})
-        }
+        OrganizationCommand::Disable(it) => switch_organization(ports, it.organization, true).await?,
+        OrganizationCommand::Enable(it) => switch_organization(ports, it.organization, false).await?,
     })
 }
 
-async fn rotate(ports: &Ports, owner: Owner) -> Result<Secret> {
-    match owner.user {
-        Some(user) => principal::rotate_user(ports, owner.organization, user).await,
-        None => principal::rotate_organization(ports, owner.organization).await,
+async fn switch_organization(ports: &Ports, organization: OrganizationId, disabled: bool) -> Result<Value> {
+    principal::set_organization_disabled(ports, organization, disabled).await?;
+    Ok(json!({"organization": organization, "disabled": disabled}))
+}
+
+async fn users(ports: &Ports, command: &UserCommand) -> Result<Value> {
+    Ok(match command {
+        UserCommand::Create { organization, name } => {
+            let (user, secret) = principal::create_user(ports, *organization, name).await?;
+            json!({"user": user, "name": name, "organization": organization, "userSecret": secret.expose()})
+        }
+        UserCommand::List(Organization { organization }) => {
+            let shown = |it: principal::UserRecord| {
+                let disabled = it.disabled || it.suspended;
+                json!({"user": it.id, "name": it.name, "createdAt": it.created_at, "disabled": disabled})
+            };
+            principal::users(ports, *organization).await?.into_iter().map(shown).collect()
+        }
+        UserCommand::Disable(it) => switch_user(ports, *it, true).await?,
+        UserCommand::Enable(it) => switch_user(ports, *it, false).await?,
+    })
+}
+
+async fn switch_user(ports: &Ports, User { organization, user }: User, disabled: bool) -> Result<Value> {
+    principal::set_user_disabled(ports, organization, user, disabled).await?;
+    Ok(json!({"organization": organization, "user": user, "disabled": disabled}))
+}
+
+async fn secrets(place: &Place, command: &SecretCommand) -> Result<Value> {
+    match command {
+        SecretCommand::Rotate { owner, grace } => {
+            let grace = TimeDelta::minutes(i64::from(*grace));
+            let secret = renew(place, *owner, Renewal::Rotate(grace)).await?;
+            place.note(*owner, &secret)?;
+            let (field, whose) = match owner {
+                Owner { instance: Some(instance), .. } => ("token", json!({"instance": instance})),
+                Owner { user: Some(user), .. } => ("userSecret", json!({"user": user})),
+                _ => ("organizationSecret", json!({})),
+            };
+            let mut answer = json!({"organization": owner.organization, field: secret.expose()});
+            if let (Some(answer), Some(whose)) = (answer.as_object_mut(), whose.as_object()) {
+                answer.extend(whose.clone());
+            }
+            if grace > TimeDelta::zero() {
+                answer["previousValidUntil"] = json!(place.ports.now() + grace);
+            }
+            Ok(answer)
+        }
+        SecretCommand::Revoke(owner) => {
+            // What nobody has seen opens nothing.
+            renew(place, *owner, Renewal::Revoke).await?;
+            let Owner { organization, user, instance } = owner;
+            Ok(json!({"organization": organization, "user": user, "instance": instance, "revoked": true}))
+        }
     }
-    .context("cannot replace the secret")
+}
+
+async fn renew(place: &Place, owner: Owner, renewal: Renewal) -> Result<Secret> {
+    let (ports, organization) = (&place.ports, owner.organization);
+    let renewed = match (owner.user, owner.instance) {
+        (_, Some(instance)) => {
+            let grace = match renewal {
+                Renewal::Rotate(grace) => grace,
+                Renewal::Revoke => TimeDelta::zero(),
+            };
+            let made = instance::rotate_token(ports, By::Operator, organization, instance, grace).await;
+            return Ok(made.context("cannot replace the token")?.token);
+        }
+        (Some(user), None) => principal::renew_user(ports, organization, user, renewal).await,
+        (None, None) => principal::renew_organization(ports, organization, renewal).await,
+    };
+    renewed.context("cannot replace the secret")
+}
+
+fn limits(organization: OrganizationId, record: Option<LimitsRecord>) -> Value {
+    let limits = record.map(|record| record.limits).unwrap_or_default();
+    json!({
+        "organization": organization,
+        "instances": limits.instances,
+        "resources": limits.resources,
+        "smallestInterval": limits.smallest_interval,
+        "usedInstances": record.map(|record| record.instances),
+    })
 }
 
 /// One line a thing, `name value` pairs.

@@ -37,7 +37,7 @@ pub enum Command {
     Serve(ServeArguments),
     /// Tell the whole story in the terminal: records change, signed events arrive
     Demo(DemoArguments),
-    /// Make organizations and users, list them, rotate and revoke secrets
+    /// Organizations and users, their secrets and limits, and who changed what
     ///
     /// Works on the embedded table in the data directory, also while it is being served. When POLLUX_TABLE is set in
     /// the environment, with the other settings of the functions, it works on that table in the cloud.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use domain::id::{OrganizationId, UserId};
 use domain::secret::Secret;
 use flow::ports::Ports;
-use flow::principal::{self, AuthenticateError};
+use flow::principal::{self, AuthenticateError, Renewal};
 use serde::{Deserialize, Serialize};
 
 /// Held by the process that uses the directory; says where that process's table answers.
@@ -181,8 +181,8 @@ impl Credentials {
         let user = users.first().context("the organization has no user")?.id;
         Ok(Self {
             url,
-            user_secret: principal::rotate_user(ports, owner.id, user).await?,
-            organization_secret: principal::rotate_organization(ports, owner.id).await?,
+            user_secret: principal::renew_user(ports, owner.id, user, Renewal::AT_ONCE).await?,
+            organization_secret: principal::renew_organization(ports, owner.id, Renewal::AT_ONCE).await?,
             organization: owner.id,
             user,
         })

@@ -28,7 +28,7 @@ fn refuses(arguments: &[&str], says: &str) {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["serve"],
         &["demo"],
@@ -38,6 +38,10 @@ fn every_command_has_help() {
         &["admin", "user", "create"],
         &["admin", "secret", "rotate"],
         &["admin", "secret", "revoke"],
+        &["admin", "organization", "disable"],
+        &["admin", "user", "enable"],
+        &["admin", "limits", "set"],
+        &["admin", "audit"],
     ];
     for command in commands {
         let output = pollux(&[command, &["--help"]].concat());

@@ -27,8 +27,8 @@ pub const VALUE_BYTES: usize = 16 * 1024;
 pub const CONFIGURATION_BYTES: usize = 96 * 1024;
 
 /// Polled resources of an instance: each takes two writes of the one transaction that makes an instance, which has
-/// room for a hundred, and four go to the instance itself.
-pub const RESOURCES: usize = 48;
+/// room for a hundred, and six go to the instance itself, its place in the trail and the count of its like.
+pub const RESOURCES: usize = 46;
 
 /// Longest name of a resource, in characters: it is part of keys.
 pub const RESOURCE_NAME_CHARACTERS: usize = 250;

@@ -1,6 +1,7 @@
 //! The steps of the river in their order, over the ports of [`ports`]. Async, but no cloud type and no
 //! clock of its own: what time it is comes in through [`ports::Ports::now`].
 
+pub mod audit;
 pub mod budget;
 pub mod delivery;
 pub mod dispatch;
@@ -8,6 +9,7 @@ pub mod fields;
 pub mod hub;
 pub mod instance;
 pub mod job;
+pub mod limits;
 pub mod outbox;
 pub mod poll;
 pub mod ports;

@@ -5,17 +5,24 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::audit::{Action, AuditRecord, By};
+use crate::instance::{self, InstanceError};
 use crate::ports::{Ambient, Condition, Key, Ports, StoreError, Write};
-use crate::table::{self, Principal, Unreadable, organization_partition, principal_key};
+use crate::table::{
+    self, ListingRecord, Previous, Principal, PrincipalRecord, Unreadable, organization_partition, principal_key,
+};
 
 /// Bytes of randomness in a secret.
 const SECRET_BYTES: usize = 32;
+
+/// Times a change is tried again when another came in between.
+const CHANGES: usize = 8;
 
 /// Ids drawn before giving up on finding a free one. With fewer than 2^40 in use two draws hardly ever fail.
 const DRAWS: usize = 4;
@@ -29,6 +36,13 @@ pub struct Caller {
     pub user: UserId,
     /// The instance whose token came along, if one did.
     pub instance: Option<InstanceId>,
+}
+
+impl Caller {
+    /// As the audit trail names the caller.
+    pub fn by(&self) -> By {
+        By::User { user: self.user }
+    }
 }
 
 /// Why a caller is not known.
@@ -84,9 +98,12 @@ pub async fn authenticate(ports: &Ports, header: Option<&str>) -> Result<Caller,
     let (user_key, organization_key, element_key) = (key(&parts.user), key(&parts.organization), key(&parts.element));
     let wanted: Vec<Key> = [&user_key, &organization_key, &element_key].into_iter().flatten().cloned().collect();
     let items = ports.store.get_many(&wanted).await?;
+    let now = ports.now();
     let find = |key: &Option<Key>| -> Result<Option<Principal>, Unreadable> {
         let item = key.as_ref().and_then(|key| items.iter().find(|item| item.key == *key));
-        item.map(table::read).transpose()
+        let record: Option<PrincipalRecord> = item.map(table::read).transpose()?;
+        let opens = |record: &PrincipalRecord| !record.disabled && record.until.is_none_or(|until| now < until);
+        Ok(record.filter(opens).map(|record| record.principal))
     };
     let Some(Principal::User { user, organization }) = find(&user_key)? else {
         return Err(AuthenticateError::Unknown);
@@ -129,6 +146,12 @@ pub struct OrganizationRecord {
     pub created_at: DateTime<Utc>,
     /// SHA-256 of its secret in hex: the principal to replace on rotation.
     pub secret_hash: String,
+    /// The secret before this one, while it still works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// Nobody gets in, and its instances are not polled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
 }
 
 /// A user of an organization. Kept under `ORG#<id>` / `USER#<id>`.
@@ -142,6 +165,15 @@ pub struct UserRecord {
     pub created_at: DateTime<Utc>,
     /// SHA-256 of the user's secret in hex: the principal to replace on rotation.
     pub secret_hash: String,
+    /// The secret before this one, while it still works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// The user does not get in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    /// Nor does any user of the organization.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
 }
 
 /// Partition of all organizations.
@@ -174,12 +206,56 @@ pub enum AdministerError {
     /// No organization or user of this id.
     #[error("there is no such organization or user")]
     Absent,
+    /// The organization is disabled: enable it first.
+    #[error("the organization is disabled")]
+    Disabled,
+    /// Others kept changing the same at the same time. Nothing was changed.
+    #[error("it was changed by others at the same time; try again")]
+    Raced,
     /// The table refused or was busy; nothing is known to have changed.
     #[error("writing principals")]
     Store(#[from] StoreError),
     /// A stored item is damaged.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// An instance could not be changed with its organization.
+    #[error("changing an instance with its organization")]
+    Instance(#[from] Box<InstanceError>),
+}
+
+fn principal(hash: &str, principal: Principal, until: Option<DateTime<Utc>>, disabled: bool) -> Write {
+    let mut write =
+        table::put(principal_key(hash), 1, &PrincipalRecord { principal, until, disabled }, Condition::Unconditional);
+    if let Write::Put { item, .. } = &mut write {
+        item.expires_at = until;
+    }
+    write
+}
+
+fn forget(hash: &str) -> Write {
+    Write::Delete { key: principal_key(hash), condition: Condition::Unconditional }
+}
+
+/// The writes that put a new secret in the place of another, which works for the time `grace` still, or no longer.
+/// Whatever came before that one works no longer.
+pub(crate) fn succeed(
+    now: DateTime<Utc>,
+    grace: TimeDelta,
+    new: &str,
+    (current, previous): (&mut String, &mut Option<Previous>),
+    (whose, disabled): (Principal, bool),
+) -> Vec<Write> {
+    let old = std::mem::replace(current, new.to_owned());
+    let mut writes = vec![principal(new, whose.clone(), None, disabled)];
+    writes.extend(previous.take().map(|before| forget(&before.hash)));
+    if grace > TimeDelta::zero() {
+        let until = now + grace;
+        writes.push(principal(&old, whose, Some(until), disabled));
+        *previous = Some(Previous { hash: old, until });
+    } else {
+        writes.push(forget(&old));
+    }
+    writes
 }
 
 /// Makes an organization and its first user, in one transaction.
@@ -198,10 +274,13 @@ pub async fn create_organization(ports: &Ports, name: &str) -> Result<NewOrganiz
             name: name.to_owned(),
             created_at: ports.now(),
             secret_hash: hash(&made.organization_secret),
+            previous: None,
+            disabled: false,
         };
         let mut writes = vec![
             table::insert(organization_key(organization), &record),
             table::insert(principal_key(&record.secret_hash), &Principal::Organization { organization }),
+            AuditRecord::new(ports.now(), By::Operator, Action::OrganizationCreated).write(organization, "ORG", 1),
         ];
         writes.extend(new_user(ports, organization, user, "first user", &made.user_secret));
         match ports.store.transact(&writes).await {
@@ -212,11 +291,21 @@ pub async fn create_organization(ports: &Ports, name: &str) -> Result<NewOrganiz
     }
 }
 
-fn new_user(ports: &Ports, organization: OrganizationId, user: UserId, name: &str, secret: &Secret) -> [Write; 2] {
-    let record = UserRecord { id: user, name: name.to_owned(), created_at: ports.now(), secret_hash: hash(secret) };
+fn new_user(ports: &Ports, organization: OrganizationId, user: UserId, name: &str, secret: &Secret) -> [Write; 3] {
+    let record = UserRecord {
+        id: user,
+        name: name.to_owned(),
+        created_at: ports.now(),
+        secret_hash: hash(secret),
+        previous: None,
+        disabled: false,
+        suspended: false,
+    };
+    let entry = AuditRecord::new(ports.now(), By::Operator, Action::UserCreated).of_user(user);
     [
         table::insert(user_key(organization, user), &record),
         table::insert(principal_key(&record.secret_hash), &Principal::User { user, organization }),
+        entry.write(organization, &format!("USER{user}"), 1),
     ]
 }
 
@@ -226,53 +315,218 @@ pub async fn create_user(
     organization: OrganizationId,
     name: &str,
 ) -> Result<(UserId, Secret), AdministerError> {
-    let mut drawn = 1;
-    loop {
+    for _ in 0..DRAWS {
+        let (record, version) = stored_organization(ports, organization).await?;
+        if record.disabled {
+            return Err(AdministerError::Disabled);
+        }
         let user = UserId::from_random(ports.ambient.random());
         let secret = draw_secret(&*ports.ambient);
-        let mut writes = vec![Write::Check { key: organization_key(organization), condition: Condition::Present }];
+        // On condition of the version: a user made while the organization is switched off would be left on.
+        let unchanged = Write::Check { key: organization_key(organization), condition: Condition::Version(version) };
+        let mut writes = vec![unchanged];
         writes.extend(new_user(ports, organization, user, name, &secret));
         match ports.store.transact(&writes).await {
             Ok(()) => return Ok((user, secret)),
-            Err(StoreError::Conflict { index: 0 }) => return Err(AdministerError::Absent),
-            Err(StoreError::Conflict { .. }) if drawn < DRAWS => drawn += 1,
+            Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
+        }
+    }
+    Err(AdministerError::Raced)
+}
+
+async fn stored_organization(
+    ports: &Ports,
+    organization: OrganizationId,
+) -> Result<(OrganizationRecord, u64), AdministerError> {
+    let item = ports.store.get(&organization_key(organization)).await?.ok_or(AdministerError::Absent)?;
+    Ok((table::read(&item)?, item.version))
+}
+
+/// Whether there is such an organization.
+pub(crate) async fn organization_exists(ports: &Ports, organization: OrganizationId) -> Result<bool, StoreError> {
+    Ok(ports.store.get(&organization_key(organization)).await?.is_some())
+}
+
+/// Changes an organization's record with what belongs to it, however many others do.
+async fn change_organization(
+    ports: &Ports,
+    organization: OrganizationId,
+    mut change: impl FnMut(&mut OrganizationRecord) -> Option<(Action, Vec<Write>)>,
+) -> Result<(), AdministerError> {
+    for _ in 0..CHANGES {
+        let (mut record, version) = stored_organization(ports, organization).await?;
+        let Some((action, more)) = change(&mut record) else { return Ok(()) };
+        let entry = AuditRecord::new(ports.now(), By::Operator, action);
+        let mut writes = vec![
+            table::replace(organization_key(organization), version, &record),
+            entry.write(organization, "ORG", version + 1),
+        ];
+        writes.extend(more);
+        match ports.store.transact(&writes).await {
+            Ok(()) => return Ok(()),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(AdministerError::Raced)
+}
+
+/// The same of a user; a change of the organization, which each user has to follow, has no entry for each of them.
+async fn change_user(
+    ports: &Ports,
+    organization: OrganizationId,
+    user: UserId,
+    mut change: impl FnMut(&mut UserRecord) -> Option<(Option<Action>, Vec<Write>)>,
+) -> Result<(), AdministerError> {
+    let key = user_key(organization, user);
+    for _ in 0..CHANGES {
+        let item = ports.store.get(&key).await?.ok_or(AdministerError::Absent)?;
+        let mut record: UserRecord = table::read(&item)?;
+        let Some((action, more)) = change(&mut record) else { return Ok(()) };
+        let mut writes = vec![table::replace(key.clone(), item.version, &record)];
+        writes.extend(action.map(|action| {
+            let entry = AuditRecord::new(ports.now(), By::Operator, action).of_user(user);
+            entry.write(organization, &format!("USER{user}"), item.version + 1)
+        }));
+        writes.extend(more);
+        match ports.store.transact(&writes).await {
+            Ok(()) => return Ok(()),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(AdministerError::Raced)
+}
+
+/// What becomes of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// A new one takes its place; the old one works for this time still, or no longer.
+    Rotate(TimeDelta),
+    /// It works no longer, nor does one before it that still did. The new one is for nobody to know.
+    Revoke,
+}
+
+impl Renewal {
+    /// A new one, and the old one stops at once.
+    pub const AT_ONCE: Self = Self::Rotate(TimeDelta::zero());
+
+    fn grace(self) -> TimeDelta {
+        match self {
+            Self::Rotate(grace) => grace,
+            Self::Revoke => TimeDelta::zero(),
         }
     }
 }
 
-/// Gives an organization a new secret; the old one stops working at once.
-pub async fn rotate_organization(ports: &Ports, organization: OrganizationId) -> Result<Secret, AdministerError> {
-    let key = organization_key(organization);
-    let item = ports.store.get(&key).await?.ok_or(AdministerError::Absent)?;
-    let mut record: OrganizationRecord = table::read(&item)?;
+/// Gives an organization a new secret.
+pub async fn renew_organization(
+    ports: &Ports,
+    organization: OrganizationId,
+    renewal: Renewal,
+) -> Result<Secret, AdministerError> {
     let secret = draw_secret(&*ports.ambient);
-    let old = std::mem::replace(&mut record.secret_hash, hash(&secret));
-    let principal = table::insert(principal_key(&record.secret_hash), &Principal::Organization { organization });
-    let writes = [
-        table::replace(key, item.version, &record),
-        principal,
-        Write::Delete { key: principal_key(&old), condition: Condition::Unconditional },
-    ];
-    ports.store.transact(&writes).await?;
+    let action = match renewal {
+        Renewal::Rotate(_) => Action::OrganizationSecretRotated,
+        Renewal::Revoke => Action::OrganizationSecretRevoked,
+    };
+    change_organization(ports, organization, |record| {
+        let whose = (Principal::Organization { organization }, record.disabled);
+        let places = (&mut record.secret_hash, &mut record.previous);
+        Some((action, succeed(ports.now(), renewal.grace(), &hash(&secret), places, whose)))
+    })
+    .await?;
     Ok(secret)
 }
 
-/// Gives a user a new secret; the old one stops working at once.
-pub async fn rotate_user(ports: &Ports, organization: OrganizationId, user: UserId) -> Result<Secret, AdministerError> {
-    let key = user_key(organization, user);
-    let item = ports.store.get(&key).await?.ok_or(AdministerError::Absent)?;
-    let mut record: UserRecord = table::read(&item)?;
+/// Gives a user a new secret.
+pub async fn renew_user(
+    ports: &Ports,
+    organization: OrganizationId,
+    user: UserId,
+    renewal: Renewal,
+) -> Result<Secret, AdministerError> {
     let secret = draw_secret(&*ports.ambient);
-    let old = std::mem::replace(&mut record.secret_hash, hash(&secret));
-    let principal = table::insert(principal_key(&record.secret_hash), &Principal::User { user, organization });
-    let writes = [
-        table::replace(key, item.version, &record),
-        principal,
-        Write::Delete { key: principal_key(&old), condition: Condition::Unconditional },
-    ];
-    ports.store.transact(&writes).await?;
+    let action = match renewal {
+        Renewal::Rotate(_) => Action::UserSecretRotated,
+        Renewal::Revoke => Action::UserSecretRevoked,
+    };
+    change_user(ports, organization, user, |record| {
+        let whose = (Principal::User { user, organization }, record.disabled || record.suspended);
+        let places = (&mut record.secret_hash, &mut record.previous);
+        Some((Some(action), succeed(ports.now(), renewal.grace(), &hash(&secret), places, whose)))
+    })
+    .await?;
     Ok(secret)
+}
+
+/// The principals of a secret and of the one before it, as they are to be.
+fn principals(hash: &str, previous: Option<&Previous>, whose: &Principal, disabled: bool) -> Vec<Write> {
+    let now = principal(hash, whose.clone(), None, disabled);
+    let before = previous.map(|before| principal(&before.hash, whose.clone(), Some(before.until), disabled));
+    std::iter::once(now).chain(before).collect()
+}
+
+/// Lets a user in, or no longer.
+pub async fn set_user_disabled(
+    ports: &Ports,
+    organization: OrganizationId,
+    user: UserId,
+    disabled: bool,
+) -> Result<(), AdministerError> {
+    let action = if disabled { Action::UserDisabled } else { Action::UserEnabled };
+    switch_user(ports, organization, user, Some(action), |record| &mut record.disabled, disabled).await
+}
+
+async fn switch_user(
+    ports: &Ports,
+    organization: OrganizationId,
+    user: UserId,
+    action: Option<Action>,
+    switch: fn(&mut UserRecord) -> &mut bool,
+    off: bool,
+) -> Result<(), AdministerError> {
+    change_user(ports, organization, user, |record| {
+        if *switch(record) == off {
+            return None;
+        }
+        *switch(record) = off;
+        let whose = Principal::User { user, organization };
+        let shut = record.disabled || record.suspended;
+        Some((action, principals(&record.secret_hash, record.previous.as_ref(), &whose, shut)))
+    })
+    .await
+}
+
+/// Switches an organization off or on: its secrets, its users, its instances. What was off for itself stays off.
+///
+/// The organization's own item is written first, and refuses new users from then on. A call that did not get to its
+/// end is repeated, and goes on where it stopped.
+pub async fn set_organization_disabled(
+    ports: &Ports,
+    organization: OrganizationId,
+    disabled: bool,
+) -> Result<(), AdministerError> {
+    let action = if disabled { Action::OrganizationDisabled } else { Action::OrganizationEnabled };
+    change_organization(ports, organization, |record| {
+        if record.disabled == disabled {
+            return None;
+        }
+        record.disabled = disabled;
+        let whose = Principal::Organization { organization };
+        Some((action, principals(&record.secret_hash, record.previous.as_ref(), &whose, disabled)))
+    })
+    .await?;
+    for user in users(ports, organization).await? {
+        switch_user(ports, organization, user.id, None, |record| &mut record.suspended, disabled).await?;
+    }
+    let listed = crate::ports::query_all(&*ports.store, &organization_partition(organization), "INST#").await?;
+    for item in &listed {
+        let entry: ListingRecord = table::read(item)?;
+        instance::suspend(ports, organization, entry.id, disabled).await.map_err(Box::new)?;
+    }
+    Ok(())
 }
 
 /// All organizations, in the order of their ids.
@@ -344,11 +598,11 @@ mod tests {
         let ports = world().ports();
         let mut made = create_organization(&ports, "one").await.unwrap();
         let before = header(&made);
-        made.user_secret = rotate_user(&ports, made.organization, made.user).await.unwrap();
-        made.organization_secret = rotate_organization(&ports, made.organization).await.unwrap();
+        made.user_secret = renew_user(&ports, made.organization, made.user, Renewal::AT_ONCE).await.unwrap();
+        made.organization_secret = renew_organization(&ports, made.organization, Renewal::AT_ONCE).await.unwrap();
         assert!(authenticate(&ports, Some(&header(&made))).await.is_ok());
         assert!(authenticate(&ports, Some(&before)).await.is_err());
-        let absent = rotate_user(&ports, OrganizationId(1), made.user).await;
+        let absent = renew_user(&ports, OrganizationId(1), made.user, Renewal::AT_ONCE).await;
         assert!(matches!(absent, Err(AdministerError::Absent)));
     }
 

@@ -17,6 +17,8 @@
 //! | retry | `RETRY#<minute>` / `<instance>#<delivery>` | a [`crate::job::DeliveryJob`] |
 //! | of an account | `ACCOUNT#<element>#<hash>` / `<instance>` | empty: who shares the vendor's limits |
 //! | of an organization | `ORG#<id>` / `INST#<id>` | [`ListingRecord`] |
+//! | limits | `ORG#<id>` / `LIMITS` | [`crate::limits::LimitsRecord`]; absent where nothing is limited |
+//! | audit | `ORG#<id>` / `AUDIT#<ms>#<subject>#<version>` | [`crate::audit::AuditRecord`]: who changed what |
 //! | slot | `SLOT#<interval>#<minute>` / `<instance>#<resource>` | a [`crate::job::PollJob`] |
 //! | wheel | `WHEEL` / `HAND`, `INTERVAL#<interval>` | last minute dispatched; intervals in use |
 //!
@@ -71,6 +73,20 @@ pub fn listing_key(organization: OrganizationId, id: InstanceId) -> Key {
 /// Partition of an organization's listing.
 pub fn organization_partition(organization: OrganizationId) -> String {
     format!("ORG#{organization}")
+}
+
+/// Key of what an organization may have, and has.
+pub fn account_limits_key(organization: OrganizationId) -> Key {
+    Key::new(organization_partition(organization), "LIMITS")
+}
+
+/// What the sort keys of audit entries begin with.
+pub const AUDIT_PREFIX: &str = "AUDIT#";
+
+/// Key of an audit entry: by time, then by what was changed into which version.
+pub fn audit_key(organization: OrganizationId, at: DateTime<Utc>, subject: &str, version: u64) -> Key {
+    let sk = format!("{AUDIT_PREFIX}{:013}#{subject}#{version:08}", at.timestamp_millis().max(0));
+    Key::new(organization_partition(organization), sk)
 }
 
 /// Key of the principal that a secret belongs to; `hash` is lower-case hex of SHA-256 of the secret.
@@ -175,6 +191,29 @@ pub enum Principal {
     },
 }
 
+/// A secret's item: whom it belongs to, and whether it opens anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrincipalRecord {
+    /// Whose it is.
+    #[serde(flatten)]
+    pub principal: Principal,
+    /// It was replaced, and works until then beside its successor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// Whose it is may do nothing now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+}
+
+/// A secret that was replaced and still works for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// SHA-256 in hex.
+    pub hash: String,
+    /// Until when.
+    pub until: DateTime<Utc>,
+}
+
 /// An element instance: an authenticated account at a vendor and what is polled of it. No secret stands here in
 /// the clear.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -198,6 +237,9 @@ pub struct InstanceRecord {
     /// Switched off: no polls, and calls answer 403.
     #[serde(default)]
     pub disabled: bool,
+    /// Switched off because its organization is: switched on again with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
     /// Its removal has begun: it is out of everybody's sight, and removing it again finishes the work.
     #[serde(default)]
     pub deleted: bool,
@@ -212,6 +254,9 @@ pub struct InstanceRecord {
     pub token: String,
     /// SHA-256 of the token in hex: the principal item to remove with the instance.
     pub token_hash: String,
+    /// The token before this one, while it still works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_token: Option<Previous>,
     /// Whether events are switched on.
     pub events_enabled: bool,
     /// Where notifications go; none: events are only kept.

@@ -6,13 +6,15 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use domain::id::{InstanceId, OrganizationId};
+use domain::id::InstanceId;
 use domain::secret::{MASK, Secret};
 use domain::signature::SECRET_PREFIX;
 use serde_json::Value;
 
+use crate::audit::{Action, AuditRecord};
 use crate::instance::{self, InstanceError, Stored};
 use crate::ports::StoreError;
+use crate::principal::Caller;
 use crate::secrets;
 use crate::service::Service;
 use crate::table::{InstanceRecord, instance_key, replace};
@@ -42,7 +44,7 @@ pub struct Rotated {
 /// The instance is not the organization's, it was changed by others at every try, or the store or the vault failed.
 pub async fn rotate(
     service: &Service,
-    organization: OrganizationId,
+    caller: &Caller,
     id: InstanceId,
     both: TimeDelta,
 ) -> Result<Rotated, InstanceError> {
@@ -51,7 +53,7 @@ pub async fn rotate(
     ports.ambient.fill_random(&mut bytes);
     let key = Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes)));
     for _ in 0..ATTEMPTS {
-        let Stored { mut record, version } = instance::get(ports, organization, id).await?;
+        let Stored { mut record, version } = instance::get(ports, caller.organization, id).await?;
         let mut hidden = secrets::open(service, &record).await?;
         let old = hidden.insert(SIGNATURE_KEY.to_owned(), key.clone());
         let until = old.as_ref().map(|_| ports.now() + both);
@@ -69,7 +71,12 @@ pub async fn rotate(
         }
         record.secrets = secrets::seal(service, id, &hidden).await?;
         record.updated_at = ports.now();
-        match ports.store.transact(&[replace(instance_key(id), version, &record)]).await {
+        let entry = AuditRecord::new(ports.now(), caller.by(), Action::SigningSecretRotated).of_instance(id);
+        let writes = [
+            replace(instance_key(id), version, &record),
+            entry.write(caller.organization, &id.to_string(), version + 1),
+        ];
+        match ports.store.transact(&writes).await {
             Ok(()) => return Ok(Rotated { key, previous_until: until }),
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -1,6 +1,6 @@
 //! Making an instance and changing one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::configuration::{EventSettings, FailurePolicy, NotificationFormat, ResourceConfiguration};
@@ -19,9 +19,11 @@ use super::check::{Checked, LoginGiven, POLLER_CONFIGURATION, check, choose_elem
 use super::login::{Login, LoginError, log_in, prove};
 use super::remove::{ATTEMPTS, delete, delete_each};
 use super::{InstanceError, Stored, get, seal_token};
+use crate::audit::{Action, AuditRecord};
 use crate::delivery;
 use crate::fields;
 use crate::job::PollJob;
+use crate::limits::Allowance;
 use crate::poll::state::ResourceRecord;
 use crate::poll::{self, Mode};
 use crate::ports::{Condition, Message, Ports, QueueName, StoreError, Write, query_all, within};
@@ -33,6 +35,9 @@ use crate::table::{
     interval_key, listing_key, principal_key, resource_key, slot_key, tokens_key,
 };
 use crate::tokens;
+
+/// Times that making an instance is tried when others of the organization make theirs.
+const CREATIONS: usize = 24;
 
 /// Writes that fit in a transaction.
 const TRANSACTION: usize = 100;
@@ -80,10 +85,13 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
     let given = LoginGiven { provider_data: &provider_data, tokens_given: body.tokens_given, needed: true };
     let element = choose_element(&service.catalog, body.element.as_deref());
     let checked = check(element, &mut configuration, given)?;
+    // Before the vendor is asked: a code works once.
+    may_be_made(ports, caller, &checked).await?;
     let login = log_in(service, &checked, &configuration, given).await?;
     let proven = prove(service, &checked.element, &checked.connection, login.tokens()).await?;
     mark_intervals(ports, &checked.settings).await?;
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..CREATIONS {
+        let allowance = may_be_made(ports, caller, &checked).await?;
         let now = ports.now();
         let id = InstanceId::from_random(ports.ambient.random());
         let token = draw_secret(&*ports.ambient);
@@ -97,12 +105,14 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
             created_at: now,
             updated_at: now,
             disabled: false,
+            suspended: false,
             deleted: false,
             reconnect: None,
             configuration: BTreeMap::new(),
             secrets: String::new(),
-            token: seal_token(service, id, &token).await?,
+            token: seal_token(ports, id, &token).await?,
             token_hash: hash(&token),
+            previous_token: None,
             events_enabled: false,
             callback: None,
             interval_minutes: 0,
@@ -112,7 +122,10 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
         };
         let record = configured(service, blank, &checked, &proven).await?;
         let principal = Principal::Instance { instance: id, organization: caller.organization };
+        let entry = AuditRecord::new(now, caller.by(), Action::InstanceCreated).of_instance(id);
         let mut writes = vec![
+            allowance.counting(1),
+            entry.write(caller.organization, &id.to_string(), 1),
             table::insert(instance_key(id), &record),
             table::insert(listing_key(caller.organization, id), &listing(&record)),
             table::insert(principal_key(&record.token_hash), &principal),
@@ -136,12 +149,38 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
                 warnings.extend(first_polls(service, &record, resources).await);
                 return Ok(Made { record, version: 1, token, warnings });
             }
-            // The id is taken: draw another.
-            Err(StoreError::Conflict { .. }) => {}
+            // The id is taken, or the organization's count moved: draw another id, and look at the limits again.
+            Err(StoreError::Conflict { .. }) => apart(ports, attempt).await,
             Err(error) => return Err(error.into()),
         }
     }
     Err(InstanceError::Raced)
+}
+
+/// Keeps those apart who race for one count.
+pub(super) async fn apart(ports: &Ports, attempt: usize) {
+    let most = 4 << attempt.min(6);
+    tokio::time::sleep(Duration::from_millis(ports.ambient.random() % most)).await;
+}
+
+/// The organization's limits, if they have room for one more instance like this.
+async fn may_be_made(ports: &Ports, caller: &Caller, checked: &Checked) -> Result<Allowance, InstanceError> {
+    let allowance = Allowance::read(ports, caller.organization).await?;
+    let mut problems: Vec<FieldProblem> = allowance.one_more().err().into_iter().collect();
+    let intervals = intervals(&checked.settings);
+    problems.extend(allowance.polling(&BTreeMap::new(), &intervals).err().unwrap_or_default());
+    if problems.is_empty() { Ok(allowance) } else { Err(InstanceError::OverLimit(problems)) }
+}
+
+/// Every resource that is configured, with the minutes between its polls.
+fn intervals(settings: &EventSettings) -> BTreeMap<String, u16> {
+    let of = |resource: &ResourceConfiguration| resource.interval_minutes.unwrap_or(settings.interval_minutes);
+    settings.resources.iter().map(|(name, resource)| (name.clone(), of(resource))).collect()
+}
+
+/// The same of what is stored.
+fn stored_intervals(record: &InstanceRecord) -> BTreeMap<String, u16> {
+    record.resources.keys().map(|name| (name.clone(), record.interval_of(name))).collect()
 }
 
 /// Changes an instance. A resource that is new starts with a first poll; one that reads other records than before,
@@ -173,7 +212,12 @@ pub async fn update(
         let element = choose_element(&service.catalog, Some(&before.record.element));
         let hidden = secrets::open(service, &before.record).await?;
         let mut configuration = merged(secrets::revealed(&before.record, &hidden), body.configuration.as_ref(), change);
+        let stored = secrets::revealed(&before.record, &hidden);
         let checked = check(element, &mut configuration, given)?;
+        let allowance = Allowance::read(ports, caller.organization).await?;
+        allowance
+            .polling(&stored_intervals(&before.record), &intervals(&checked.settings))
+            .map_err(InstanceError::OverLimit)?;
         // Asked once: a code works a single time, however often the write is tried.
         if asked.is_none() {
             asked = Some(log_in_again(service, &before.record, &checked, &configuration, given).await?);
@@ -188,7 +232,12 @@ pub async fn update(
             blank.reconnect = None;
         }
         let record = configured(service, blank, &checked, proven).await?;
-        match write_change(service, &before, &record, login).await {
+        let mut entry = AuditRecord::new(ports.now(), caller.by(), Action::InstanceUpdated).of_instance(id);
+        entry.keys = changed_keys(&stored, &checked.configuration);
+        entry.keys.extend((record.name != before.record.name).then(|| "name".to_owned()));
+        entry.keys.extend((record.tags != before.record.tags).then(|| "tags".to_owned()));
+        entry.keys.extend((!matches!(login, Login::Unchanged)).then(|| "login".to_owned()));
+        match write_change(service, &before, &record, login, &allowance, &entry).await {
             Ok(started) => {
                 let urls = [&before.record.callback, &record.callback];
                 if let [Some(old), new] = urls
@@ -206,6 +255,14 @@ pub async fn update(
         }
     }
     Err(InstanceError::Raced)
+}
+
+/// The keys of the configuration whose values are other than they were.
+fn changed_keys(before: &Map<String, Value>, after: &BTreeMap<String, Option<String>>) -> Vec<String> {
+    let was = |key: &str| before.get(key).and_then(Value::as_str);
+    let is = |key: &str| after.get(key).and_then(Option::as_deref);
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    keys.into_iter().filter(|key| was(key) != is(key)).cloned().collect()
 }
 
 /// Asks the vendor for what a change needs: tokens for a new login, or for other credentials of a kind that needs no
@@ -271,14 +328,20 @@ async fn write_change(
     before: &Stored,
     record: &InstanceRecord,
     login: &Login,
+    allowance: &Allowance,
+    entry: &AuditRecord,
 ) -> Result<Vec<String>, InstanceError> {
     let ports = &service.ports;
     let id = record.id;
     let (was, is) = (polled(&before.record), polled(record));
     let mut core = vec![
+        allowance.unchanged(),
         table::replace(instance_key(id), before.version, record),
         table::put(listing_key(record.organization, id), 1, &listing(record), Condition::Unconditional),
     ];
+    if !entry.keys.is_empty() {
+        core.push(entry.write(record.organization, &id.to_string(), before.version + 1));
+    }
     match login {
         Login::Tokens(new) => {
             // Conditional, so that a refresh under way neither overwrites the new tokens nor is overwritten unseen.

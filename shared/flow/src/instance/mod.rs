@@ -13,13 +13,18 @@ mod list;
 mod login;
 mod rehearse;
 mod remove;
+mod token;
 
 use domain::id::{InstanceId, OrganizationId};
 use domain::problem::FieldProblem;
 use domain::secret::Secret;
+use xxhash_rust::xxh3::xxh3_64;
 
+use crate::audit::{Action, AuditRecord};
+use crate::limits::LimitsError;
 use crate::poll::state::{Held, ResourceRecord};
 use crate::ports::{Key, Ports, StoreError};
+use crate::principal::Caller;
 use crate::secrets::vault_owner;
 use crate::service::{FlowError, Service};
 use crate::table::{self, InstanceRecord, Unreadable, instance_key, listing_key, resource_key};
@@ -30,7 +35,8 @@ pub use form::{Review, login_fields, review, review_new, try_callback_new, try_c
 pub use list::{Listed, ListingQuery, list};
 pub use login::{LoginError, ping};
 pub use rehearse::{Rehearsal, Rehearsed, Sample, rehearse, rehearse_new};
-pub use remove::{remove, set_disabled};
+pub use remove::{remove, set_disabled, suspend};
+pub use token::{NewToken, rotate_token};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +47,12 @@ pub enum InstanceError {
     /// Everything that is wrong with the request. Nothing was stored and the vendor was not asked.
     #[error("{} fields of the request are not valid", .0.len())]
     Invalid(Vec<FieldProblem>),
+    /// The organization may not have that much: which limits, in words. Nothing was stored and the vendor was not asked.
+    #[error("{} limits of the organization are passed", .0.len())]
+    OverLimit(Vec<FieldProblem>),
+    /// The organization's limits cannot be read.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// The vendor did not take the login. Nothing was stored.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -95,8 +107,8 @@ pub async fn token(service: &Service, record: &InstanceRecord) -> Result<Secret,
     Ok(opened.map_err(FlowError::vault("the token of an instance"))?)
 }
 
-async fn seal_token(service: &Service, id: InstanceId, token: &Secret) -> Result<String, InstanceError> {
-    let sealed = service.ports.vault.seal(&vault_owner(id), token).await;
+async fn seal_token(ports: &Ports, id: InstanceId, token: &Secret) -> Result<String, InstanceError> {
+    let sealed = ports.vault.seal(&vault_owner(id), token).await;
     Ok(sealed.map_err(FlowError::vault("the token of an instance"))?)
 }
 
@@ -140,6 +152,7 @@ pub enum Decision {
 /// Decides about the deletions of a resource that are held; answers what they were. None: none are.
 pub async fn decide_deletions(
     service: &Service,
+    caller: &Caller,
     record: &InstanceRecord,
     resource: &str,
     decision: Decision,
@@ -157,7 +170,19 @@ pub async fn decide_deletions(
             }
             Decision::Reject => state.swept_at = Some(service.ports.now()),
         }
-        match service.ports.store.transact(&[table::replace(key.clone(), item.version, &state)]).await {
+        let action = match decision {
+            Decision::Approve => Action::DeletionsApproved,
+            Decision::Reject => Action::DeletionsRejected,
+        };
+        let mut entry = AuditRecord::new(service.ports.now(), caller.by(), action).of_instance(record.id);
+        entry.resource = Some(resource.to_owned());
+        // Two resources may be at the same version.
+        let subject = format!("{}-{:016x}", record.id, xxh3_64(resource.as_bytes()));
+        let writes = [
+            table::replace(key.clone(), item.version, &state),
+            entry.write(record.organization, &subject, item.version + 1),
+        ];
+        match service.ports.store.transact(&writes).await {
             Ok(()) => return Ok(Some(held)),
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),

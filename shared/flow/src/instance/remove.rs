@@ -3,10 +3,13 @@
 use domain::id::{InstanceId, OrganizationId};
 use domain::wheel::Slot;
 
-use super::change::{polled, release_line};
+use super::change::{apart, polled, release_line};
 use super::{InstanceError, Stored, find, get};
+use crate::audit::{Action, AuditRecord};
+use crate::limits::Allowance;
 use crate::poll::state::ResourceRecord;
 use crate::ports::{Condition, Key, Ports, StoreError, Write, query_all};
+use crate::principal::Caller;
 use crate::service::Service;
 use crate::table::{
     self, InstanceRecord, account_key, instance_key, instance_partition, listing_key, principal_key, slot_key,
@@ -15,22 +18,58 @@ use crate::table::{
 /// Times a change is tried again when another came in between.
 pub(super) const ATTEMPTS: usize = 4;
 
+/// The same, where others of the organization come and go.
+const REMOVALS: usize = 24;
+
 /// Switches polling and calls off or on. The slots stay: the poller reads the switch at every poll.
 pub async fn set_disabled(
     ports: &Ports,
-    organization: OrganizationId,
+    caller: &Caller,
     id: InstanceId,
     disabled: bool,
 ) -> Result<InstanceRecord, InstanceError> {
     for _ in 0..ATTEMPTS {
-        let Stored { mut record, version } = get(ports, organization, id).await?;
+        let Stored { mut record, version } = get(ports, caller.organization, id).await?;
         if record.disabled == disabled {
             return Ok(record);
         }
         record.disabled = disabled;
         record.updated_at = ports.now();
-        match ports.store.transact(&[table::replace(instance_key(id), version, &record)]).await {
+        let action = if disabled { Action::InstanceDisabled } else { Action::InstanceEnabled };
+        let entry = AuditRecord::new(ports.now(), caller.by(), action).of_instance(id);
+        let writes = [
+            table::replace(instance_key(id), version, &record),
+            entry.write(caller.organization, &id.to_string(), version + 1),
+        ];
+        match ports.store.transact(&writes).await {
             Ok(()) => return Ok(record),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(InstanceError::Raced)
+}
+
+/// Switches an instance off or on with its organization. One that is off for itself stays as it is, and one that is
+/// gone is none.
+pub async fn suspend(
+    ports: &Ports,
+    organization: OrganizationId,
+    id: InstanceId,
+    suspended: bool,
+) -> Result<(), InstanceError> {
+    for _ in 0..ATTEMPTS {
+        let Stored { mut record, version } = match get(ports, organization, id).await {
+            Err(InstanceError::Absent) => return Ok(()),
+            found => found?,
+        };
+        if if suspended { record.disabled } else { !record.suspended } {
+            return Ok(());
+        }
+        record.disabled = suspended;
+        record.suspended = suspended;
+        match ports.store.transact(&[table::replace(instance_key(id), version, &record)]).await {
+            Ok(()) => return Ok(()),
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -42,9 +81,9 @@ pub async fn set_disabled(
 ///
 /// The first transaction makes it invisible, unpolled and its token worthless. The rest follows item by item, the
 /// instance's own item and its listing last: until then the same call can be made again and goes on where it stopped.
-pub async fn remove(service: &Service, organization: OrganizationId, id: InstanceId) -> Result<(), InstanceError> {
+pub async fn remove(service: &Service, caller: &Caller, id: InstanceId) -> Result<(), InstanceError> {
     let ports = &service.ports;
-    let record = begin(ports, organization, id).await?;
+    let record = begin(ports, caller, id).await?;
     release_line(service, &record).await;
     let partition = instance_partition(id);
     let mut rest: Vec<Key> = Vec::new();
@@ -59,13 +98,13 @@ pub async fn remove(service: &Service, organization: OrganizationId, id: Instanc
     // Slots again: a change that raced with the first transaction may have left one.
     rest.extend(slots(&record));
     delete_each(ports, rest).await?;
-    Ok(ports.store.transact(&[delete(instance_key(id)), delete(listing_key(organization, id))]).await?)
+    Ok(ports.store.transact(&[delete(instance_key(id)), delete(listing_key(caller.organization, id))]).await?)
 }
 
 /// Marks the instance as going and takes it out of sight; done already, it says so again.
-async fn begin(ports: &Ports, organization: OrganizationId, id: InstanceId) -> Result<InstanceRecord, InstanceError> {
-    for _ in 0..ATTEMPTS {
-        let Some(Stored { mut record, version }) = find(ports, organization, id).await? else {
+async fn begin(ports: &Ports, caller: &Caller, id: InstanceId) -> Result<InstanceRecord, InstanceError> {
+    for attempt in 0..REMOVALS {
+        let Some(Stored { mut record, version }) = find(ports, caller.organization, id).await? else {
             return Err(InstanceError::Absent);
         };
         if record.deleted {
@@ -73,12 +112,18 @@ async fn begin(ports: &Ports, organization: OrganizationId, id: InstanceId) -> R
         }
         record.deleted = true;
         record.disabled = true;
-        let mut writes =
-            vec![table::replace(instance_key(id), version, &record), delete(principal_key(&record.token_hash))];
+        let entry = AuditRecord::new(ports.now(), caller.by(), Action::InstanceDeleted).of_instance(id);
+        let mut writes = vec![
+            table::replace(instance_key(id), version, &record),
+            Allowance::read(ports, caller.organization).await?.counting(-1),
+            entry.write(caller.organization, &id.to_string(), version + 1),
+            delete(principal_key(&record.token_hash)),
+        ];
+        writes.extend(record.previous_token.iter().map(|previous| delete(principal_key(&previous.hash))));
         writes.extend(slots(&record).map(delete));
         match ports.store.transact(&writes).await {
             Ok(()) => return Ok(record),
-            Err(StoreError::Conflict { .. }) => {}
+            Err(StoreError::Conflict { .. }) => apart(ports, attempt).await,
             Err(error) => return Err(error.into()),
         }
     }
