@@ -243,8 +243,8 @@ async fn one_process_serves_a_directory_and_admin_works_beside_it() {
         assert_eq!(ask(&text(fresh, "userSecret"), &text(&rotated, "organizationSecret")).await, StatusCode::NOT_FOUND);
     }
     json_of(&["organization", "disable"]);
-    let ask_again = ask(&text(&kept, "userSecret"), &text(&rotated, "organizationSecret"));
-    assert_eq!(ask_again.await, StatusCode::UNAUTHORIZED);
+    let shut_out = ask(&text(&kept, "userSecret"), &text(&rotated, "organizationSecret")).await;
+    assert_eq!(shut_out, StatusCode::UNAUTHORIZED);
     json_of(&["organization", "enable"]);
     let trail = json_of(&["audit", "--limit", "3"]);
     let actions: Vec<String> = trail.as_array().expect("entries").iter().map(|entry| text(entry, "action")).collect();
