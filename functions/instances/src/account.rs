@@ -96,17 +96,13 @@ impl From<LimitsError> for Refusal {
 async fn audit_of_all(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
-    Query(parameters): Query<Parameters>,
+    Query(parameters): Query,
 ) -> PageAnswer {
     trail(&state, caller.organization, None, parameters).await
 }
 
 /// `GET /instances/{id}/audit`: the same of one instance.
-async fn audit_of_one(
-    State(state): State<ApiState>,
-    target: Target,
-    Query(parameters): Query<Parameters>,
-) -> PageAnswer {
+async fn audit_of_one(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> PageAnswer {
     own(&state, &target).await?;
     trail(&state, target.caller.organization, Some(target.instance), parameters).await
 }
