@@ -350,8 +350,8 @@ describe("the console", { concurrency: false }, () => {
     await page.getByLabel("Updated: format", { exact: true }).fill("yyyy-MM-dd'T'HH:mm:ss");
     await right("Updated: format").waitFor();
     // A zone that exists and is not the vendor's: only its records tell.
-    await page.getByLabel("Updated: time zone", { exact: true }).fill("Pacific/Honolulu");
     await page.request.post(`${service.url}/sandbox/control/revel/Employee`, { data: { first_name: "Ada" } });
+    await page.getByLabel("Updated: time zone", { exact: true }).fill("Pacific/Honolulu");
     await editor.getByText("ahead of the vendor's own clock").waitFor();
     await wrong("Updated: time zone").waitFor();
     await press("Back to the default");
@@ -766,6 +766,9 @@ describe("the console", { concurrency: false }, () => {
     await go(`#/instances/${ids.revel}`);
     await press("Send a test event");
     await seen("switched off");
+    await seen("Callback is off");
+    await go("#/instances");
+    await page.locator(".instance-item").filter({ hasText: "My revel" }).getByText("Callback is off").waitFor();
     await go("#/attention");
     await seen("A callback is switched off");
     await page.request.put(`${service.url}/inbox/revel`, { data: { status: 200 } });
@@ -858,7 +861,18 @@ describe("the console", { concurrency: false }, () => {
     await press("Look for deletes: timesheets");
     await seen(/deletes? of timesheets held/);
 
+    // And a name that no line has room for.
+    const rename = async (name) => {
+      const answer = await page.request.patch(`${service.url}/elements/api-v2/instances/${ids.icontact}`, {
+        headers: { Authorization: `User ${service.userSecret}, Organization ${service.organizationSecret}` },
+        data: { name, tags: [name, "browser"] },
+      });
+      assert.equal(answer.status(), 200);
+    };
+    await rename("Donaudampfschifffahrtsgesellschaft".repeat(7));
+
     const screens = {
+      long: [`#/instances/${ids.icontact}`, ".strip"],
       instances: ["#/instances", ".instance-item .badge.good"],
       catalog: ["#/catalog", ".card .button"],
       connect: ["#/connect/square", ".resource"],
@@ -948,6 +962,7 @@ describe("the console", { concurrency: false }, () => {
     assert.deepEqual(problems, []);
     await put("sandbox/control/faults", { vendor: "maximizer", faults: {} });
     await put("inbox/revel", { status: 200 });
+    await rename("My icontact");
     quiet();
   });
 

@@ -19,8 +19,11 @@ export async function each(items, job, atOnce = 4) {
 
 const isHeld = (resource) => resource.held && !resource.held.approved;
 
-/** Tone, icon and words for an instance. `resources` is its coverage, or null while it is not known. */
-export function health(instance, resources) {
+/**
+ * Tone, icon and words for an instance. `resources` is its coverage, or null while it is not known; `view` is how its
+ * callback is doing, where that is known.
+ */
+export function health(instance, resources, view) {
   if (instance.disabled) return ["plain", "pause", "Paused"];
   if (!instance.valid) return ["bad", "key", "Needs a new login"];
   if (!instance.eventsEnabled) return ["plain", "minus", "Events are off"];
@@ -32,6 +35,8 @@ export function health(instance, resources) {
       "warn",
       failing.length === resources.length ? "Polls are failing" : `${failing.length} of ${resources.length} failing`,
     ];
+  if (view?.status === "disabled") return ["bad", "pause", "Callback is off"];
+  if (view?.status === "open") return ["bad", "warn", "Callback is failing"];
   if (resources.some(isHeld)) return ["warn", "question", "Deletes are held"];
   if (resources.length === 0) return ["plain", "minus", "Polls nothing"];
   if (resources.some((resource) => !resource.baselined)) return ["plain", "clock", "First poll to come"];
@@ -39,13 +44,27 @@ export function health(instance, resources) {
   return ["good", "check", "Watching"];
 }
 
-export const healthBadge = (instance, resources) => {
-  const known = health(instance, resources);
+export const healthBadge = (instance, resources, view) => {
+  const known = health(instance, resources, view);
   return known ? badge(...known) : badge("plain", "clock", "Looking…");
 };
 
 /** How many instances one round looks at. */
 const LOOKED_AT = 100;
+
+/** How the callbacks of these instances are doing: `{url, users, view}`, each address once. */
+export async function callbacks(watched) {
+  const addresses = new Map();
+  for (const instance of watched) {
+    const url = instance.eventsNotificationCallbackUrl;
+    if (url) addresses.set(url, [...(addresses.get(url) ?? []), instance]);
+  }
+  return each([...addresses], async ([url, users]) => ({
+    url,
+    users,
+    view: await callback(users[0].id).catch(() => null),
+  }));
+}
 
 /**
  * Everything that waits for somebody: `{kind, instance, …}` with kind `login`, `failing`, `held` or `callback`.
@@ -62,17 +81,7 @@ export async function attention() {
       if (isHeld(resource)) found.push({ kind: "held", instance, resource });
     }
   });
-  const addresses = new Map();
-  for (const instance of watched) {
-    const url = instance.eventsNotificationCallbackUrl;
-    if (url) addresses.set(url, [...(addresses.get(url) ?? []), instance]);
-  }
-  const views = await each([...addresses], async ([url, users]) => ({
-    url,
-    users,
-    view: await callback(users[0].id).catch(() => null),
-  }));
-  for (const { url, users, view } of views) {
+  for (const { url, users, view } of await callbacks(watched)) {
     if (view && (view.status === "open" || view.status === "disabled"))
       found.push({ kind: "callback", instance: users[0], users, url, view });
   }

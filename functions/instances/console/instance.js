@@ -309,7 +309,7 @@ export default async function screen(visit) {
     recount();
   }
 
-  function drawHead(states) {
+  function drawHead(states, view) {
     const element = instance.element;
     update(
       head,
@@ -321,10 +321,10 @@ export default async function screen(visit) {
         h(
           "div",
           { class: "row" },
-          healthBadge(instance, states),
+          healthBadge(instance, states, view),
           h("span", { class: "dim" }, element?.name ?? ""),
           h("span", { class: "dim small" }, "id ", h("code", null, instance.id)),
-          instance.tags.map((tag) => h("span", { class: "chip" }, tag)),
+          instance.tags.map((tag) => h("span", { class: "chip", title: tag }, tag)),
         ),
       ),
       h(
@@ -390,7 +390,7 @@ export default async function screen(visit) {
     ]);
     if (visit.isOver) return;
     instance = fresh;
-    drawHead(states);
+    drawHead(states, view);
     drawMessages();
     const polled = states.map((resource) =>
       resourceCard(instance, resource, {

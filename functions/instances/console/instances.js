@@ -3,12 +3,12 @@
 import { coverage, elements, instances } from "./api.js";
 import { empty, h, icon, linkButton, plural, show, update, when } from "./dom.js";
 import { searchBox } from "./fields.js";
-import { each, health, healthBadge } from "./health.js";
+import { callbacks, each, health, healthBadge } from "./health.js";
 
 /** How many rows ask for their coverage; the rest says what the listing knows. */
 const DETAILED = 100;
 
-function row(instance, name, resources) {
+function row(instance, name, resources, view) {
   const polls = (resources ?? [])
     .map((resource) => resource.lastPoll?.at)
     .filter(Boolean)
@@ -24,15 +24,15 @@ function row(instance, name, resources) {
       h(
         "span",
         { class: "stack tight" },
-        h("span", { class: "strong" }, instance.name),
+        h("span", { class: "strong", title: instance.name }, instance.name),
         h(
           "span",
           { class: "chips small dim" },
           name,
-          instance.tags.map((tag) => h("span", { class: "chip" }, tag)),
+          instance.tags.map((tag) => h("span", { class: "chip", title: tag }, tag)),
         ),
       ),
-      h("span", null, healthBadge(instance, resources)),
+      h("span", null, healthBadge(instance, resources, view)),
       h(
         "span",
         { class: "small dim wide-only" },
@@ -54,6 +54,8 @@ export default async function list(visit) {
   let all = first;
   let text = "";
   const states = new Map();
+  const views = new Map();
+  const viewOf = (instance) => views.get(instance.eventsNotificationCallbackUrl);
   const names = new Map(catalog.map((element) => [element.key, element.name]));
   const nameOf = (instance) => names.get(instance.element?.key) ?? instance.element?.key ?? "?";
 
@@ -64,14 +66,14 @@ export default async function list(visit) {
       [instance.name, nameOf(instance), String(instance.id), ...instance.tags].join(" ").toLowerCase().includes(text);
     const found = all.filter(fits).sort((a, b) => a.name.localeCompare(b.name));
     const unwell = found.filter((instance) =>
-      ["bad", "warn"].includes(health(instance, states.get(instance.id))?.[0]),
+      ["bad", "warn"].includes(health(instance, states.get(instance.id), viewOf(instance))?.[0]),
     ).length;
     const said = `${plural(found.length, "instance")}${unwell > 0 ? `, ${unwell} to look at` : ""}`;
     if (summary.textContent !== said) summary.textContent = said;
     update(
       rows,
       found.length > 0
-        ? found.map((instance) => row(instance, nameOf(instance), states.get(instance.id)))
+        ? found.map((instance) => row(instance, nameOf(instance), states.get(instance.id), viewOf(instance)))
         : h(
             "li",
             { "data-key": "none" },
@@ -80,12 +82,12 @@ export default async function list(visit) {
     );
   };
   const look = async () => {
-    await each(
-      all.filter((instance) => instance.eventsEnabled && !instance.disabled).slice(0, DETAILED),
-      async (instance) => {
-        if (!visit.isOver) states.set(instance.id, await coverage(instance.id).catch(() => states.get(instance.id)));
-      },
-    );
+    const watched = all.filter((instance) => instance.eventsEnabled && !instance.disabled).slice(0, DETAILED);
+    await each(watched, async (instance) => {
+      if (!visit.isOver) states.set(instance.id, await coverage(instance.id).catch(() => states.get(instance.id)));
+    });
+    if (visit.isOver) return;
+    for (const { url, view } of await callbacks(watched)) views.set(url, view);
     if (!visit.isOver) draw();
   };
 
