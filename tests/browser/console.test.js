@@ -70,7 +70,12 @@ async function refused(statuses, job) {
   complaints = [...earlier, ...complaints.filter((line) => !statuses.some((status) => line.startsWith(`${status} `)))];
 }
 
-const quiet = () => assert.deepEqual(complaints, []);
+/** Nothing went wrong since the last time it was asked. */
+function quiet() {
+  const said = complaints;
+  complaints = [];
+  assert.deepEqual(said, []);
+}
 const go = (hash) => page.goto(`${service.url}/${hash}`);
 const seen = (text, options) => page.getByText(text, options).first().waitFor();
 const press = (name, options = {}) =>
@@ -590,6 +595,25 @@ describe("the console", { concurrency: false }, () => {
     await press("Save changes");
     await heading("Our square");
     await page.getByRole("heading", { level: 3, name: "customers" }).waitFor();
+    quiet();
+  });
+
+  test("does not write over what somebody else saved meanwhile", async () => {
+    await go(`#/instances/${ids.revel}/edit`);
+    await heading("Edit My revel");
+    await page.getByLabel("Name", { exact: true }).fill("Mine");
+    const other = await page.request.patch(`${service.url}/elements/api-v2/instances/${ids.revel}`, {
+      headers: { Authorization: `User ${service.userSecret}, Organization ${service.organizationSecret}` },
+      data: { tags: ["browser", "theirs"] },
+    });
+    assert.equal(other.status(), 200);
+    await refused([412], async () => {
+      await press("Save changes");
+      await seen("Somebody changed this instance since the form was opened");
+    });
+    await press("Open it as it is now");
+    await page.waitForFunction(() => document.querySelector("form input")?.value === "My revel");
+    assert.equal(await page.getByLabel("Tags – optional").inputValue(), "browser, theirs");
     quiet();
   });
 

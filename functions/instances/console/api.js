@@ -60,12 +60,13 @@ function query(parameters) {
   return entries.length === 0 ? "" : `?${new URLSearchParams(entries)}`;
 }
 
-async function answered(method, path, { parameters, body, as, signal } = {}) {
+async function answered(method, path, { parameters, body, as, signal, version } = {}) {
   const who = as ?? secrets();
   // Signed out meanwhile: whoever asked is gone too.
   if (!who) throw new DOMException("Signed out.", "AbortError");
   const headers = { Accept: "application/json", Authorization: `User ${who.user}, Organization ${who.organization}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (version) headers["If-Match"] = version;
   const response = await fetched(`${API}${path}${query(parameters)}`, {
     method,
     headers,
@@ -128,9 +129,14 @@ export async function instances() {
 }
 
 const of = (id) => `/instances/${part(id)}`;
-export const instance = (id) => call("GET", of(id));
+/** An instance; its `version` says that a change is for it as it was read. */
+export async function instance(id) {
+  const response = await answered("GET", of(id));
+  const found = await read(response);
+  return { ...found, version: response.headers.get("etag") };
+}
 export const createInstance = (body) => call("POST", "/instances", { body });
-export const changeInstance = (id, body) => call("PATCH", of(id), { body });
+export const changeInstance = (id, body, version) => call("PATCH", of(id), { body, version });
 export const removeInstance = (id) => call("DELETE", of(id));
 export const setEnabled = (id, enabled) => call(enabled ? "PUT" : "DELETE", `${of(id)}/enabled`);
 export const pollNow = (id, resource, sweep) =>

@@ -816,7 +816,11 @@ class Form {
     try {
       const body = this.body(true);
       // An API-key element logs in again with what is sent; an empty login would change nothing.
-      const saved = this.isNew ? await api.createInstance(body) : await api.changeInstance(this.instance.id, body);
+      // What others saved since the form was opened is not written over; a login takes nothing from anybody.
+      const version = this.onlyLogin ? null : this.instance?.version;
+      const saved = this.isNew
+        ? await api.createInstance(body)
+        : await api.changeInstance(this.instance.id, body, version);
       pending.clear();
       await this.#tellInbox(body.configuration);
       toast({ connect: `${saved.name} is connected.`, edit: "Saved.", reconnect: "Connected again." }[this.task]);
@@ -826,9 +830,25 @@ class Form {
       if (!(error instanceof api.ApiError)) throw error;
       // A code works once, whatever came of it.
       if (error.provider) this.#loggedOut();
-      this.#refused(error);
+      if (error.status === 412) this.#overtaken();
+      else this.#refused(error);
     }
     return undefined;
+  }
+
+  /** Somebody else was faster. */
+  #overtaken() {
+    show(
+      this.summary,
+      notice(
+        "bad",
+        "warn",
+        h("p", null, "Somebody changed this instance since the form was opened. Nothing was saved."),
+        button("Open it as it is now", () => dispatchEvent(new Event("hashchange")), { icon: "refresh" }),
+      ),
+    );
+    this.summary.focus();
+    this.summary.scrollIntoView({ block: "center" });
   }
 
   /** An inbox of this machine can check signatures once it knows the key. */
