@@ -11,6 +11,7 @@ mod delivery_load;
 mod delivery_verify;
 mod elements;
 mod forms;
+mod fuzz;
 mod guard;
 mod hubs;
 mod lambda;

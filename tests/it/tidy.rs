@@ -155,3 +155,100 @@ fn no_test_file_lies_where_cargo_does_not_look() {
         }
     }
 }
+
+// ---------------------------------------------------------------- What others made
+
+/// Licences under which the binaries may be given to anybody. Add one after reading it.
+const LICENCES: &[&str] = &[
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "OpenSSL",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Whether an SPDX expression can be satisfied by the licences above. `/` is how old manifests write `OR`.
+fn is_allowed(expression: &str) -> bool {
+    let expression = expression.trim();
+    // The outermost operator, `OR` before `AND`, outside of parentheses.
+    for (operator, all) in [(" OR ", false), ("/", false), (" AND ", true)] {
+        let mut depth = 0;
+        let mut parts = vec![String::new()];
+        let mut rest = expression;
+        while let Some(letter) = rest.chars().next() {
+            if depth == 0 && rest.starts_with(operator) {
+                parts.push(String::new());
+                rest = &rest[operator.len()..];
+                continue;
+            }
+            depth += i32::from(letter == '(') - i32::from(letter == ')');
+            parts.last_mut().expect("there is one").push(letter);
+            rest = &rest[letter.len_utf8()..];
+        }
+        if parts.len() > 1 {
+            let mut parts = parts.iter();
+            return if all { parts.all(|part| is_allowed(part)) } else { parts.any(|part| is_allowed(part)) };
+        }
+    }
+    match expression.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
+        Some(inner) => is_allowed(inner),
+        None => LICENCES.contains(&expression),
+    }
+}
+
+#[test]
+fn every_dependency_may_be_given_on_and_comes_from_the_registry() {
+    for (expression, allowed) in [
+        ("MIT OR Apache-2.0", true),
+        ("MIT/GPL-3.0", true),
+        ("GPL-3.0", false),
+        ("MIT AND GPL-3.0", false),
+        ("(MIT OR GPL-3.0) AND Unicode-3.0", true),
+        ("GPL-3.0 OR (MIT AND AGPL-3.0)", false),
+        ("Apache-2.0 WITH LLVM-exception", true),
+    ] {
+        assert_eq!(is_allowed(expression), allowed, "{expression}");
+    }
+    let metadata = metadata();
+    let members = members(&metadata);
+    let mut others = 0;
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        if members.contains_key(text(&package["id"])) {
+            continue;
+        }
+        others += 1;
+        let (name, version) = (text(&package["name"]), text(&package["version"]));
+        let licence = package["license"].as_str().unwrap_or("none that it names");
+        assert!(is_allowed(licence), "{name} {version} is under {licence}");
+        let source = package["source"].as_str().unwrap_or("a folder");
+        assert!(source.starts_with("registry+"), "{name} {version} comes from {source}");
+    }
+    assert!(others > 100, "only {others} dependencies seen: the check looks at the wrong thing");
+}
+
+#[test]
+fn no_crate_of_ours_may_be_unsafe() {
+    let read = |path: PathBuf| -> toml::Table {
+        std::fs::read_to_string(&path).expect("a manifest").parse().expect("a manifest is TOML")
+    };
+    let lints = &read(root().join("Cargo.toml"))["workspace"]["lints"]["rust"];
+    assert_eq!(lints["unsafe_code"].as_str(), Some("forbid"), "no crate can allow it again");
+    let metadata = metadata();
+    let members = members(&metadata);
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let Some(name) = members.get(text(&package["id"])) else { continue };
+        let manifest = read(PathBuf::from(text(&package["manifest_path"])));
+        let follows = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool);
+        assert_eq!(follows, Some(true), "{name} does not follow the workspace's lints");
+    }
+}

@@ -1,6 +1,7 @@
 //! What the stories under `it/` share: the world they are told in, and the programs that they start beside the system.
 //! It has no story of its own.
 
+pub mod fuzz;
 pub mod long;
 pub mod moto;
 pub mod program;

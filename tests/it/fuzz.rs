@@ -1,0 +1,22 @@
+//! Hostile input, a bounded and repeatable share of it: see `tests/src/fuzz`. More of it runs with `--bin fuzz`.
+
+use tests::fuzz::{Length, explore, targets};
+
+/// Where chance begins. Another number is another run; the same number is the same run.
+const SEED: u64 = 20_260_105;
+
+#[test]
+fn nothing_that_strangers_send_breaks_a_promise() {
+    let mut reports = Vec::new();
+    for target in &mut targets() {
+        let length = Length::Inputs(target.usual);
+        match explore(target, SEED, length) {
+            Ok(report) => reports.push(report),
+            Err(broken) => panic!("{broken}"),
+        }
+    }
+    for report in &reports {
+        assert!(report.inputs >= 200 && report.outcomes >= 3, "it tries nothing: {report}");
+    }
+    assert!(reports.len() >= 10, "{reports:?}");
+}
