@@ -34,8 +34,11 @@ pub struct Target {
     /// Inputs that stand elsewhere in the repository.
     pub seeds: Vec<Vec<u8>>,
     /// Panics when a promise is broken; else answers a word for what became of the input.
-    pub run: Box<dyn FnMut(&[u8]) -> String>,
+    pub run: Run,
 }
+
+/// What a target does with an input.
+pub type Run = Box<dyn FnMut(&[u8]) -> String>;
 
 /// How long a run is.
 #[derive(Debug, Clone, Copy)]
