@@ -1,16 +1,16 @@
-//! The adapters of the cloud's queues and key service: against answers in their wire formats that a test dictates,
-//! and, with `POLLUX_TEST_MOTO=1` and Python's `moto[server]` installed, against another maker's imitation.
+//! The adapters of the cloud's table, queues and key service: against answers in their wire formats that a test
+//! dictates, against emulators of two other makes, and, with `POLLUX_TEST_AWS=1` and credentials, against AWS itself.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use async_trait::async_trait;
 use aws::queue::SqsQueue;
 use aws::store::{DynamoStore, ensure_table};
 use aws::vault::KmsVault;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Json, Router};
 use base64::Engine;
@@ -18,8 +18,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use domain::secret::Secret;
 use flow::ports::{Message, Queue, QueueName, Vault, VaultError};
 use serde_json::{Value, json};
+use tests::ministack::MiniStack;
+use tests::moto::Moto;
 
-use crate::contract;
+use crate::contract::{self, Consumer};
 
 fn config(endpoint: &str) -> SdkConfig {
     SdkConfig::builder()
@@ -173,76 +175,175 @@ async fn a_key_service_that_throttles_is_busy_and_not_broken() {
     assert!(matches!(vault.seal("42", &Secret::new("x")).await, Err(VaultError::Busy(_))));
 }
 
-// ---------------------------------------------------------------- Another maker's imitation
+// ---------------------------------------------------------------- Other makers' emulators, and the real thing
 
-/// A `moto_server` of our own, ended with the test.
-struct Moto {
-    process: Child,
-    endpoint: String,
+/// Where the contracts are tried besides the engine of the local service, and what each is known not to keep.
+enum Cloud {
+    Moto(Moto),
+    MiniStack(MiniStack),
+    /// `POLLUX_TEST_AWS=1`, with credentials and a region in the environment. It costs some cents.
+    Aws(Box<SdkConfig>),
 }
 
-impl Drop for Moto {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+impl Cloud {
+    async fn moto() -> Self {
+        Self::Moto(tokio::task::spawn_blocking(Moto::start).await.expect("moto starts"))
     }
-}
 
-impl Moto {
-    /// None, with a word about it, unless it is asked for.
-    #[expect(clippy::print_stderr, reason = "who reads the tests' output should know what did not run")]
-    fn start() -> Option<Self> {
-        if std::env::var("POLLUX_TEST_MOTO").as_deref() != Ok("1") {
-            eprintln!("not run against moto: set POLLUX_TEST_MOTO=1 where `pip install moto[server]` was done");
-            return None;
+    async fn ministack() -> Self {
+        Self::MiniStack(tokio::task::spawn_blocking(MiniStack::start).await.expect("MiniStack starts"))
+    }
+
+    /// None, unless it is asked for.
+    async fn aws() -> Option<Self> {
+        let wanted = std::env::var("POLLUX_TEST_AWS").as_deref() == Ok("1");
+        match wanted {
+            true => Some(Self::Aws(Box::new(aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await))),
+            false => None,
         }
-        let mut command = Command::new("moto_server");
-        command.args(["-H", "127.0.0.1", "-p", "0"]).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().expect("moto_server starts");
-        let mut lines = BufReader::new(process.stderr.take().expect("it was piped")).lines();
-        let endpoint = lines
-            .find_map(|line| Some(line.ok()?.split_once("Running on ")?.1.trim().to_owned()))
-            .expect("moto_server says where it runs");
-        // Read on, so that it never waits for a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { process, endpoint })
+    }
+
+    fn config(&self) -> SdkConfig {
+        match self {
+            Self::Moto(moto) => config(&moto.endpoint),
+            Self::MiniStack(ministack) => config(&ministack.endpoint),
+            Self::Aws(config) => (**config).clone(),
+        }
+    }
+
+    /// Cases of the store's contract that are left out there, each with the reason.
+    fn store_exceptions(&self) -> &'static [contract::Exception] {
+        match self {
+            Self::Moto(_) => &[("one_of_fifty_wins", "its transactions are not atomic when several run at once")],
+            Self::MiniStack(_) | Self::Aws(_) => &[],
+        }
     }
 }
 
-#[tokio::test]
-async fn the_queue_keeps_the_contract_against_moto() {
-    let Some(moto) = Moto::start() else { return };
-    let client = aws_sdk_sqs::Client::new(&config(&moto.endpoint));
-    let make = async |name: &str| {
-        let made = client.create_queue().queue_name(name).send().await.expect("a queue");
+/// A name that nothing else has, for what is made and removed again.
+fn unused_name() -> String {
+    format!("pollux-contract-{:x}", SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos())
+}
+
+async fn store_there(cloud: &Cloud) {
+    let client = aws_sdk_dynamodb::Client::new(&cloud.config());
+    let table = unused_name();
+    ensure_table(&client, &table).await.expect("a table");
+    ensure_table(&client, &table).await.expect("the same table");
+    let store = Arc::new(DynamoStore::new(client.clone(), &table));
+    contract::store_contract_but(store, cloud.store_exceptions()).await;
+    client.delete_table().table_name(table).send().await.expect("removed");
+}
+
+/// The adapter sends; what receives is the SDK, as the event source does.
+struct SqsConsumer {
+    client: aws_sdk_sqs::Client,
+    polls: String,
+    dead: String,
+}
+
+#[async_trait]
+impl Consumer for SqsConsumer {
+    async fn receive(&self, patience: Duration) -> Vec<contract::Taken> {
+        let seconds = i32::try_from(patience.as_secs()).expect("a short time");
+        let request = self.client.receive_message().queue_url(&self.polls).max_number_of_messages(10);
+        let request = request
+            .wait_time_seconds(seconds)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
+        let messages = request.send().await.expect("an answer").messages.unwrap_or_default();
+        let taken = |message: aws_sdk_sqs::types::Message| contract::Taken {
+            body: message.body.expect("a body"),
+            receives: message.attributes.expect("attributes")[&MessageSystemAttributeName::ApproximateReceiveCount]
+                .parse()
+                .expect("a number"),
+            receipt: message.receipt_handle.expect("a receipt"),
+        };
+        messages.into_iter().map(taken).collect()
+    }
+
+    async fn delete(&self, receipt: &str) {
+        let request = self.client.delete_message().queue_url(&self.polls).receipt_handle(receipt);
+        request.send().await.expect("deleted");
+    }
+
+    async fn give_back(&self, receipt: &str) {
+        let request = self.client.change_message_visibility().queue_url(&self.polls).receipt_handle(receipt);
+        request.visibility_timeout(0).send().await.expect("given back");
+    }
+
+    async fn dead_letters(&self) -> Vec<String> {
+        let request = self.client.receive_message().queue_url(&self.dead).max_number_of_messages(10);
+        let messages = request.visibility_timeout(0).send().await.expect("an answer").messages.unwrap_or_default();
+        messages.into_iter().filter_map(|message| message.body).collect()
+    }
+}
+
+async fn queue_there(cloud: &Cloud) {
+    let client = aws_sdk_sqs::Client::new(&cloud.config());
+    let name = unused_name();
+    let make = async |kind: &str, attributes: &[(QueueAttributeName, String)]| {
+        let made = client.create_queue().queue_name(format!("{name}-{kind}"));
+        let made = made.set_attributes(Some(attributes.iter().cloned().collect())).send().await.expect("a queue");
         made.queue_url.expect("its URL")
     };
-    let (polls, deliveries) = (make("polls").await, make("deliveries").await);
-    let queue = SqsQueue::new(client.clone(), &polls, deliveries);
-    let take_ten = async || {
-        let received = client.receive_message().queue_url(&polls).max_number_of_messages(10).send().await;
-        let messages = received.expect("an answer").messages.unwrap_or_default();
-        messages.into_iter().filter_map(|message| message.body).collect::<Vec<String>>()
-    };
-    contract::queue_contract(&queue, take_ten).await;
+    let dead = make("dead", &[]).await;
+    let asked = client.get_queue_attributes().queue_url(&dead).attribute_names(QueueAttributeName::QueueArn);
+    let attributes = asked.send().await.expect("attributes").attributes.expect("attributes");
+    let arn = &attributes[&QueueAttributeName::QueueArn];
+    let redrive = json!({"deadLetterTargetArn": arn, "maxReceiveCount": contract::RECEIVES.to_string()});
+    let polls = make(
+        "polls",
+        &[
+            (QueueAttributeName::VisibilityTimeout, contract::VISIBILITY.as_secs().to_string()),
+            (QueueAttributeName::RedrivePolicy, redrive.to_string()),
+        ],
+    )
+    .await;
+    let deliveries = make("deliveries", &[]).await;
+    let queue = SqsQueue::new(client.clone(), &polls, &deliveries);
+    let consumer = SqsConsumer { client: client.clone(), polls: polls.clone(), dead: dead.clone() };
+    contract::queue_contract_over_time(&queue, &consumer).await;
+    contract::queue_contract(&queue, async || {
+        let taken = consumer.receive(Duration::ZERO).await;
+        for message in &taken {
+            consumer.delete(&message.receipt).await;
+        }
+        taken.into_iter().map(|message| message.body).collect()
+    })
+    .await;
+    for url in [polls, deliveries, dead] {
+        client.delete_queue().queue_url(url).send().await.expect("removed");
+    }
 }
 
-#[tokio::test]
-async fn the_vault_keeps_the_contract_against_moto() {
-    let Some(moto) = Moto::start() else { return };
-    let client = aws_sdk_kms::Client::new(&config(&moto.endpoint));
+async fn vault_there(cloud: &Cloud) {
+    let client = aws_sdk_kms::Client::new(&cloud.config());
     let key = client.create_key().send().await.expect("a key").key_metadata.expect("its description").key_id;
     let vault = || KmsVault::new(client.clone(), &key);
     vault_contract(&vault(), &vault()).await;
+    client.schedule_key_deletion().key_id(key).pending_window_in_days(7).send().await.expect("removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_keeps_the_contract_against_moto() {
-    let Some(moto) = Moto::start() else { return };
-    let client = aws_sdk_dynamodb::Client::new(&config(&moto.endpoint));
-    ensure_table(&client, "pollux").await.expect("a table");
-    ensure_table(&client, "pollux").await.expect("the same table");
-    // Its transactions are not atomic when several run at once, so the race is left out.
-    contract::store_contract_in_turn(&DynamoStore::new(client, "pollux")).await;
+async fn table_queue_and_key_keep_their_contracts_on_moto() {
+    let cloud = Cloud::moto().await;
+    store_there(&cloud).await;
+    queue_there(&cloud).await;
+    vault_there(&cloud).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn table_queue_and_key_keep_their_contracts_on_ministack() {
+    let cloud = Cloud::ministack().await;
+    store_there(&cloud).await;
+    queue_there(&cloud).await;
+    vault_there(&cloud).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn table_queue_and_key_keep_their_contracts_on_aws_when_it_is_asked_for() {
+    let Some(cloud) = Cloud::aws().await else { return };
+    store_there(&cloud).await;
+    queue_there(&cloud).await;
+    vault_there(&cloud).await;
 }

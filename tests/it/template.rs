@@ -1,13 +1,16 @@
 //! The deployed shape: `template.yaml` is read as CloudFormation reads it and held to the rules whose breach
 //! nobody would notice until messages are lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
+use aws::metrics;
 use aws::settings::VARIABLES;
 use elements::Catalog;
 use serde_json::{Map, Value, json};
 use serde_yaml_ng::Value as Yaml;
+use tests::python;
 
 /// The template in its long form: `!Ref x` is `{"Ref": "x"}`, `!GetAtt a.b` is `{"Fn::GetAtt": ["a", "b"]}`.
 fn template() -> Value {
@@ -175,6 +178,12 @@ fn a_function_may_do_what_it_does_and_only_to_what_is_ours() {
                 assert!(!action.contains('*'), "{id} may {action}");
             }
             for resource in list(&statement["Resource"]) {
+                if resource["Fn::If"][0] == "HasRestoredTable" {
+                    let restored = resource["Fn::If"][1]["Fn::Sub"].as_str().expect("an ARN");
+                    assert!(restored.ends_with(":table/${RestoredTable}") && !restored.contains('*'), "{restored}");
+                    assert_eq!(resource["Fn::If"][2], json!({"Fn::GetAtt": ["Table", "Arn"]}), "{id}");
+                    continue;
+                }
                 let owner = resource["Fn::GetAtt"][0].as_str().unwrap_or_else(|| panic!("{id} reaches {resource}"));
                 assert!(resources(&template).contains_key(owner), "{id} reaches {owner}");
             }
@@ -211,6 +220,85 @@ fn the_table_is_paid_by_use_and_hard_to_lose() {
     for (id, queue) in of_type(&template, "AWS::SQS::Queue") {
         assert_eq!(queue["SqsManagedSseEnabled"], true, "{id}");
     }
+}
+
+#[test]
+fn everything_that_is_paid_for_says_what_it_belongs_to() {
+    let template = template();
+    assert!(template["Globals"]["Function"]["Tags"]["application"].is_object());
+    assert!(template["Resources"]["Api"]["Properties"]["Tags"]["application"].is_object());
+    for kind in ["AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::SQS::Queue", "AWS::Logs::LogGroup"] {
+        for (id, resource) in of_type(&template, kind) {
+            assert_eq!(resource["Tags"], json!([{"Key": "application", "Value": {"Ref": "AWS::StackName"}}]), "{id}");
+        }
+    }
+}
+
+#[test]
+fn metrics_in_alarms_and_on_the_dashboard_are_ones_that_the_functions_write() {
+    let template = template();
+    let written = |name: &str| metrics::ALL.iter().any(|metric| metric.name == name);
+    let mut ours = 0;
+    for (id, alarm) in of_type(&template, "AWS::CloudWatch::Alarm") {
+        if alarm["Namespace"] == metrics::NAMESPACE {
+            assert!(written(alarm["MetricName"].as_str().expect("a name")), "{id}");
+            assert_eq!(alarm["Dimensions"][0]["Name"], "FunctionName", "{id}");
+            ours += 1;
+        }
+    }
+    assert_eq!(ours, 2, "staleness and late attempts");
+    let [(_, dashboard)] = of_type(&template, "AWS::CloudWatch::Dashboard")[..] else { panic!("one dashboard") };
+    let body = dashboard["DashboardBody"]["Fn::Sub"].as_str().expect("a text");
+    let body: Value = serde_json::from_str(body).expect("the dashboard is JSON");
+    let widgets = body["widgets"].as_array().expect("widgets");
+    assert!(widgets.len() >= 9, "{}", widgets.len());
+    for widget in widgets {
+        for metric in widget["properties"]["metrics"].as_array().expect("metrics") {
+            let [namespace, name, dimension, of] = [0, 1, 2, 3].map(|place| metric[place].as_str().expect("a text"));
+            assert!(namespace != metrics::NAMESPACE || written(name), "{metric}");
+            assert!(["FunctionName", "QueueName"].contains(&dimension), "{metric}");
+            let resource = of.trim_start_matches("${").trim_end_matches('}').split('.').next().expect("a name");
+            assert!(resources(&template).contains_key(resource), "{metric}");
+        }
+    }
+}
+
+#[test]
+fn whoever_deploys_is_told_where_it_is_and_what_to_do_next() {
+    let template = template();
+    let outputs = template["Outputs"].as_object().expect("outputs");
+    for name in ["ApiUrl", "ConsoleUrl", "ApiId", "BootstrapCommand", "DashboardName"] {
+        assert!(outputs.contains_key(name), "{name}");
+    }
+    let command = outputs["BootstrapCommand"]["Value"]["Fn::Sub"][0].as_str().expect("a command");
+    assert!(command.ends_with(" pollux admin organization create --name Acme"), "{command}");
+    for variable in VARIABLES.iter().filter(|variable| variable.required) {
+        assert!(command.contains(&format!("{}=", variable.name)), "{} is missing", variable.name);
+    }
+}
+
+/// The findings of a policy scanner, each explained in `checkov.toml`, and no explanation for what is none.
+#[test]
+fn a_policy_scanner_finds_nothing_that_is_not_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let scanner = python::with("checkov==3.3.30").with_file_name("checkov");
+    let output = Command::new(scanner)
+        .args(["--file", "template.yaml", "--framework", "cloudformation", "--output", "json"])
+        .args(["--compact", "--quiet", "--skip-download"])
+        .current_dir(&root)
+        .output()
+        .expect("the scanner starts");
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    assert!(report["summary"]["passed"].as_u64() > Some(10), "it looked at something else: {}", report["summary"]);
+    assert_eq!(report["summary"]["parsing_errors"], 0);
+    let failed = report["results"]["failed_checks"].as_array().expect("findings");
+    let found: BTreeSet<&str> = failed.iter().map(|finding| finding["check_id"].as_str().expect("an id")).collect();
+    let path = root.join("tests/it/checkov.toml");
+    let explained: BTreeMap<String, String> =
+        toml::from_str(&std::fs::read_to_string(path).expect("explanations")).expect("TOML");
+    assert!(explained.values().all(|reason| reason.len() > 40), "an explanation explains nothing");
+    assert_eq!(found, explained.keys().map(String::as_str).collect(), "left: found; right: explained");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 
 pub mod fuzz;
 pub mod long;
+pub mod ministack;
 pub mod moto;
 pub mod program;
 pub mod python;
 pub mod reliability;
 pub mod sim;
+pub mod upgrade;
 pub mod world;

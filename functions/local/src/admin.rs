@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use aws::settings::Settings;
 use aws::start::StartError;
 use aws::store::DynamoStore;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::secret::Secret;
@@ -55,6 +55,15 @@ enum AdminCommand {
     Limits(LimitsCommand),
     /// Who changed what in an organization, the youngest first
     Audit(AuditArguments),
+    /// Make a table that was restored from a point in time ready, so that it sends no flood
+    ///
+    /// Sets every delivery under way aside, as queued, and lets every resource start anew: it tells only what vendors
+    /// stamp later than the instant given. To be run before dispatcher and poller see the table.
+    Restore {
+        /// When the lost table last worked, such as 2026-01-05T09:00:00Z; what changed by then counts as told
+        #[arg(long, value_name = "INSTANT")]
+        told_until: DateTime<Utc>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -247,6 +256,7 @@ async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
         AdminCommand::Organization(command) => organizations(ports, command).await?,
         AdminCommand::User(command) => users(ports, command).await?,
         AdminCommand::Secret(command) => secrets(place, command).await?,
+        AdminCommand::Restore { told_until } => json!(flow::restore::restore(ports, *told_until).await?),
         AdminCommand::Limits(LimitsCommand::Show(Organization { organization })) => {
             let allowance = Allowance::read(ports, *organization).await?;
             limits(*organization, allowance.record())

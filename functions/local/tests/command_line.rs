@@ -28,7 +28,7 @@ fn refuses(arguments: &[&str], says: &str) {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 14] = [
         &[],
         &["serve"],
         &["demo"],
@@ -42,6 +42,7 @@ fn every_command_has_help() {
         &["admin", "user", "enable"],
         &["admin", "limits", "set"],
         &["admin", "audit"],
+        &["admin", "restore"],
     ];
     for command in commands {
         let output = pollux(&[command, &["--help"]].concat());

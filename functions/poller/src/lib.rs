@@ -7,13 +7,18 @@
 //! It decides nothing about polling or delivery; those are steps of `flow`. What it knows is how a batch fails in
 //! parts.
 
+mod report;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws::metrics::Metrics;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use chrono::{DateTime, Utc};
 use flow::delivery::{self, CallbackLimits, DeliveryError};
+use flow::fields;
 use flow::job::{DeliveryJob, PollJob};
 use flow::poll::{self, Mode};
 use flow::ports::{Ambient, within};
@@ -21,6 +26,8 @@ use flow::service::{FlowError, Service};
 use futures::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
 use thiserror::Error;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 /// Messages worked on at once. A whole batch, so that no message waits for a slow vendor's and is given back unread;
 /// a larger batch than the template asks for must wait its turn.
@@ -84,15 +91,38 @@ impl Poller {
     pub async fn handle(&self, event: SqsEvent, until: DateTime<Utc>) -> Result<SqsBatchResponse, NoMessageId> {
         let messages = identified(event)?;
         let left = || (until - self.service.ports.now()).to_std().unwrap_or_default().saturating_sub(RESERVE);
+        let (store, metrics) = (&self.service.ports.store, Mutex::default());
+        let before = store.capacity();
         let ambient = &*self.service.ports.ambient;
-        Ok(settle(ambient, messages, left, |job| self.run(job, until - RESERVE)).await)
+        let response = settle(ambient, messages, left, |job| self.run(job, until - RESERVE, &metrics)).await;
+        let mut metrics = metrics.into_inner().unwrap_or_else(PoisonError::into_inner);
+        metrics.charged(before, store.capacity());
+        metrics.write(self.service.ports.now());
+        Ok(response)
     }
 
-    async fn run(&self, job: Job, until: DateTime<Utc>) -> Result<(), JobError> {
+    /// One job in a span of its own, from its report to the log and the metrics.
+    async fn run(&self, job: Job, until: DateTime<Utc>, metrics: &Mutex<Metrics>) -> Result<(), JobError> {
         let (ports, wheel) = (&self.service.ports, &Service::RETRY_WHEEL);
         match job {
-            Job::Poll(job) => poll::poll(&self.service, &job, Mode::Scheduled, until).await.map(drop)?,
-            Job::Delivery(job) => delivery::deliver(ports, wheel, &self.limits, &job).await.map(drop)?,
+            Job::Poll(job) => {
+                let span = tracing::info_span!(
+                    "poll", { fields::ORGANIZATION } = %job.organization, { fields::INSTANCE } = %job.instance,
+                    { fields::RESOURCE } = job.resource, { fields::TRACE } = Empty
+                );
+                let polled = poll::poll(&self.service, &job, Mode::Scheduled, until).instrument(span.clone()).await;
+                let report = polled.inspect_err(|_| report::job_failed(metrics))?;
+                span.in_scope(|| report::polled(&report, self.service.wheel.start_of(job.minute), metrics));
+            }
+            Job::Delivery(job) => {
+                let span = tracing::info_span!(
+                    "delivery", { fields::ORGANIZATION } = %job.organization, { fields::INSTANCE } = %job.instance,
+                    { fields::DELIVERY } = job.delivery.0, { fields::TRACE } = Empty
+                );
+                let tried = delivery::deliver(ports, wheel, &self.limits, &job).instrument(span.clone()).await;
+                let report = tried.inspect_err(|_| report::job_failed(metrics))?;
+                span.in_scope(|| report::tried(&report, metrics));
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod connect;
 pub mod guard;
 pub mod http;
+pub mod metrics;
 pub mod queue;
 pub mod settings;
 pub mod start;

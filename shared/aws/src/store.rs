@@ -29,7 +29,7 @@ use aws_sdk_dynamodb::types::{
 };
 use bytes::Bytes;
 use chrono::DateTime;
-use flow::ports::{Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
+use flow::ports::{Capacity, Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
 use futures::StreamExt;
 
 /// DynamoDB's limit on an item, attribute names included.
@@ -60,17 +60,6 @@ pub struct CapacityMeter {
     read_millis: AtomicU64,
     write_millis: AtomicU64,
     calls: AtomicU64,
-}
-
-/// A reading of a [`CapacityMeter`].
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Capacity {
-    /// Read units: one is 4 KB read strongly consistent, or 8 KB eventually.
-    pub reads: f64,
-    /// Write units: one is 1 KB written, or half a KB in a transaction.
-    pub writes: f64,
-    /// Calls that were answered.
-    pub calls: u64,
 }
 
 impl CapacityMeter {
@@ -383,6 +372,10 @@ impl Store for DynamoStore {
             }
         }
         outcomes
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.meter.read()
     }
 }
 

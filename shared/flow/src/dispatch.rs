@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery;
 use crate::job::PollJob;
-use crate::ports::{Condition, Message, QueueName, Range, StoreError, query_all};
+use crate::ports::{Condition, Item, Message, QueueName, Range, StoreError, query_all};
 use crate::service::{FlowError, Service};
-use crate::table;
+use crate::table::{self, Unreadable};
 
 /// Missed minutes caught up with at most: a day, the longest interval, reaches every slot there is.
 const LONGEST_CATCH_UP: i64 = 1440;
@@ -36,6 +36,11 @@ struct Hand {
     minute: i64,
     /// The last minute of retries dispatched.
     retry_minute: i64,
+}
+
+/// The last minute of retries that was dispatched, from the hand's item.
+pub(crate) fn retry_minute_of(hand: &Item) -> Result<i64, Unreadable> {
+    table::read(hand).map(|hand: Hand| hand.retry_minute)
 }
 
 /// What a dispatch did.

@@ -13,6 +13,8 @@ pub const RESOURCE: &str = "resource";
 pub const MINUTE: &str = "minute";
 /// Delivery id, which is the webhook id.
 pub const DELIVERY: &str = "delivery";
+/// Id that a poll shares with the deliveries it files and with their callbacks.
+pub const TRACE: &str = "trace";
 /// Number of the attempt, from 1.
 pub const ATTEMPT: &str = "attempt";
 /// How a step ended, in the words of its outcome type.

@@ -15,6 +15,7 @@ use crate::delivery::row::{DeliveryRow, EventLine, Packing, Status, body_key};
 use crate::job::DeliveryJob;
 use crate::ports::{Condition, Item, Key, Write};
 use crate::table::{InstanceRecord, instance_partition, put, retry_key};
+use crate::trace;
 
 /// How long a delivery and its body are kept. The original kept events 7 days and logs 30.
 pub const KEPT: TimeDelta = TimeDelta::days(30);
@@ -85,7 +86,7 @@ pub fn file(
             parcel.notification = pack(inside, LARGEST_PIECE / 2).swap_remove(0);
             parcel.fits();
         }
-        outgoing.push(parcel.address(instance, format, resource, object_type, inside, now, wheel));
+        outgoing.push(parcel.address(instance, format, resource, object_type, inside, poll_date, now, wheel));
     }
     outgoing
 }
@@ -124,6 +125,7 @@ impl Parcel {
         resource: &str,
         object_type: &str,
         changes: &[Change],
+        poll_date: DateTime<Utc>,
         now: DateTime<Utc>,
         wheel: &Wheel,
     ) -> Outgoing {
@@ -147,6 +149,7 @@ impl Parcel {
             object_type: object_type.to_owned(),
             format,
             status: if job.is_some() { Status::Created } else { Status::Kept },
+            trace: trace::of_poll(instance.id, resource, poll_date),
             events: changes.iter().map(EventLine::of).collect(),
             bytes: notification.body.len(),
             pieces: pieces.len(),

@@ -63,6 +63,17 @@ pub async fn within<T>(ambient: &dyn Ambient, time: Duration, work: impl Future<
 
 // ---------------------------------------------------------------- Store
 
+/// What a table charged, in the units of its price list.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Capacity {
+    /// Read units: one is 4 KB read strongly consistent, or 8 KB eventually.
+    pub reads: f64,
+    /// Write units: one is 1 KB written, or half a KB in a transaction.
+    pub writes: f64,
+    /// Calls that were answered.
+    pub calls: u64,
+}
+
 /// Where an item is: partition key and sort key, both non-empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -235,6 +246,11 @@ pub trait Store: Send + Sync {
     /// Unconditional writes in no order and without atomicity, any number. The answer has one entry for each
     /// write; implementations retry throttled entries for a while before they report them.
     async fn write_each(&self, writes: &[Write]) -> Vec<Result<(), StoreError>>;
+
+    /// What was charged since the store was made; nothing, where nothing is.
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
 }
 
 /// Every item of a partition whose sort key starts with `prefix`, page after page. For partitions that are small

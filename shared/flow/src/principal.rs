@@ -177,7 +177,7 @@ pub struct UserRecord {
 }
 
 /// Partition of all organizations.
-const ORGANIZATIONS: &str = "ORGS";
+pub(crate) const ORGANIZATIONS: &str = "ORGS";
 
 fn organization_key(id: OrganizationId) -> Key {
     Key::new(ORGANIZATIONS, format!("{:016}", id.0))

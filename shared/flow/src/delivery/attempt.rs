@@ -23,9 +23,10 @@ use super::rotation::{PREVIOUS_KEY, SIGNATURE_KEY, previous_signs};
 use super::row::{Attempt, DeliveryRow, REMEMBERED_ATTEMPTS, Status, body_of, row_key};
 use super::{DeliveryError, store};
 use crate::job::DeliveryJob;
-use crate::ports::{Audience, Bounds, Exchange, HttpError, Ports, VaultError};
+use crate::ports::{Audience, Bounds, Condition, Exchange, HttpError, Key, Ports, VaultError, Write};
 use crate::secrets::vault_owner;
 use crate::table::{InstanceRecord, META, instance_key, read};
+use crate::{fields, trace};
 
 /// A response is read up to this many bytes, so that a connection can be kept…
 const LARGEST_RESPONSE: usize = 16 * 1024;
@@ -74,11 +75,23 @@ pub struct DeliveryReport {
     pub attempt: Option<Attempt>,
     /// How many others this one drew out of the line.
     pub released: usize,
+    /// When the delivery was committed, and when this attempt was wanted: that much later it was made. None without an
+    /// attempt.
+    pub since: Option<Since>,
+}
+
+/// The instants that an attempt is measured from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since {
+    /// The delivery's commit.
+    pub committed: DateTime<Utc>,
+    /// When the attempt was due. None for one that waited in line or came as a probe.
+    pub due: Option<DateTime<Utc>>,
 }
 
 impl DeliveryReport {
     fn without_attempt(outcome: Outcome) -> Self {
-        Self { outcome, attempt: None, released: 0 }
+        Self { outcome, attempt: None, released: 0, since: None }
     }
 }
 
@@ -97,29 +110,7 @@ pub async fn deliver(
     job: &DeliveryJob,
 ) -> Result<DeliveryReport, DeliveryError> {
     let key = row_key(job);
-    let items = ports.store.get_many(&[key.clone(), instance_key(job.instance)]).await;
-    let items = items.map_err(store("a delivery and its instance"))?;
-    let instance = items.iter().find(|item| item.key.sk == META).map(read::<InstanceRecord>).transpose()?;
-    let row = match items.iter().find(|item| item.key == key) {
-        Some(item) => Some((read::<DeliveryRow>(item)?, item.version)),
-        None => None,
-    };
-    let url = match (&instance, &row) {
-        (Some(InstanceRecord { callback: Some(callback), .. }), _) => Some(callback.url.clone()),
-        (_, Some((row, _))) => row.callback.clone(),
-        _ => None,
-    };
-    let callback = match &url {
-        Some(url) => {
-            let place = Place::of(job.organization, url);
-            let stored = place.read(ports).await?;
-            Some((place, stored))
-        }
-        None => None,
-    };
-    let coalesce =
-        instance.as_ref().and_then(|instance| instance.callback.as_ref()).is_some_and(|callback| callback.coalesce);
-    let mut scene = Scene { ports, wheel, job, row, callback, coalesce };
+    let (mut scene, instance, url) = scene_of(ports, wheel, job).await?;
     let ticket = ticket_of(job);
 
     let (Some(instance), Some((row, _))) = (instance, scene.row.clone()) else {
@@ -127,6 +118,7 @@ pub async fn deliver(
         scene.row = None;
         return stand_down(&mut scene, &ticket, Filing::Settled, Outcome::Gone).await;
     };
+    tracing::Span::current().record(fields::TRACE, &row.trace);
     let in_flight = scene.callback.as_ref().is_some_and(|(_, stored)| stored.state.is_in_flight(&ticket));
     if row.in_line && !in_flight {
         // A stale copy: the line is where it is, and only the line brings it back.
@@ -157,7 +149,59 @@ pub async fn deliver(
     let body = body_of(&*ports.store, &key, &row).await?;
     let at = ports.now();
     let tried = try_once(ports, limits.deadline(), &instance, &url, &row, body, at).await?;
-    conclude(&mut scene, &instance, &ticket, &url, at, tried).await
+    let due = if row.in_line || moved_up.is_some() { None } else { Some(row.due.unwrap_or(row.created_at)) };
+    let report = conclude(&mut scene, &instance, &ticket, &url, at, tried).await?;
+    Ok(DeliveryReport { since: Some(Since { committed: row.created_at, due }), ..report })
+}
+
+/// What a job is about, as it is stored: row and callback, the instance, and where its notifications go.
+async fn scene_of<'a>(
+    ports: &'a Ports,
+    wheel: &'a domain::wheel::Wheel,
+    job: &'a DeliveryJob,
+) -> Result<(Scene<'a>, Option<InstanceRecord>, Option<String>), DeliveryError> {
+    let key = row_key(job);
+    let items = ports.store.get_many(&[key.clone(), instance_key(job.instance)]).await;
+    let items = items.map_err(store("a delivery and its instance"))?;
+    let instance = items.iter().find(|item| item.key.sk == META).map(read::<InstanceRecord>).transpose()?;
+    let row = match items.iter().find(|item| item.key == key) {
+        Some(item) => Some((read::<DeliveryRow>(item)?, item.version)),
+        None => None,
+    };
+    let url = match (&instance, &row) {
+        (Some(InstanceRecord { callback: Some(callback), .. }), _) => Some(callback.url.clone()),
+        (_, Some((row, _))) => row.callback.clone(),
+        _ => None,
+    };
+    let callback = match &url {
+        Some(url) => {
+            let place = Place::of(job.organization, url);
+            let stored = place.read(ports).await?;
+            Some((place, stored))
+        }
+        None => None,
+    };
+    let coalesce =
+        instance.as_ref().and_then(|instance| instance.callback.as_ref()).is_some_and(|callback| callback.coalesce);
+    Ok((Scene { ports, wheel, job, row, callback, coalesce }, instance, url))
+}
+
+/// Settles a delivery that was found under a retry entry as `queued`, whatever state it is in, and removes the entry.
+///
+/// # Errors
+/// Store or data trouble.
+pub async fn set_aside(
+    ports: &Ports,
+    wheel: &domain::wheel::Wheel,
+    job: &DeliveryJob,
+    entry: &Key,
+) -> Result<(), DeliveryError> {
+    let (mut scene, ..) = scene_of(ports, wheel, job).await?;
+    if scene.row.as_ref().is_some_and(|(row, _)| !row.status.is_settled()) {
+        stand_down(&mut scene, &ticket_of(job), Filing::Settled, Outcome::Queued).await?;
+    }
+    let removed = Write::Delete { key: entry.clone(), condition: Condition::Unconditional };
+    ports.store.transact(&[removed]).await.map_err(store("a retry entry"))
 }
 
 /// Writes that a job needs no attempt; its delivery leaves the callback's state unless `ticket` is empty.
@@ -179,7 +223,7 @@ async fn stand_down(
         })
         .await?;
     Ok(match ending {
-        Ending::Moved(moved) => DeliveryReport { outcome, attempt: None, released: moved.released },
+        Ending::Moved(moved) => DeliveryReport { released: moved.released, ..DeliveryReport::without_attempt(outcome) },
         Ending::Outrun => DeliveryReport::without_attempt(Outcome::Outrun),
     })
 }
@@ -228,7 +272,8 @@ async fn admit(scene: &mut Scene<'_>, row: &DeliveryRow, ticket: &str) -> Result
         return Ok(Admitted::Yes);
     }
     let outcome = if moved.superseded { Outcome::Superseded } else { Outcome::Waiting };
-    Ok(Admitted::No(DeliveryReport { outcome, attempt: None, released: moved.released }))
+    let report = DeliveryReport::without_attempt(outcome);
+    Ok(Admitted::No(DeliveryReport { released: moved.released, ..report }))
 }
 
 /// What a delivery in line is called.
@@ -251,8 +296,10 @@ async fn try_once(
     body: Bytes,
     at: DateTime<Utc>,
 ) -> Result<Tried, DeliveryError> {
+    let parent = || trace::traceparent(&row.trace, &row.id.0, row.attempts_made + 1);
+    let traceparent = (!row.trace.is_empty()).then(parent);
     let letterhead = match letterhead(ports, instance, url).await? {
-        Ok(letterhead) => letterhead,
+        Ok(letterhead) => Letterhead { traceparent, ..letterhead },
         // Better late than unsigned.
         Err(why) => return Ok(Tried { answer: Err(why), took: Duration::ZERO }),
     };
@@ -264,6 +311,8 @@ pub(super) struct Letterhead {
     pub(super) callback: Callback,
     /// The newest first.
     pub(super) keys: Vec<Secret>,
+    /// Which attempt at what this is, for traces.
+    pub(super) traceparent: Option<String>,
 }
 
 /// Opens the instance's secrets. The inner error is for the attempt: as things stand it cannot be made.
@@ -293,7 +342,7 @@ async fn letterhead(
         return Ok(Err("the callback's settings cannot be read".into()));
     };
     let keys = callback.signature_key.iter().cloned().chain(previous).collect();
-    Ok(Ok(Letterhead { callback, keys }))
+    Ok(Ok(Letterhead { callback, keys, traceparent: None }))
 }
 
 impl Letterhead {
@@ -371,6 +420,9 @@ impl Letterhead {
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("pollux/", env!("CARGO_PKG_VERSION"))));
         headers.insert("elements-webhook-id", HeaderValue::from_str(id)?);
         headers.insert("webhook-id", HeaderValue::from_str(id)?);
+        if let Some(parent) = &self.traceparent {
+            headers.insert("traceparent", HeaderValue::from_str(parent)?);
+        }
         headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
         if let Some(newest) = self.keys.first() {
             headers.insert("elements-webhook-signature", HeaderValue::from_str(&elements_signature(newest, &body))?);
@@ -448,7 +500,7 @@ async fn conclude(
         // Another copy of the job was tried at the same time and has noted its own outcome.
         Ending::Outrun => (Outcome::Outrun, 0),
     };
-    Ok(DeliveryReport { outcome, attempt: Some(attempt), released })
+    Ok(DeliveryReport { outcome, attempt: Some(attempt), released, since: None })
 }
 
 /// When the ladder wants the next attempt. A probe that came ahead of its rung does not climb: what was tried

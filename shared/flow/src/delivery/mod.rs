@@ -22,7 +22,7 @@ pub mod row;
 mod tests;
 mod trial;
 
-pub use attempt::{DeliveryReport, Outcome, deliver};
+pub use attempt::{DeliveryReport, Outcome, Since, deliver, set_aside};
 pub use callback::{CallbackView, callback_view, release_line, resume};
 pub use due::due;
 pub use limits::CallbackLimits;

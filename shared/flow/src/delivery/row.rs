@@ -153,6 +153,9 @@ pub struct DeliveryRow {
     pub format: NotificationFormat,
     /// Where it stands.
     pub status: Status,
+    /// Id of the poll that found them; see [`crate::trace`]. Rows of earlier releases have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace: String,
     /// What it tells, in order.
     pub events: Vec<EventLine>,
     /// Length of the body as it is sent.

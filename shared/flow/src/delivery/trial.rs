@@ -89,7 +89,7 @@ pub async fn try_callback(
     let notification = told.into_iter().next().expect("one change makes one notification");
     let (url, format) = (callback.url.clone(), callback.format);
     let keys = callback.signature_key.iter().cloned().collect();
-    let letterhead = Letterhead { callback, keys };
+    let letterhead = Letterhead { callback, keys, traceparent: None };
     let named = (&notification.delivery, format);
     let tried = letterhead.post(ports, DEADLINE, &url, named, notification.body.into(), at).await;
     Ok(Attempt { number: 1, ..describe(&url, at, &tried) })

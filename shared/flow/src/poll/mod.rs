@@ -29,6 +29,7 @@ use domain::configuration::ResourceConfiguration;
 use domain::detect::{self, Judgement, Pass};
 use domain::index::{Entry, hash_of, key_of};
 use domain::record::{Change, ChangeKind, Record, Told};
+use domain::wheel::Wheel;
 use elements::auth::{self, Tokens};
 use elements::call::Caller;
 use elements::connection::Connection;
@@ -51,6 +52,7 @@ use crate::secrets;
 use crate::service::{FlowError, Service};
 use crate::table::{self, InstanceRecord, PauseRecord};
 use crate::tokens::{self, TokenError};
+use crate::{fields, trace};
 
 /// Bounds of one exchange with a vendor. A page is read whole, so its size bounds the poll's memory.
 const VENDOR_BOUNDS: Bounds =
@@ -107,11 +109,14 @@ async fn poll_once(
     until: DateTime<Utc>,
 ) -> Result<PollReport, FlowError> {
     let began = service.ports.now();
-    let report = PollReport::new(&job.resource, began);
+    let mut report = PollReport::new(&job.resource, began);
+    report.trace = trace::of_poll(job.instance, &job.resource, began);
+    tracing::Span::current().record(fields::TRACE, &report.trace);
     let Some(loaded) = Loaded::load(service, job, mode).await? else { return Ok(report.ended(Outcome::Gone, began)) };
     if let Some(outcome) = loaded.reason_to_skip(job, mode, service.wheel.start_of(job.minute), began) {
         return Ok(report.ended(outcome, began));
     }
+    report.overdue_ms = loaded.overdue_ms(job, service.wheel, began);
     let mut run = match Run::prepare(service, job, loaded, report, began, until).await? {
         Ok(run) => run,
         Err((loaded, report, message)) => {
@@ -205,6 +210,13 @@ impl Loaded {
         }
         let (Some((instance, instance_version)), Some((state, version))) = (instance, state) else { return Ok(None) };
         Ok(Some(Self { instance, instance_version, state, version, tokens, paused_until }))
+    }
+
+    /// See [`PollReport::overdue_ms`].
+    fn overdue_ms(&self, job: &PollJob, wheel: Wheel, now: DateTime<Utc>) -> Option<u64> {
+        let interval = wheel.minute() * u32::from(self.instance.interval_of(&job.resource));
+        let uncovered = now - self.state.coverage.until()?;
+        Some(uncovered.to_std().unwrap_or_default().saturating_sub(interval).as_millis() as u64)
     }
 
     fn reason_to_skip(&self, job: &PollJob, mode: Mode, due: DateTime<Utc>, now: DateTime<Utc>) -> Option<Outcome> {

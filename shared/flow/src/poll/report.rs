@@ -56,8 +56,15 @@ pub struct PollReport {
     pub baseline: bool,
     /// It listed everything, not only what changed.
     pub complete_listing: bool,
+    /// Its id in the logs and at the callbacks of what it filed.
+    #[serde(skip)]
+    pub trace: String,
     /// When it began.
     pub began: DateTime<Utc>,
+    /// How long after an interval since it was last covered it began: 0 when it is polled in time. None before the
+    /// first pass, and where nothing was read.
+    #[serde(skip)]
+    pub overdue_ms: Option<u64>,
     /// How long it took.
     pub duration_ms: u64,
     /// Pages read.
@@ -102,7 +109,9 @@ impl PollReport {
             outcome: Outcome::Committed,
             baseline: false,
             complete_listing: false,
+            trace: String::new(),
             began,
+            overdue_ms: None,
             duration_ms: 0,
             pages: 0,
             records: 0,
