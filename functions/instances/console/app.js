@@ -97,6 +97,7 @@ function frame() {
       "div",
       { class: "foot" },
       themeButton(),
+      h("a", { href: "reference", class: "small" }, "API reference"),
       button("Sign out", signOut, { icon: "exit", kind: "quiet", hideLabel: true }),
     ),
   );

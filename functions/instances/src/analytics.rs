@@ -216,7 +216,7 @@ fn range_of(parameters: &Parameters, now: DateTime<Utc>, problems: &mut Vec<Fiel
 }
 
 fn value_of<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
-    parameters.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str()).filter(|text| !text.is_empty())
+    parameters.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 /// Refuses accounts that are not the caller's.

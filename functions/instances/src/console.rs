@@ -1,4 +1,5 @@
-//! The console: the page at `/`, its files and the page to which vendors send a login back, embedded in the binary.
+//! The console: the page at `/`, its files, the page to which vendors send a login back and the API's reference,
+//! embedded in the binary.
 //!
 //! It is served to anybody and holds no secret: whoever uses it signs in, and it calls the API like any other client.
 //! Its files stand under a path that names their version, so that browsers may keep them for ever.
@@ -42,7 +43,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str, &str); 21] = files! {
+const FILES: [(&str, &str, &str); 23] = files! {
     "api.js": SCRIPT,
     "app.js": SCRIPT,
     "attention.js": SCRIPT,
@@ -61,12 +62,18 @@ const FILES: [(&str, &str, &str); 21] = files! {
     "login.js": SCRIPT,
     "logo.svg": PICTURE,
     "oauth.js": SCRIPT,
+    "reference.css": STYLE,
+    "reference.js": SCRIPT,
     "resource.js": SCRIPT,
     "sandbox.js": SCRIPT,
     "sign-in.js": SCRIPT,
 };
 
-const PAGES: [&str; 2] = [include_str!("../console/index.html"), include_str!("../console/oauth.html")];
+const PAGES: [&str; 3] = [
+    include_str!("../console/index.html"),
+    include_str!("../console/oauth.html"),
+    include_str!("../console/reference.html"),
+];
 
 /// A text ready to be sent.
 pub(crate) struct Asset {
@@ -122,13 +129,14 @@ struct Console {
     files: Vec<Asset>,
     index: Asset,
     oauth: Asset,
+    reference: Asset,
 }
 
 static CONSOLE: LazyLock<Console> = LazyLock::new(|| {
     let version = hash(&(FILES, PAGES));
-    let [index, oauth] = PAGES.map(|page| page.replace("{{version}}", &version));
+    let [index, oauth, reference] = PAGES.map(|page| page.replace("{{version}}", &version));
     let preload = |&(name, media, _): &(&str, &str, &str)| match media {
-        SCRIPT if !["app.js", "oauth.js"].contains(&name) => {
+        SCRIPT if !["app.js", "oauth.js", "reference.js"].contains(&name) => {
             Some(format!("<link rel=\"modulepreload\" href=\"console/{version}/{name}\">"))
         }
         _ => None,
@@ -138,6 +146,7 @@ static CONSOLE: LazyLock<Console> = LazyLock::new(|| {
         files: FILES.iter().map(|(name, media, text)| Asset::new(name, media, (*text).to_owned())).collect(),
         index: Asset::new("index.html", PAGE, index.replace("{{preload}}", &preloads.join("\n"))),
         oauth: Asset::new("oauth.html", PAGE, oauth),
+        reference: Asset::new("reference.html", PAGE, reference),
         version,
     }
 });
@@ -154,6 +163,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async |headers: HeaderMap| CONSOLE.index.answer(&headers, ASK_AGAIN)))
         .route("/console/oauth", get(async |headers: HeaderMap| CONSOLE.oauth.answer(&headers, ASK_AGAIN)))
+        .route("/reference", get(async |headers: HeaderMap| CONSOLE.reference.answer(&headers, ASK_AGAIN)))
         .route("/console/{version}/{file}", get(file))
 }
 
@@ -193,13 +203,15 @@ mod tests {
 
     #[tokio::test]
     async fn every_address_in_the_pages_leads_to_a_file_that_may_be_kept() {
-        for (page, root) in [("/", "/"), ("/console/oauth", "/console/")] {
+        for (page, root) in [("/", "/"), ("/console/oauth", "/console/"), ("/reference", "/")] {
             let (status, headers, body) = fetch(page, &[]).await;
             assert_eq!((status, &headers[header::CACHE_CONTROL]), (StatusCode::OK, &ASK_AGAIN));
             assert_eq!(headers[header::CONTENT_SECURITY_POLICY], POLICY);
             let text = String::from_utf8(body.to_vec()).unwrap();
             assert!(!text.contains("{{"), "a placeholder is left in {page}");
-            let addresses = addresses(&text);
+            // Other links lead to what other modules serve.
+            let mut addresses = addresses(&text);
+            addresses.retain(|address| address.contains(&CONSOLE.version));
             assert!(addresses.len() > 2);
             for address in addresses {
                 let (status, headers, body) = fetch(&format!("{root}{address}"), &[]).await;

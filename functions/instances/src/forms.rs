@@ -29,14 +29,14 @@ pub fn routes() -> Routes {
                 "What would be refused and what read differently; 200 either way. The vendor is not asked, and a login \
                  that is still to come is not missed.",
             )
-            .takes("InstanceChange")
+            .takes("InstanceDraft")
             .answers("Review"),
         )
         .post(
             "/instances/{id}/check",
             check,
             op("checkChange", "Instances", "Check a change as far as it is filled in", "As of a new instance.")
-                .takes("InstanceChange")
+                .takes("InstanceDraft")
                 .answers("Review"),
         )
         .get(
@@ -70,7 +70,7 @@ pub fn routes() -> Routes {
                 "One signed test event goes to the callback as it would be after the change in the body, and the answer \
                  is the attempt. A few at once, and then one every ten seconds: 429.",
             )
-            .takes("InstanceChange")
+            .takes("CallbackTrial")
             .answers("Attempt")
             .or(&[429]),
         )
@@ -83,7 +83,7 @@ pub fn routes() -> Routes {
                 "Try the callback of an instance that is to be made",
                 "As of an instance, with the body of `POST /instances`.",
             )
-            .takes("InstanceChange")
+            .takes("CallbackTrial")
             .answers("Attempt")
             .or(&[429]),
         )

@@ -19,7 +19,7 @@ use crate::{BASE, routes as all_routes};
 const SCHEMAS: &str = include_str!("openapi/schemas.json");
 
 /// What each group of calls is about, in the order in which they are shown.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("Instances", "An instance is one authenticated account at a vendor, and what is polled of it."),
     ("Polling", "What polls found, what they cover, and how to try a configuration before it is switched on."),
     ("Events", "What was told, in the original's terms, and how much of it."),
@@ -27,6 +27,7 @@ const TAGS: [(&str, &str); 8] = [
     ("Subscriptions", "Callbacks and deliveries across instances, in the original's terms."),
     ("Elements", "What can be connected, what has to be filled in, and where a user logs in."),
     ("Hub resources", "A vendor's own records, read through an instance."),
+    ("Account", "Who changed what, what the organization may have, and new tokens."),
     ("Documents", "These documents."),
 ];
 

@@ -31,7 +31,7 @@ pub const CONFIGURATION_BYTES: usize = 96 * 1024;
 pub const RESOURCES: usize = 46;
 
 /// Longest name of a resource, in characters: it is part of keys.
-pub const RESOURCE_NAME_CHARACTERS: usize = 250;
+pub const RESOURCE_NAME_CHARACTERS: usize = 200;
 
 /// Longest name of an instance, in characters.
 pub const NAME_CHARACTERS: usize = 250;

@@ -16,14 +16,13 @@ use super::{
 };
 use crate::date::DatePattern;
 use crate::json::{Limits, parse_strict};
+use crate::limits;
 use crate::poll_url::PollUrl;
 use crate::problem::{FieldProblem, Warning, below, nearest};
 use crate::secret::Secret;
 use crate::zone::Zone;
 
-/// Most resources of one instance.
-const MOST_RESOURCES: usize = 200;
-/// Longest name of a resource and longest path in a record, in characters.
+/// Longest path in a record and longest name of a header, in characters.
 const LONGEST_NAME: usize = 200;
 /// Longest callback URL, in bytes.
 const LONGEST_CALLBACK: usize = 2048;
@@ -395,14 +394,16 @@ impl Report {
         entries: &Map<String, Value>,
         path: &str,
     ) {
-        if entries.len() + resources.len() > MOST_RESOURCES {
+        if entries.len() + resources.len() > limits::RESOURCES {
             let read = format!("{} resources", entries.len() + resources.len());
-            return self.refuse(path.to_owned(), read, format!("at most {MOST_RESOURCES} resources"));
+            let expected = format!("at most {}; spread more over several instances", limits::RESOURCES);
+            return self.refuse(path.to_owned(), read, expected);
         }
         for (name, entry) in entries {
             let path = below(path, name);
-            if name.trim().is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
-                self.refuse(path, name, format!("the name of a resource, of 1 to {LONGEST_NAME} characters"));
+            let longest = limits::RESOURCE_NAME_CHARACTERS;
+            if name.trim().is_empty() || name.chars().count() > longest || name.contains(char::is_control) {
+                self.refuse(path, name, format!("the name of a resource, of 1 to {longest} characters"));
                 continue;
             }
             let resource = match entry {
@@ -985,11 +986,15 @@ mod tests {
             ".filterByCurrentDate: read maybe, expected true or false",
         );
 
-        let many = (0..201).map(|n| (format!("r{n}"), json!({}))).collect::<Map<_, _>>();
+        let many = (0..=limits::RESOURCES).map(|n| (format!("r{n}"), json!({}))).collect::<Map<_, _>>();
         let at = "configuration.\"event.poller.configuration\"";
         check_refused(
             json!({CONFIGURATION: many}),
-            &[&format!("{at}: read 201 resources, expected at most 200 resources")],
+            &[&format!(
+                "{at}: read {} resources, expected at most {}; spread more over several instances",
+                limits::RESOURCES + 1,
+                limits::RESOURCES
+            )],
         );
         check_refused(
             json!({CONFIGURATION: {"": {}}}),
@@ -1089,10 +1094,13 @@ mod tests {
 
     #[test]
     fn a_flood_of_mistakes_is_cut_off() {
-        let entries = |entry: Value| (0..200).map(|n| (format!("r{n}"), entry.clone())).collect::<Map<_, _>>();
-        let problems = parse(json!({CONFIGURATION: entries(json!({"pageSize": 0}))})).expect_err("problems");
+        let entries =
+            |entry: Value| (0..limits::RESOURCES).map(|n| (format!("r{n}"), entry.clone())).collect::<Map<_, _>>();
+        let wrong = json!({"pageSize": 0, "maxDeleteShare": 2, "filterByCurrentDate": "maybe"});
+        let problems = parse(json!({CONFIGURATION: entries(wrong)})).expect_err("problems");
         assert_eq!(problems.len(), MOST_REMARKS);
-        assert_eq!(accepted(json!({CONFIGURATION: entries(json!({"pagesize": 0}))})).1.len(), MOST_REMARKS);
+        let odd = json!({"pagesize": 0, "colour": 1, "size": 2});
+        assert_eq!(accepted(json!({CONFIGURATION: entries(odd)})).1.len(), MOST_REMARKS);
     }
 
     #[test]

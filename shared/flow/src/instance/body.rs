@@ -2,13 +2,9 @@
 
 use std::fmt;
 
+use domain::limits;
 use domain::problem::{FieldProblem, below};
 use serde_json::{Map, Value};
-
-/// Longest name and longest tag, in characters.
-const LONGEST_NAME: usize = 250;
-/// Most tags of an instance.
-const MOST_TAGS: usize = 50;
 
 /// What a request says about an instance. None: it says nothing about that.
 #[derive(Clone, Default, PartialEq)]
@@ -62,8 +58,8 @@ impl InstanceBody {
                 }
                 ("tags", value) => read.tags = read_tags(value, &mut problems),
                 ("name", Value::String(text)) => match strip_html(text) {
-                    name if name.chars().count() > LONGEST_NAME => {
-                        let expected = format!("at most {LONGEST_NAME} characters");
+                    name if name.chars().count() > limits::NAME_CHARACTERS => {
+                        let expected = format!("at most {} characters", limits::NAME_CHARACTERS);
                         problems.push(FieldProblem::new("name", name, expected));
                     }
                     name => read.name = Some(name).filter(|name| !name.is_empty()),
@@ -106,15 +102,16 @@ fn read_element(value: &Value, problems: &mut Vec<FieldProblem>) -> Option<Strin
 
 /// Texts, or the `{id, name}` objects of the original's older answers.
 fn read_tags(value: &Value, problems: &mut Vec<FieldProblem>) -> Option<Vec<String>> {
-    let expected = || format!("a list of at most {MOST_TAGS} texts of at most {LONGEST_NAME} characters");
-    let Some(entries) = value.as_array().filter(|entries| entries.len() <= MOST_TAGS) else {
+    let expected =
+        || format!("a list of at most {} texts of at most {} characters", limits::TAGS, limits::TAG_CHARACTERS);
+    let Some(entries) = value.as_array().filter(|entries| entries.len() <= limits::TAGS) else {
         problems.push(FieldProblem::new("tags", kind(value), expected()));
         return None;
     };
     let mut tags: Vec<String> = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
         match entry.as_str().or_else(|| entry["name"].as_str()).map(strip_html) {
-            Some(tag) if tag.chars().count() <= LONGEST_NAME => {
+            Some(tag) if tag.chars().count() <= limits::TAG_CHARACTERS => {
                 if !tag.is_empty() && !tags.contains(&tag) {
                     tags.push(tag);
                 }

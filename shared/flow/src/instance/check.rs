@@ -72,6 +72,12 @@ pub(super) fn check(
     login: LoginGiven<'_>,
 ) -> Result<Checked, InstanceError> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    check_size("configuration", configuration, &mut problems);
+    check_size("providerData", login.provider_data, &mut problems);
+    if !problems.is_empty() {
+        // What is too large is not read any further.
+        return Err(InstanceError::Invalid(problems));
+    }
     let (element, connection) = match element {
         Err(problem) => {
             problems.push(problem);
@@ -134,6 +140,31 @@ pub(super) fn check(
     }
 }
 
+/// Refuses what would not fit where it is stored, key by key. `given` is as it would be stored: after a merge.
+fn check_size(field: &str, given: &Map<String, Value>, problems: &mut Vec<FieldProblem>) {
+    if given.len() > limits::CONFIGURATION_KEYS {
+        let expected = format!("at most {} keys", limits::CONFIGURATION_KEYS);
+        problems.push(FieldProblem::new(field, format!("{} keys", given.len()), expected));
+    }
+    let mut bytes = 0;
+    for (key, value) in given {
+        if key.chars().count() > limits::KEY_CHARACTERS {
+            let expected = format!("a key of at most {} characters", limits::KEY_CHARACTERS);
+            problems.push(FieldProblem::new(below(field, key), "a longer key", expected));
+        }
+        let length = value.as_str().map_or_else(|| value.to_string().len(), str::len);
+        if length > limits::VALUE_BYTES && key != POLLER_CONFIGURATION {
+            let expected = format!("at most {} bytes", limits::VALUE_BYTES);
+            problems.push(FieldProblem::new(below(field, key), format!("{length} bytes"), expected));
+        }
+        bytes += key.len() + length;
+    }
+    if bytes > limits::CONFIGURATION_BYTES {
+        let expected = format!("at most {} bytes in all", limits::CONFIGURATION_BYTES);
+        problems.push(FieldProblem::new(field, format!("{bytes} bytes"), expected));
+    }
+}
+
 /// Every key with its value as text. What the connection took from `providerData` becomes configuration, because
 /// later polls know nothing else.
 fn flatten(
@@ -189,4 +220,35 @@ pub(super) fn is_secret(element: &Element, key: &str) -> bool {
         "event.notification.basic.password",
     ];
     OF_CALLBACKS.contains(&key) || is_secret_key(element, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_key_and_limit() {
+        let refused = |given: Value| {
+            let mut problems = Vec::new();
+            check_size("configuration", given.as_object().unwrap(), &mut problems);
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let long = |bytes: usize| Value::from("x".repeat(bytes));
+        assert!(refused(json!({ "a": long(limits::VALUE_BYTES), POLLER_CONFIGURATION: long(60_000) })).is_empty());
+        assert_eq!(
+            refused(json!({ "a": long(limits::VALUE_BYTES + 1) })),
+            ["configuration.a: read 16385 bytes, expected at most 16384 bytes"]
+        );
+        assert_eq!(
+            refused(json!({ POLLER_CONFIGURATION: long(limits::CONFIGURATION_BYTES) })),
+            ["configuration: read 98330 bytes, expected at most 98304 bytes in all"]
+        );
+        let many: Map<String, Value> = (0..=limits::CONFIGURATION_KEYS).map(|n| (n.to_string(), json!(1))).collect();
+        assert_eq!(refused(Value::Object(many)), ["configuration: read 501 keys, expected at most 500 keys"]);
+        let key = "k".repeat(limits::KEY_CHARACTERS + 1);
+        let said = refused(json!({ key: 1 }));
+        assert!(said[0].ends_with("read a longer key, expected a key of at most 250 characters"), "{said:?}");
+    }
 }
