@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use tests::kill::{Outside, Victim};
 use tests::program::{Program, binary};
 
 /// Something that has not happened by now does not happen.
@@ -286,4 +287,61 @@ fn the_demo_of_revel_succeeds() {
 #[test]
 fn the_demo_of_icontact_succeeds() {
     demo("icontact");
+}
+
+/// Many more of the same: `cargo run -p tests --bin kill -- --times 100`.
+#[tokio::test]
+async fn killed_at_any_moment_it_loses_and_repeats_nothing() {
+    let figures = tests::kill::kill(binary("pollux"), 3, 7).await.expect("everything arrives");
+    assert_eq!(figures.kills, 3);
+    assert!(figures.events > 10, "{figures:?}");
+}
+
+/// A disk that is full, as far as one file goes: what cannot be stored is refused or waits, and nothing is damaged.
+#[tokio::test]
+async fn a_full_disk_is_said_and_damages_nothing() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = folder.path().join("data");
+    let mut outside = Outside::serve(3).await.expect("a port");
+    let mut victim = Victim::new(binary("pollux"), &data, &outside).expect("a port");
+    let program = victim.start().await.expect("it serves");
+    victim.watch().await.expect("instances");
+    drop(program);
+    let sizes = std::fs::read_dir(&data).expect("its files").flatten();
+    let largest = sizes.filter_map(|file| Some(file.metadata().ok()?.len())).max().unwrap_or(0);
+    victim.largest_file = Some(largest / 1024 + 64);
+    let program = victim.start().await.expect("it still starts");
+    let until = Instant::now() + PATIENCE;
+    loop {
+        for _ in 0..50 {
+            outside.change().expect("a change");
+        }
+        let (status, answer) = victim.call(Method::POST, "/instances/poll", None).await.expect("an answer");
+        let one = victim.call(Method::GET, "/instances", None).await.expect("an answer").1[0]["id"].to_string();
+        let path = format!("/instances/{one}/poll");
+        let (status, answer) = match status {
+            StatusCode::INTERNAL_SERVER_ERROR => (status, answer),
+            _ => victim.call(Method::POST, &path, None).await.expect("an answer"),
+        };
+        if status.is_server_error() {
+            assert!(answer["message"].is_string(), "{answer}");
+            break;
+        }
+        assert!(Instant::now() < until, "nothing is ever full: {status} {answer}");
+    }
+    drop(program);
+    victim.largest_file = None;
+    let program = victim.start().await.expect("it serves again");
+    outside.settle().await.expect("everything arrives");
+    drop(program);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let mut command = pollux();
+    // Nobody can make a directory there, whoever runs the tests.
+    let output = command.args(["serve", "--addr", "127.0.0.1:0", "--data", "/proc/pollux"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("/proc/pollux") && !said.contains("panicked"), "{said}");
 }

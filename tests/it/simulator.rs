@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use flow::job::PollJob;
 use flow::poll::{Mode, Outcome, poll};
+use flow::ports::{Condition, Item, Store, Write};
 use flow::testing::FixedAmbient;
 use serde_json::json;
 use tests::sim::{campaign, simulate};
-use tests::world::{World, answer, seed};
+use tests::world::{World, answer, id_of, seed};
 
 /// How many worlds: `POLLUX_WORLDS`, or so many as take about a minute and a half of two processors.
 fn worlds() -> u64 {
@@ -84,4 +85,61 @@ async fn what_a_machine_with_a_slow_clock_files_is_found() {
     assert!(world.events().is_empty(), "nobody was told of the delivery");
     world.tick().await;
     assert_eq!(world.events().len(), 1);
+}
+
+/// The bugs that are planted by `cargo run -p tests --bin planted` are those of the code as it is.
+#[test]
+fn every_planted_bug_still_applies() {
+    let planted = tests::planted::all().expect("patches");
+    assert!(planted.len() >= 12, "{} are left", planted.len());
+    for bug in planted {
+        bug.applies().unwrap_or_else(|problem| panic!("{problem:#}"));
+        let filter = bug.caught_by.last().expect("a filter").rsplit("::").find(|part| !part.is_empty());
+        let filter = filter.expect("a filter names something");
+        assert!(tests::reliability::names_a_test(filter), "{}: no test is called {filter}", bug.name);
+    }
+}
+
+#[test]
+fn every_test_on_the_reliability_page_exists() {
+    let unknown = tests::reliability::unknown_tests().expect("the page");
+    assert!(unknown.is_empty(), "{unknown:?}");
+    assert!(!tests::reliability::names_a_test(&["nobody", "wrote", "this"].join("_")));
+}
+
+/// An hour at a time, a change in each: the store keeps deliveries for thirty days, so after these it does not grow.
+#[tokio::test]
+async fn after_weeks_the_store_has_its_size_and_every_hour_its_poll() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    let mut body = seed("googlesuite");
+    body["configuration"]["event.poller.refresh_interval"] = json!("60");
+    body["configuration"]["event.poller.configuration"] = json!({ "calendars/primary/changed-events": {} });
+    let new_event = || world.sandbox.create("googlesuite", "events", json!({})).expect("an event");
+    let events: Vec<String> = (0..4).map(|_| id_of(&new_event())).collect();
+    world.create(body).await;
+    // The wheel's hand begins to turn.
+    world.tick().await;
+    let (mut sizes, mut told, days) = (Vec::new(), 0, 40);
+    for day in 0..days {
+        for hour in 0..24 {
+            let edit = json!({ "summary": format!("edit {day} {hour}") });
+            world.sandbox.update("googlesuite", "events", &events[hour % 4], edit).expect("an event");
+            world.skip(Duration::from_secs(59 * 60)).await;
+            told += 1;
+            assert_eq!(world.inbox.counters("main").events, told, "day {day}, hour {hour}");
+        }
+        // As the table does by itself.
+        let now = world.service.ports.now();
+        let (items, expired): (Vec<_>, Vec<_>) =
+            world.store.items().into_iter().partition(|item| item.expires_at.is_none_or(|at| at > now));
+        let delete = |item: Item| Write::Delete { key: item.key, condition: Condition::Unconditional };
+        let deletes: Vec<Write> = expired.into_iter().map(delete).collect();
+        world.store.write_each(&deletes).await;
+        sizes.push(items.len());
+    }
+    assert!(sizes[days - 1] <= sizes[32], "items by day: {sizes:?}");
+    let figures = json!({
+        "cases": days, "failed": 0, "events": told, "itemsAfter33Days": sizes[32], "itemsAtTheEnd": sizes[days - 1]
+    });
+    tests::reliability::record("soak", &figures);
 }

@@ -2,9 +2,11 @@
 //! It has no story of its own.
 
 pub mod fuzz;
+pub mod kill;
 pub mod long;
 pub mod ministack;
 pub mod moto;
+pub mod planted;
 pub mod program;
 pub mod python;
 pub mod reliability;

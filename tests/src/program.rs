@@ -32,7 +32,9 @@ impl Drop for Program {
 /// One of the workspace's own binaries, as built with the tests. Panics when it is not there.
 pub fn binary(name: impl AsRef<OsStr>) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
-    let folder = test.parent().and_then(|deps| deps.parent()).expect("tests lie in target/debug/deps");
+    let folder = test.parent().expect("it lies in a folder");
+    // Tests lie in a folder of their own beside the binaries.
+    let folder = if folder.ends_with("deps") { folder.parent().expect("deps lie in a folder") } else { folder };
     let path = folder.join(name.as_ref()).with_extension(std::env::consts::EXE_EXTENSION);
     assert!(
         path.exists(),

@@ -426,6 +426,16 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_named_by_its_revision_whenever_it_is_found() {
+        let entry = Entry { revision: 4, ..known(7, 1).expect("an entry") };
+        let change = |pass: &Pass, entry| change_of(&record(None, Some(1)), ChangeKind::Updated, entry, pass);
+        let (early, late) = (pass(), Pass { began: at(90_000), ..pass() });
+        assert_eq!(change(&early, entry), change(&late, entry));
+        assert_eq!(change(&early, entry).event, event_id(InstanceId(1), "timesheets", "", "r", 4));
+        assert_ne!(change(&early, entry).event, change(&early, Entry { revision: 5, ..entry }).event);
+    }
+
+    #[test]
     fn a_baseline_is_silent_unless_asked() {
         let baseline = Pass { baseline: true, index_is_complete: false, covered_since: None, ..pass() };
         check(record(Some(1), Some(1)), None, baseline.clone(), None, Rule::Baseline);

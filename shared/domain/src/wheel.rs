@@ -119,5 +119,6 @@ mod tests {
         assert_eq!(Wheel::default().minute_of(instant), 2);
         assert_eq!(Wheel::turning(Duration::from_secs(1)).minute_of(instant), 120);
         assert_eq!(Wheel::turning(Duration::from_secs(1)).start_of(120), instant);
+        assert_eq!(Wheel::turning(Duration::from_secs(1)).minute(), Duration::from_secs(1));
     }
 }

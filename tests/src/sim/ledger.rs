@@ -452,7 +452,8 @@ pub fn version_of(record: &Value, subject: Subject) -> u64 {
     word.strip_prefix("edit ").and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-fn version_in(body: &Value, subject: Subject, record: &str) -> u64 {
+/// The version of a record as a notification tells of it.
+pub fn version_in(body: &Value, subject: Subject, record: &str) -> u64 {
     let raws = body["message"]["raw"].as_object().into_iter().flat_map(|raw| raw.values());
     let mut records = raws.flat_map(|value| value.as_array().into_iter().flatten());
     records.find(|raw| id_of(&raw[subject.id]) == record).map_or(0, |raw| version_of(raw, subject))

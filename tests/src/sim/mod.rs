@@ -16,8 +16,9 @@ mod outside;
 mod plan;
 mod run;
 
-pub use ledger::Counts;
-pub use plan::Plan;
+pub use clockwork::Dice;
+pub use ledger::{Counts, version_in, version_of};
+pub use plan::{Plan, SUBJECTS, Subject};
 pub use run::{Outcome, simulate};
 
 use std::fmt;
