@@ -443,3 +443,40 @@ async fn what_is_sealed_for_one_instance_opens_for_no_other() {
     let (code, answer) = world.call("POST", &format!("/instances/{two}/poll"), None).await;
     assert_eq!((code.as_u16(), world.sandbox.requests().len()), (500, asked), "{answer:#}");
 }
+
+#[tokio::test]
+async fn keys_change_without_anybody_noticing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("key.json");
+    let open = || aws::vault::KeyFileVault::open(&file).expect("a key file");
+    let world = World::sealed("2026-01-05T09:00:00Z", 1, std::sync::Arc::new(open())).await;
+    let (old, off) = (world.create(seed("square")).await, world.create(seed("icontact")).await);
+    // As `pollux admin keys rotate` does, in a process of its own.
+    open().rotate().expect("rotated");
+    let new = world.create(seed("square")).await;
+    let key_of = |id: u64, what: &str| {
+        let stored = world.stored();
+        let sealed = stored[&format!("INST#{id} META")][what].as_str().expect("a sealed text").to_owned();
+        sealed.split('.').nth(1).expect("a key's id").to_owned()
+    };
+    assert_ne!(key_of(new, "secrets"), key_of(old, "secrets"), "the running service seals with the new key");
+    assert_eq!(world.poll(old, "timesheets", false).await["outcome"], "committed", "and opens what the old one sealed");
+
+    let ports = &world.service.ports;
+    let done = flow::reseal::reseal(ports).await.expect("sealed anew");
+    // Secrets and a token each; the vendor's tokens of Square.
+    assert_eq!((done.values, done.resealed, done.broken), (8, 5, 0));
+    for id in [old, off] {
+        assert_eq!(key_of(id, "secrets"), key_of(new, "secrets"));
+        assert_eq!(key_of(id, "token"), key_of(new, "secrets"));
+    }
+    let again = flow::reseal::reseal(ports).await.expect("nothing to do");
+    assert_eq!((again.values, again.resealed), (8, 0));
+    // Without the old key everything still opens.
+    let ring: Value = serde_json::from_slice(&std::fs::read(&file).expect("readable")).expect("JSON");
+    let newest = json!({ "keys": [ring["keys"][0]] });
+    std::fs::write(&file, newest.to_string()).expect("written");
+    for (id, resource) in [(old, "timesheets"), (off, "contacts"), (new, "timesheets")] {
+        assert_eq!(world.poll(id, resource, false).await["outcome"], "committed");
+    }
+}

@@ -133,7 +133,9 @@ async fn data_keys_are_bound_to_their_owner_and_remembered() {
     let config = service(move |operation, request| {
         asking.lock().expect("no panic").push(operation.to_owned());
         let owner = request["EncryptionContext"]["pollux:owner"].as_str().expect("an owner").to_owned();
-        assert_eq!(request["KeyId"], "alias/pollux");
+        // What is encrypted says its key itself, and stays open when the alias is given to another.
+        let named = if operation == "Decrypt" { json!(null) } else { json!("alias/pollux") };
+        assert_eq!(request["KeyId"], named);
         let refused = (StatusCode::BAD_REQUEST, json!({"__type": "InvalidCiphertextException"}));
         match operation {
             "GenerateDataKey" => {

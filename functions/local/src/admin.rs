@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use aws::settings::Settings;
 use aws::start::StartError;
 use aws::store::DynamoStore;
+use aws::vault::KeyFileVault;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use domain::id::{InstanceId, OrganizationId, UserId};
@@ -64,6 +65,18 @@ enum AdminCommand {
         #[arg(long, value_name = "INSTANT")]
         told_until: DateTime<Utc>,
     },
+    /// Keys that seal credentials
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a new key for what is sealed from now on, also by a service that is running; the old ones still open what
+    /// they sealed. Of the key file in a data directory; in the cloud, KMS does it by itself
+    Rotate,
+    /// Seal anew, with the newest key, whatever an older one sealed
+    Reseal,
 }
 
 #[derive(Debug, Subcommand)]
@@ -264,6 +277,17 @@ async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
         AdminCommand::Limits(LimitsCommand::Set { organization, instances, resources, smallest_interval }) => {
             let wanted = Limits { instances: *instances, resources: *resources, smallest_interval: *smallest_interval };
             limits(*organization, Some(flow::limits::set(ports, *organization, wanted).await?))
+        }
+        AdminCommand::Keys(KeysCommand::Rotate) => {
+            let Some(data) = &place.data else {
+                bail!("in the cloud KMS rotates its keys by itself; give the alias another key to change it at once");
+            };
+            KeyFileVault::open(&data.join(system::KEYS))?.rotate()?;
+            json!({"rotated": true})
+        }
+        AdminCommand::Keys(KeysCommand::Reseal) => {
+            let done = flow::reseal::reseal(ports).await?;
+            json!({"values": done.values, "resealed": done.resealed, "broken": done.broken})
         }
         AdminCommand::Audit(asked) => {
             let (mut entries, mut after) = (Vec::new(), None);

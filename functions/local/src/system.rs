@@ -45,7 +45,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(60);
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
 /// The file with the keys that seal credentials, in the data directory.
-const KEYS: &str = "keys.json";
+pub(crate) const KEYS: &str = "keys.json";
 
 /// How the system is to run.
 #[derive(Debug, Clone)]

@@ -28,7 +28,7 @@ fn refuses(arguments: &[&str], says: &str) {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["serve"],
         &["demo"],
@@ -43,6 +43,8 @@ fn every_command_has_help() {
         &["admin", "limits", "set"],
         &["admin", "audit"],
         &["admin", "restore"],
+        &["admin", "keys", "rotate"],
+        &["admin", "keys", "reseal"],
     ];
     for command in commands {
         let output = pollux(&[command, &["--help"]].concat());

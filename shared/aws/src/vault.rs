@@ -8,7 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::SystemTime;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -110,11 +111,27 @@ impl StoredKey {
 }
 
 /// Keys in a file that only its owner reads. The first key seals and every key opens, so that keys can be changed
-/// without opening and sealing everything anew.
+/// without opening and sealing everything anew. When another process changes them this one notices: before it seals,
+/// and when it meets a key that it does not know.
 pub struct KeyFileVault {
     path: PathBuf,
+    ring: RwLock<Ring>,
+}
+
+/// The keys as they were read.
+struct Ring {
     /// Key ids and their ciphers, newest first; never empty.
     keys: Vec<(String, Aes256Gcm)>,
+    /// What the file looked like then.
+    stamp: Option<Stamp>,
+}
+
+/// When a file was last written, and its length: a change of keys changes both.
+type Stamp = (SystemTime, u64);
+
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 impl KeyFileVault {
@@ -124,31 +141,56 @@ impl KeyFileVault {
             Ok(true) => {}
             _ => write_ring(path, &KeyRing { keys: vec![StoredKey::draw().map_err(|e| failed(path, e))?] }, false)?,
         }
-        Self::from_ring(path, &read_ring(path)?)
+        Ok(Self { path: path.to_owned(), ring: RwLock::new(Ring::read(path)?) })
     }
 
     /// Puts a fresh key in front. What was sealed before still opens; who else has the file open goes on sealing with
-    /// the key it knows, which is not forgotten either.
-    pub fn rotate(&mut self) -> Result<(), KeyFileError> {
+    /// the key it knows until it looks at the file, and that key is not forgotten either.
+    pub fn rotate(&self) -> Result<(), KeyFileError> {
         let mut ring = read_ring(&self.path)?;
         ring.keys.insert(0, StoredKey::draw().map_err(|error| failed(&self.path, error))?);
         write_ring(&self.path, &ring, true)?;
-        *self = Self::from_ring(&self.path, &ring)?;
+        self.read_again()
+    }
+
+    fn read_again(&self) -> Result<(), KeyFileError> {
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Ring::read(&self.path)?;
         Ok(())
     }
 
-    fn from_ring(path: &Path, ring: &KeyRing) -> Result<Self, KeyFileError> {
+    /// The key that seals.
+    fn newest(&self) -> Option<(String, Aes256Gcm)> {
+        if self.ring().stamp != stamp_of(&self.path) {
+            // A file that cannot be read now leaves the keys that are known.
+            let _ = self.read_again();
+        }
+        self.ring().keys.first().cloned()
+    }
+
+    fn key(&self, id: &str) -> Option<Aes256Gcm> {
+        self.ring().keys.iter().find(|(known, _)| known == id).map(|(_, cipher)| cipher.clone())
+    }
+
+    fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    fn read(path: &Path) -> Result<Self, KeyFileError> {
         let damaged = |why: &str| KeyFileError::Damaged { path: path.to_owned(), why: why.into() };
+        // Before it is read: a change in between is noticed next time.
+        let stamp = stamp_of(path);
         let read = |stored: &StoredKey| {
             let key = BASE64.decode(stored.key.expose()).map_err(|_| damaged("a key is not base64url"))?;
             let cipher = cipher(&key).map_err(|_| damaged("a key has not 256 bits"))?;
             Ok((stored.id.clone(), cipher))
         };
-        let keys = ring.keys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let keys = read_ring(path)?.keys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Err(damaged("it holds no key"));
         }
-        Ok(Self { path: path.to_owned(), keys })
+        Ok(Self { keys, stamp })
     }
 }
 
@@ -203,16 +245,23 @@ fn write_ring(path: &Path, ring: &KeyRing, replace: bool) -> Result<(), KeyFileE
 #[async_trait]
 impl Vault for KeyFileVault {
     async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError> {
-        let (id, cipher) = self.keys.first().ok_or_else(|| broken("no key"))?;
-        Ok(format!("{VERSION}.{id}.{}", encrypt(cipher, owner, plain)?))
+        let (id, cipher) = self.newest().ok_or_else(|| broken("no key"))?;
+        Ok(format!("{VERSION}.{id}.{}", encrypt(&cipher, owner, plain)?))
     }
 
     async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError> {
         let parts: Vec<&str> = sealed.split('.').collect();
         let [VERSION, id, text] = parts[..] else { return Err(broken("not sealed by a key file")) };
-        let (_, cipher) =
-            self.keys.iter().find(|(known, _)| known == id).ok_or_else(|| broken("sealed with a key that is gone"))?;
-        decrypt(cipher, owner, text)
+        if self.key(id).is_none() {
+            self.read_again().map_err(|error| VaultError::Busy(error.to_string()))?;
+        }
+        let cipher = self.key(id).ok_or_else(|| broken("sealed with a key that is gone"))?;
+        decrypt(&cipher, owner, text)
+    }
+
+    fn is_newest(&self, sealed: &str) -> bool {
+        let id = sealed.split('.').nth(1);
+        self.newest().is_some_and(|(newest, _)| id == Some(newest.as_str()))
     }
 }
 
@@ -304,7 +353,8 @@ impl Vault for KmsVault {
         let answer = self
             .client
             .decrypt()
-            .key_id(&self.key_id)
+            // Without naming the key: what is encrypted says it, and stays open when the alias is given to another.
+            // Which keys may be used is for the function's permissions to say.
             .ciphertext_blob(Blob::new(blob))
             .encryption_context(CONTEXT, owner)
             .send()
@@ -316,6 +366,11 @@ impl Vault for KmsVault {
         self.remember(owner, encrypted, &cipher);
         Ok(plain)
     }
+
+    /// The key service does not say under which of a key's versions it encrypted.
+    fn is_newest(&self, _: &str) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -326,7 +381,8 @@ mod tests {
     async fn a_key_file_seals_for_one_owner_and_outlives_rotation() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("key.json");
-        let mut vault = KeyFileVault::open(&path).expect("a fresh file");
+        let vault = KeyFileVault::open(&path).expect("a fresh file");
+        let other = KeyFileVault::open(&path).expect("another process with the same file");
         let plain = Secret::new("töken");
         let sealed = vault.seal("42", &plain).await.expect("sealed");
         assert!(sealed.starts_with("v1.k") && !sealed.contains("ken"), "{sealed}");
@@ -337,7 +393,16 @@ mod tests {
         vault.rotate().expect("rotated");
         let newer = vault.seal("42", &plain).await.expect("sealed");
         assert_ne!(newer.split('.').nth(1), sealed.split('.').nth(1));
-        for vault in [vault, KeyFileVault::open(&path).expect("the same file")] {
+        assert!(vault.is_newest(&newer) && !vault.is_newest(&sealed));
+        assert_eq!(
+            other.open("42", &newer).await,
+            Ok(plain.clone()),
+            "a key it did not know is looked for in the file"
+        );
+        vault.rotate().expect("rotated again");
+        let by_other = other.seal("42", &plain).await.expect("sealed");
+        assert!(vault.is_newest(&by_other), "who seals looks whether the keys were changed");
+        for vault in [vault, other, KeyFileVault::open(&path).expect("the same file")] {
             assert_eq!(vault.open("42", &sealed).await, Ok(plain.clone()));
             assert_eq!(vault.open("42", &newer).await, Ok(plain.clone()));
         }

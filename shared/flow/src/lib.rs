@@ -14,6 +14,7 @@ pub mod outbox;
 pub mod poll;
 pub mod ports;
 pub mod principal;
+pub mod reseal;
 pub mod restore;
 pub mod secrets;
 pub mod service;

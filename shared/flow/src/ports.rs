@@ -381,4 +381,6 @@ pub trait Vault: Send + Sync {
     async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError>;
     /// The plain text again.
     async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError>;
+    /// Whether it was sealed with the key that seals now. False where that cannot be told.
+    fn is_newest(&self, sealed: &str) -> bool;
 }
