@@ -476,6 +476,12 @@ async fn keys_change_without_anybody_noticing() {
     let ring: Value = serde_json::from_slice(&std::fs::read(&file).expect("readable")).expect("JSON");
     let newest = json!({ "keys": [ring["keys"][0]] });
     std::fs::write(&file, newest.to_string()).expect("written");
+    let fresh = open();
+    for (id, what) in [(old, "secrets"), (old, "token"), (off, "secrets"), (off, "token"), (new, "secrets")] {
+        let sealed = world.stored()[&format!("INST#{id} META")][what].as_str().expect("a sealed text").to_owned();
+        let opened = flow::ports::Vault::open(&fresh, &format!("INST#{id}"), &sealed).await;
+        assert!(opened.is_ok(), "{what} of {id}: {opened:?}");
+    }
     for (id, resource) in [(old, "timesheets"), (off, "contacts"), (new, "timesheets")] {
         assert_eq!(world.poll(id, resource, false).await["outcome"], "committed");
     }
