@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use local::system::{Options, System};
-use serde_json::Value;
 use tests::python;
 
 /// The tester. It draws from a seed of its own, so that a failure comes back.
