@@ -439,7 +439,11 @@ impl World {
             let (mut status, mut answer) = self.call("POST", path.clone(), None);
             if answer["resources"][0]["held"].as_u64() > Some(0) {
                 // Many are gone at once: somebody says that this is right.
-                self.call("POST", format!("/instances/{id}/deletions?resource={resource}"), None);
+                let held = format!("/instances/{id}/resources/{resource}/held");
+                let (decided, said) = self.call("POST", held, Some(json!({ "decision": "approve" })));
+                if !decided.is_success() {
+                    self.sim.ledger().violated(format!("held deletions cannot be approved: {decided} {said}"));
+                }
                 (status, answer) = self.call("POST", path, None);
             }
             if status != StatusCode::OK || answer["outcome"] != "committed" {
