@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
 use async_trait::async_trait;
 use aws::queue::SqsQueue;
 use aws::store::{DynamoStore, ensure_table};
@@ -14,7 +16,7 @@ use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Json, Router};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64_URL};
 use domain::secret::Secret;
 use flow::ports::{Message, Queue, QueueName, Vault, VaultError};
 use serde_json::{Value, json};
@@ -107,7 +109,7 @@ async fn a_batch_that_is_refused_fails_every_message_of_it() {
 async fn vault_contract(vault: &KmsVault, other: &KmsVault) {
     let plain = Secret::new("töken");
     let sealed = vault.seal("42", &plain).await.expect("sealed");
-    assert!(sealed.starts_with("v1.kms."), "{sealed}");
+    assert!(sealed.starts_with("v2.kms."), "{sealed}");
     assert_ne!(vault.seal("42", &plain).await.expect("sealed"), sealed);
     // One who sealed it and one who never saw it: both open it for its owner, and neither for another.
     for vault in [vault, other] {
@@ -116,9 +118,10 @@ async fn vault_contract(vault: &KmsVault, other: &KmsVault) {
         assert!(matches!(vault.open("43", &sealed).await, Err(VaultError::Broken(_))));
         for damaged in [
             format!("{sealed}AAAA"),
-            sealed.replace("v1", "v2"),
+            sealed.replace("v2", "v1"),
+            sealed.replace("v2", "v3"),
             sealed.replace(".kms.", ".kms.AAAA"),
-            "v1.kms..".into(),
+            "v2.kms..".into(),
         ] {
             assert!(vault.open("42", &damaged).await.is_err(), "{damaged}");
         }
@@ -126,7 +129,7 @@ async fn vault_contract(vault: &KmsVault, other: &KmsVault) {
 }
 
 #[tokio::test]
-async fn data_keys_are_bound_to_their_owner_and_remembered() {
+async fn data_keys_are_shared_and_remembered_and_those_of_one_seal_still_open() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let asking = asked.clone();
     // The "encrypted" data key is the key and its owner in the open, after a mark.
@@ -165,7 +168,24 @@ async fn data_keys_are_bound_to_their_owner_and_remembered() {
     for vault in [&first, &second, &second, &first, &second] {
         vault.open("42", &sealed).await.expect("opened");
     }
+    // Another owner's seal has the same data key, so that nobody has to ask again.
+    let of_another = first.seal("43", &Secret::new("y")).await.expect("sealed");
+    assert_eq!(second.open("43", &of_another).await, Ok(Secret::new("y")));
     assert_eq!(*asked.lock().expect("no panic"), ["GenerateDataKey", "Decrypt"]);
+
+    // As it was sealed when every seal had its own data key, bound to the owner by the key service.
+    let blob = BASE64_URL.encode([&b"mark42="[..], &[3; 32]].concat());
+    let old = format!("v1.kms.{blob}.{}", sealed_alone(&[3; 32], "42", "old"));
+    assert_eq!(second.open("42", &old).await, Ok(Secret::new("old")));
+    assert!(matches!(second.open("43", &old).await, Err(VaultError::Broken(_))));
+}
+
+/// What AES-256-GCM makes of a text for an owner, with a nonce of zeros before it.
+fn sealed_alone(key: &[u8; 32], owner: &str, plain: &str) -> String {
+    let cipher = Aes256Gcm::new_from_slice(key).expect("a key of 256 bits");
+    let payload = Payload { msg: plain.as_bytes(), aad: owner.as_bytes() };
+    let sealed = cipher.encrypt(&Nonce::from([0; 12]), payload).expect("sealed");
+    BASE64_URL.encode([&[0; 12][..], &sealed].concat())
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("poller", &["domain", "elements", "flow", "aws"]),
     ("local", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller"]),
     ("tests", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
+    ("benches", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
 ];
 
 /// What cargo prints when it is called so.

@@ -2,14 +2,15 @@
 //! AES-256-GCM and a random nonce, with the owner as associated data.
 //!
 //! A sealed text is `v1.<key id>.<base64url of nonce and ciphertext>` from a key file, and
-//! `v1.kms.<base64url of the encrypted data key>.<base64url of nonce and ciphertext>` from the key service.
+//! `v2.kms.<base64url of the encrypted data key>.<base64url of nonce and ciphertext>` from the key service. `v1.kms` is
+//! what the key service sealed before data keys were shared: one for each seal, with the owner as encryption context.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -25,11 +26,19 @@ use serde::{Deserialize, Serialize};
 
 const VERSION: &str = "v1";
 const KMS: &str = "kms";
+/// Seals of the key service whose data key is shared.
+const SHARED: &str = "v2";
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 
-/// Decrypted data keys that are remembered, so that polls of the same instances do not ask the key service each time.
-const REMEMBERED_KEYS: usize = 512;
+/// Decrypted data keys that are remembered, so that not every poll asks the key service.
+const REMEMBERED_KEYS: usize = 2048;
+
+/// A data key seals for so long in one process, and so often. A call of the key service costs five times the write of a
+/// poll: with a key of its own for each instance, opening them would be most of what polling costs. Random nonces are
+/// safe for 2^32 seals of one key.
+const SEALS_FOR: Duration = Duration::from_secs(60 * 60);
+const SEALS: u32 = 100_000;
 
 fn broken(why: impl Into<String>) -> VaultError {
     VaultError::Broken(why.into())
@@ -267,15 +276,24 @@ impl Vault for KeyFileVault {
 
 // ---------------------------------------------------------------- Key service
 
-/// Envelope encryption with KMS: each seal has a data key of its own, which KMS gave out encrypted and gives back
-/// only together with the owner's name as encryption context. Rotation is the key service's.
+/// Envelope encryption with KMS: data keys that KMS gave out encrypted, each for the seals of one process and hour. What
+/// binds a seal to its owner is the cipher's associated data. Rotation is the key service's.
 pub struct KmsVault {
     client: aws_sdk_kms::Client,
     key_id: String,
+    sealing: tokio::sync::Mutex<Option<Sealing>>,
     remembered: Mutex<Remembered>,
 }
 
-/// Data keys by owner and encrypted form, oldest first in `order`.
+/// The data key that seals now.
+struct Sealing {
+    encrypted: String,
+    cipher: Aes256Gcm,
+    since: Instant,
+    seals: u32,
+}
+
+/// Data keys by encryption context and encrypted form, oldest first in `order`.
 #[derive(Default)]
 struct Remembered {
     keys: HashMap<(String, String), Aes256Gcm>,
@@ -285,7 +303,7 @@ struct Remembered {
 impl KmsVault {
     /// With the key of this id, alias or ARN.
     pub fn new(client: aws_sdk_kms::Client, key_id: impl Into<String>) -> Self {
-        Self { client, key_id: key_id.into(), remembered: Mutex::default() }
+        Self { client, key_id: key_id.into(), sealing: Default::default(), remembered: Mutex::default() }
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -293,9 +311,9 @@ impl KmsVault {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, owner: &str, encrypted: &str, cipher: &Aes256Gcm) {
+    fn remember(&self, context: &str, encrypted: &str, cipher: &Aes256Gcm) {
         let mut remembered = self.remembered();
-        let name = (owner.to_owned(), encrypted.to_owned());
+        let name = (context.to_owned(), encrypted.to_owned());
         if remembered.keys.insert(name.clone(), cipher.clone()).is_none() {
             remembered.order.push_back(name);
         }
@@ -305,10 +323,39 @@ impl KmsVault {
             remembered.keys.remove(&oldest);
         }
     }
+
+    /// The data key to seal with, and its encrypted form.
+    async fn sealing_key(&self) -> Result<(String, Aes256Gcm), VaultError> {
+        // Held while the key service is asked, so that one of many waiters asks.
+        let mut sealing = self.sealing.lock().await;
+        if let Some(key) = sealing.as_mut().filter(|key| key.since.elapsed() < SEALS_FOR && key.seals < SEALS) {
+            key.seals += 1;
+            return Ok((key.encrypted.clone(), key.cipher.clone()));
+        }
+        let answer = self
+            .client
+            .generate_data_key()
+            .key_id(&self.key_id)
+            .key_spec(DataKeySpec::Aes256)
+            .encryption_context(CONTEXT, EVERYBODY)
+            .send()
+            .await
+            .map_err(kms_error)?;
+        let (Some(key), Some(encrypted)) = (answer.plaintext, answer.ciphertext_blob) else {
+            return Err(VaultError::Busy("the key service gave no key".into()));
+        };
+        let (cipher, encrypted) = (cipher(key.as_ref())?, BASE64.encode(encrypted.as_ref()));
+        self.remember(EVERYBODY, &encrypted, &cipher);
+        *sealing =
+            Some(Sealing { encrypted: encrypted.clone(), cipher: cipher.clone(), since: Instant::now(), seals: 1 });
+        Ok((encrypted, cipher))
+    }
 }
 
-/// The name under which the owner stands in the encryption context, and in the cloud's audit log.
+/// The name under which a data key's owner stands in the encryption context, and in the cloud's audit log.
 const CONTEXT: &str = "pollux:owner";
+/// Whose a shared data key is. No instance is called so.
+const EVERYBODY: &str = "*";
 
 fn kms_error<E>(error: SdkError<E>) -> VaultError
 where
@@ -324,28 +371,18 @@ where
 #[async_trait]
 impl Vault for KmsVault {
     async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError> {
-        let answer = self
-            .client
-            .generate_data_key()
-            .key_id(&self.key_id)
-            .key_spec(DataKeySpec::Aes256)
-            .encryption_context(CONTEXT, owner)
-            .send()
-            .await
-            .map_err(kms_error)?;
-        let (Some(key), Some(encrypted)) = (answer.plaintext, answer.ciphertext_blob) else {
-            return Err(VaultError::Busy("the key service gave no key".into()));
-        };
-        let cipher = cipher(key.as_ref())?;
-        let encrypted = BASE64.encode(encrypted.as_ref());
-        self.remember(owner, &encrypted, &cipher);
-        Ok(format!("{VERSION}.{KMS}.{encrypted}.{}", encrypt(&cipher, owner, plain)?))
+        let (encrypted, cipher) = self.sealing_key().await?;
+        Ok(format!("{SHARED}.{KMS}.{encrypted}.{}", encrypt(&cipher, owner, plain)?))
     }
 
     async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError> {
         let parts: Vec<&str> = sealed.split('.').collect();
-        let [VERSION, KMS, encrypted, text] = parts[..] else { return Err(broken("not sealed by the key service")) };
-        let known = self.remembered().keys.get(&(owner.to_owned(), encrypted.to_owned())).cloned();
+        let (context, encrypted, text) = match parts[..] {
+            [SHARED, KMS, encrypted, text] => (EVERYBODY, encrypted, text),
+            [VERSION, KMS, encrypted, text] => (owner, encrypted, text),
+            _ => return Err(broken("not sealed by the key service")),
+        };
+        let known = self.remembered().keys.get(&(context.to_owned(), encrypted.to_owned())).cloned();
         if let Some(cipher) = known {
             return decrypt(&cipher, owner, text);
         }
@@ -356,14 +393,14 @@ impl Vault for KmsVault {
             // Without naming the key: what is encrypted says it, and stays open when the alias is given to another.
             // Which keys may be used is for the function's permissions to say.
             .ciphertext_blob(Blob::new(blob))
-            .encryption_context(CONTEXT, owner)
+            .encryption_context(CONTEXT, context)
             .send()
             .await
             .map_err(kms_error)?;
         let key = answer.plaintext.ok_or_else(|| VaultError::Busy("the key service gave no key".into()))?;
         let cipher = cipher(key.as_ref())?;
         let plain = decrypt(&cipher, owner, text)?;
-        self.remember(owner, encrypted, &cipher);
+        self.remember(context, encrypted, &cipher);
         Ok(plain)
     }
 
