@@ -15,6 +15,7 @@ use domain::problem::FieldProblem;
 use flow::delivery::desk::{self, Filter, Found};
 use flow::delivery::row::Status;
 use flow::ports::Ports;
+use flow::principal::Caller;
 use serde_json::{Value, json};
 
 use crate::ApiState;
@@ -306,16 +307,26 @@ fn broken_down(buckets: &Buckets, found: &[Found], of: &str, key: fn(&Found) -> 
     Json(buckets.starts().map(shown).collect())
 }
 
+/// What is asked for over all that the caller may see.
+async fn asked_of_all(
+    state: &ApiState,
+    caller: &Caller,
+    parameters: &Parameters,
+) -> Result<(Buckets, Vec<Found>), Refusal> {
+    let ports = &state.service.ports;
+    check_accounts(parameters, caller.organization)?;
+    let buckets = Buckets::of(parameters, ports.now())?;
+    let found = told(ports, caller.organization, caller.instance, buckets.whole()).await?;
+    Ok((buckets, found))
+}
+
 /// `GET /instances/events/analytics`.
 async fn counts_of_all(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
     Query(parameters): Query,
 ) -> Answer {
-    let ports = &state.service.ports;
-    check_accounts(&parameters, caller.organization)?;
-    let buckets = Buckets::of(&parameters, ports.now())?;
-    let found = told(ports, caller.organization, caller.instance, buckets.whole()).await?;
+    let (buckets, found) = asked_of_all(&state, &caller, &parameters).await?;
     Ok(counted(&buckets, &found))
 }
 
@@ -334,10 +345,7 @@ async fn counts_by_instance(
     Authenticated(caller): Authenticated,
     Query(parameters): Query,
 ) -> Answer {
-    let ports = &state.service.ports;
-    check_accounts(&parameters, caller.organization)?;
-    let buckets = Buckets::of(&parameters, ports.now())?;
-    let found = told(ports, caller.organization, caller.instance, buckets.whole()).await?;
+    let (buckets, found) = asked_of_all(&state, &caller, &parameters).await?;
     Ok(broken_down(&buckets, &found, "instanceId", |found| found.row.instance.0))
 }
 
@@ -347,10 +355,7 @@ async fn counts_by_account(
     Authenticated(caller): Authenticated,
     Query(parameters): Query,
 ) -> Answer {
-    let ports = &state.service.ports;
-    check_accounts(&parameters, caller.organization)?;
-    let buckets = Buckets::of(&parameters, ports.now())?;
-    let found = told(ports, caller.organization, caller.instance, buckets.whole()).await?;
+    let (buckets, found) = asked_of_all(&state, &caller, &parameters).await?;
     Ok(broken_down(&buckets, &found, "accountId", |found| found.row.organization.0))
 }
 
