@@ -14,6 +14,7 @@ import {
   linkButton,
   modal,
   number,
+  pageHead,
   plural,
   show,
   toast,
@@ -219,16 +220,7 @@ export default async function screen(visit) {
   };
   show(
     visit.place,
-    h(
-      "div",
-      { class: "head" },
-      h(
-        "div",
-        null,
-        h("h1", { tabindex: "-1" }, "Attention"),
-        h("p", null, "What cannot go on, or should not, without somebody's word."),
-      ),
-    ),
+    pageHead("Attention", "What cannot go on, or should not, without somebody's word."),
     list,
   );
   await draw().catch((error) => show(list, h("li", null, failure(error))));

@@ -1,7 +1,7 @@
 // The catalog: which vendors can be connected.
 
 import { elements } from "./api.js";
-import { empty, h, linkButton, plural, show } from "./dom.js";
+import { empty, h, linkButton, pageHead, plural, show } from "./dom.js";
 import { searchBox } from "./fields.js";
 
 const login = (element) => (element.typeOauth ? "Log in at the vendor" : "API keys");
@@ -77,16 +77,7 @@ export default async function catalog(visit) {
   };
   show(
     visit.place,
-    h(
-      "div",
-      { class: "head" },
-      h(
-        "div",
-        null,
-        h("h1", { tabindex: "-1" }, "Catalog"),
-        h("p", null, "Connect an account, and from then on every change in it arrives at your callback."),
-      ),
-    ),
+    pageHead("Catalog", "Connect an account, and from then on every change in it arrives at your callback."),
     h("div", { class: "filters" }, searchBox("Search elements", search), counted),
     list,
   );

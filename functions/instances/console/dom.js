@@ -178,6 +178,11 @@ export const badge = (tone, picture, text) =>
 
 const KINDS = { CREATED: ["created", "plus"], UPDATED: ["updated", "pencil"], DELETED: ["deleted", "minus"] };
 
+/** The head of a page: its title, which takes the focus on arrival, a line, and what can be done or switched there. */
+export function pageHead(title, line, ...actions) {
+  return h("div", { class: "head" }, h("div", null, h("h1", { tabindex: "-1" }, title), h("p", null, line)), ...actions);
+}
+
 /** The badge of an event's type. */
 export function kindBadge(kind) {
   const [tone, picture] = KINDS[kind] ?? ["plain", "question"];

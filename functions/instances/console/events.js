@@ -12,6 +12,7 @@ import {
   icon,
   kindBadge,
   linkButton,
+  pageHead,
   plural,
   show,
   skeleton,
@@ -258,17 +259,7 @@ export default async function events(visit) {
   });
   show(
     visit.place,
-    h(
-      "div",
-      { class: "head" },
-      h(
-        "div",
-        null,
-        h("h1", { tabindex: "-1" }, "Events"),
-        h("p", null, "What changed, what was told, and how the callback answered."),
-      ),
-      live.node,
-    ),
+    pageHead("Events", "What changed, what was told, and how the callback answered.", live.node),
     h("div", { class: "filters" }, instance.node, resource.node, kind.node, status.node, id.node),
     h(
       "div",

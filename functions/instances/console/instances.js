@@ -1,7 +1,7 @@
 // The instances of the organization, with health at a glance.
 
 import { coverage, elements, instances } from "./api.js";
-import { empty, h, icon, linkButton, plural, show, update, when } from "./dom.js";
+import { empty, h, icon, linkButton, pageHead, plural, show, update, when } from "./dom.js";
 import { searchBox } from "./fields.js";
 import { callbacks, each, health, healthBadge } from "./health.js";
 
@@ -92,17 +92,7 @@ export default async function list(visit) {
   };
 
   const connect = () => linkButton("Connect an account", "#/catalog", { icon: "plus", kind: "primary" });
-  const heading = h(
-    "div",
-    { class: "head" },
-    h(
-      "div",
-      null,
-      h("h1", { tabindex: "-1" }, "Instances"),
-      h("p", null, "Each is one account at one vendor, watched for changes."),
-    ),
-    all.length > 0 && connect(),
-  );
+  const heading = pageHead("Instances", "Each is one account at one vendor, watched for changes.", all.length > 0 && connect());
   if (all.length === 0) {
     show(
       visit.place,

@@ -10,6 +10,7 @@ import {
   h,
   modal,
   number,
+  pageHead,
   plural,
   pretty,
   show,
@@ -435,19 +436,9 @@ function inboxPanel(visit) {
 export default async function sandbox(visit) {
   const described = await api.sandbox();
   if (visit.isOver) return;
-  const heading = h(
-    "div",
-    { class: "head" },
-    h(
-      "div",
-      null,
-      h("h1", { tabindex: "-1" }, "Sandbox"),
-      h(
-        "p",
-        null,
-        "Vendors to play with, on this machine only. Change a record on the left; the signed callback arrives on the right.",
-      ),
-    ),
+  const heading = pageHead(
+    "Sandbox",
+    "Vendors to play with, on this machine only. Change a record on the left; the signed callback arrives on the right.",
   );
   if (!described)
     show(
