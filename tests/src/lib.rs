@@ -6,6 +6,7 @@ pub mod kill;
 pub mod long;
 pub mod ministack;
 pub mod moto;
+pub mod mutate;
 pub mod planted;
 pub mod program;
 pub mod python;

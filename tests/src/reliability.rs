@@ -43,9 +43,10 @@ struct Run {
     command: &'static str,
 }
 
-const RUNS: [Run; 4] = [
+const RUNS: [Run; 5] = [
     Run { name: "simulator", what: "simulated worlds", command: "cargo test -p tests --test it simulator" },
     Run { name: "planted", what: "planted bugs", command: "cargo run -p tests --bin planted" },
+    Run { name: "mutants", what: "mutants", command: "cargo run -p tests --bin mutate" },
     Run { name: "kill", what: "kills of a real process", command: "cargo run -p tests --bin kill -- --times 100" },
     Run { name: "soak", what: "simulated days", command: "cargo test -p tests --test it simulator::after_weeks" },
 ];

@@ -111,5 +111,21 @@ mod tests {
     fn the_nearest_word_is_found_whatever_its_case() {
         assert_eq!(nearest("idfeild", ["url", "idField", "pageSize"]), Some("idField"));
         assert_eq!(nearest("zzz", ["url", "idField"]), None);
+        // Three letters of five are not enough; four are, and more are better.
+        assert_eq!(nearest("abcde", ["abcxy"]), None);
+        assert_eq!(nearest("abcde", ["abcxy", "abcdx", "xbcdx"]), Some("abcdx"));
+        let (longest, longer) = ("x".repeat(LONGEST_ECHO), "x".repeat(LONGEST_ECHO + 1));
+        assert_eq!(nearest(&longest, [longest.as_str()]), Some(longest.as_str()));
+        assert_eq!(nearest(&longer, [longer.as_str()]), None);
+    }
+
+    #[test]
+    fn a_path_quotes_what_is_no_plain_word() {
+        for (part, path) in [("a_b", "x.a_b"), ("a-1", "x.a-1"), ("", "x.\"\""), ("a b", "x.\"a b\"")] {
+            assert_eq!(below("x", part), path);
+        }
+        assert_eq!(below("", "x"), "x");
+        let warning = Warning::new("a", "b");
+        assert_eq!((warning.field.as_str(), warning.message.as_str()), ("a", "b"));
     }
 }

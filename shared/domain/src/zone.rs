@@ -310,6 +310,63 @@ mod tests {
         }
     }
 
+    /// Each abbreviation with its hours and minutes, all of the list.
+    #[test]
+    fn an_abbreviation_stands_for_its_offset() {
+        let known = "GMT+0 UTC+0 UT+0 Z+0 EST-5 EDT-4 CST-6 CDT-5 MST-7 MDT-6 PST-8 PDT-7 AKST-9 AKDT-8 HST-10 WET+0 WEST+1 \
+                     BST+1 CET+1 CEST+2 EET+2 EEST+3 MSK+3 IST+5:30 JST+9 AEST+10 AEDT+11 NZST+12 NZDT+13";
+        assert_eq!(known.split(' ').count(), ABBREVIATIONS.len());
+        for text in known.split(' ') {
+            let (name, offset) = text.split_at(text.find(['+', '-']).expect("an offset"));
+            assert_eq!(abbreviated(name), whole_offset(offset), "{text}");
+            assert_eq!(abbreviated(&name.to_lowercase()), whole_offset(offset), "{text}");
+        }
+        assert_eq!(abbreviated("EST").map(|east| east.local_minus_utc()), Some(-5 * 3600));
+        assert_eq!(abbreviated("XYZ"), None);
+    }
+
+    #[test]
+    fn what_is_printed_for_a_zone_can_be_read_again() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a literal");
+        for (zone, instant, printed) in [
+            ("PST", "2026-07-01T00:00:00Z", "PDT"),
+            ("PST", "2026-01-01T00:00:00Z", "PST"),
+            ("Europe/Berlin", "2026-07-01T00:00:00Z", "CEST"),
+            ("utc", "2026-07-01T00:00:00Z", "UTC"),
+            ("GMT", "2026-07-01T00:00:00Z", "GMT"),
+            // Dublin's IST is not Kolkata's, and Shanghai's CST not Chicago's.
+            ("Europe/Dublin", "2026-07-01T00:00:00Z", "GMT+01:00"),
+            ("Asia/Shanghai", "2026-07-01T00:00:00Z", "GMT+08:00"),
+            ("Asia/Kolkata", "2026-07-01T00:00:00Z", "IST"),
+            ("-8:00", "2026-07-01T00:00:00Z", "GMT-08:00"),
+        ] {
+            assert_eq!(Zone::parse(zone).expect("a zone").abbreviation_at(at(instant)), printed, "{zone}");
+        }
+    }
+
+    #[test]
+    fn an_offset_is_read_as_far_as_it_goes() {
+        let east = |text| leading_offset(text).map(|(offset, length)| (offset.local_minus_utc(), length));
+        for (text, expected) in [
+            ("+8", Some((8 * 3600, 2))),
+            ("-08", Some((-8 * 3600, 3))),
+            ("+8:30 and more", Some((8 * 3600 + 30 * 60, 5))),
+            ("+08:305", Some((8 * 3600 + 30 * 60, 6))),
+            ("+08:3", Some((8 * 3600, 3))),
+            ("-123", Some((-(3600 + 23 * 60), 4))),
+            ("+1234", Some((12 * 3600 + 34 * 60, 5))),
+            ("+12345", Some((12 * 3600 + 34 * 60, 5))),
+            ("+18:59", Some((18 * 3600 + 59 * 60, 6))),
+            ("+19", None),
+            ("+1860", None),
+            ("8", None),
+            ("", None),
+            ("+", None),
+        ] {
+            assert_eq!(east(text), expected, "{text}");
+        }
+    }
+
     #[test]
     fn a_zone_is_stored_as_its_text() {
         let zone = Zone::parse("PST").expect("a zone");
