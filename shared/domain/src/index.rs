@@ -133,9 +133,17 @@ impl Bucket {
         all
     }
 
-    /// The bucket with these entries put in or replaced, and by what it grew.
+    /// The bucket with these entries put in or replaced, and by what it grew. Of several for one key the last counts: a
+    /// record that changes while it is listed is judged twice.
     pub fn with(&self, mut changed: Vec<(String, Entry)>) -> (Bucket, Growth) {
         changed.sort_by(|a, b| a.0.cmp(&b.0));
+        changed.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1 = later.1;
+            }
+            same
+        });
         let mut writer = Writer::default();
         let mut growth = Growth::default();
         let mut changed = changed.into_iter().peekable();
@@ -322,11 +330,12 @@ mod tests {
         ) {
             let (mut bucket, mut model) = (Bucket::default(), BTreeMap::new());
             for round in rounds {
-                let changed: BTreeMap<String, Entry> = round.into_iter().map(|(k, s)| (k, entry(s.into()))).collect();
+                // A key may come twice; the last counts.
+                let changed: Vec<(String, Entry)> = round.into_iter().map(|(k, s)| (k, entry(s.into()))).collect();
                 let gone = |model: &BTreeMap<String, Entry>| model.values().filter(|entry| entry.gone).count() as i64;
                 let (before, gone_before) = (model.len(), gone(&model));
                 model.extend(changed.clone());
-                let (next, growth) = bucket.with(changed.into_iter().collect());
+                let (next, growth) = bucket.with(changed);
                 prop_assert_eq!(growth.news as usize, model.len() - before);
                 prop_assert_eq!(growth.gone, gone(&model) - gone_before);
                 bucket = Bucket::unpack(next.packed()).expect("what was packed unpacks");
