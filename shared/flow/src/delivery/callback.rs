@@ -224,7 +224,9 @@ impl Scene<'_> {
             }
             self.file(filing, row.as_mut(), now, &mut writes, &mut moved);
             writes.extend(older);
-            let about_row = usize::from(writes.first().is_some_and(|write| write.key().sk == self.job.row));
+            // What must hold of this very delivery comes first.
+            let about_it = |write: &&Write| write.key().sk == self.job.row || matches!(write, Write::Check { .. });
+            let about_it = writes.iter().take_while(about_it).count();
             if let Some((place, stored)) = &self.callback {
                 let joining = u32::from(filing == Filing::Line);
                 drain(self.ports, self.wheel, place, &mut state, joining, now, &mut writes, &mut moved).await?;
@@ -245,7 +247,7 @@ impl Scene<'_> {
                     }
                     return Ok(Ending::Moved(moved));
                 }
-                Err(StoreError::Conflict { index }) if index < about_row => return Ok(Ending::Outrun),
+                Err(StoreError::Conflict { index }) if index < about_it => return Ok(Ending::Outrun),
                 Err(StoreError::Conflict { .. }) => {
                     if let Some((place, stored)) = &mut self.callback {
                         *stored = place.read(self.ports).await?;
@@ -283,6 +285,12 @@ impl Scene<'_> {
                         condition: Condition::Version(*version),
                     }),
                 );
+                // It may be that the dispatcher has moved the live entry here, and that this machine's clock is slow:
+                // one of the two must stay.
+                writes.extend(live.filter(|live| *live != job.retry_minute).map(|live| Write::Check {
+                    key: retry_key(live, job.instance, &job.delivery.0),
+                    condition: Condition::Present,
+                }));
             }
             (_, None) => {}
             (filing, Some(row)) => {

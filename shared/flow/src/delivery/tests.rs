@@ -309,6 +309,31 @@ async fn messages_that_are_never_taken_delay_but_lose_nothing() {
     world.assert_at_rest();
 }
 
+/// The dispatcher has moved the entry ahead, and whoever gets the job believes that its time has not come.
+#[tokio::test]
+async fn a_slow_clock_does_not_take_a_moved_entry_for_a_stale_one() {
+    let mut world = World::answering(503);
+    world.commit(&[change("1", 1, "{}")], true);
+    world.drain().await;
+    // The message of the second attempt is lost: it comes by its entry.
+    world.test.ambient.set("2026-01-05T09:00:20Z");
+    assert_eq!(world.test.queue.take(QueueName::Deliveries, 10).len(), 1);
+    world.test.ambient.set("2026-01-05T09:04:00Z");
+    world.hand = world.wheel.minute_of(world.ports.now());
+    let minutes = world.hand - 4..=world.hand;
+    assert_eq!(due(&world.ports, &world.wheel, minutes).await.unwrap(), 1);
+    let [message] = &world.test.queue.take(QueueName::Deliveries, 10)[..] else { panic!("one job") };
+    let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
+    world.test.ambient.set("2026-01-05T09:00:01Z");
+    let report = deliver(&world.ports, &world.wheel, &world.limits, &job).await.unwrap();
+    assert_eq!(report.attempt, None, "{report:?}");
+    world.test.ambient.set("2026-01-05T09:04:00Z");
+    world.answers(200);
+    world.pass(TimeDelta::minutes(15)).await;
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 1)]));
+    world.assert_at_rest();
+}
+
 /// At every single transaction of a story with failures, a line and a drain, the process dies once: before the
 /// write and after it. What arrives is the same set, each record's events in their order.
 #[tokio::test]
