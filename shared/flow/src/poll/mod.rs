@@ -69,8 +69,9 @@ const SHRINKS: u32 = 10;
 const PAGES_WORTH_KEEPING: u32 = 5;
 /// A poll that runs this long, or a quarter of the schedule's minute, is taken out of the others' reach.
 const TAKEN_AFTER: Duration = Duration::from_secs(2);
-/// For so long at a time; a poll that dies leaves the resource to the others after that.
-const TAKEN_FOR: TimeDelta = TimeDelta::seconds(60);
+/// For so many times as long, a minute where a minute lasts one; a poll that dies leaves the resource to the others
+/// after that.
+const TAKEN_FOR: u32 = 30;
 /// So long a pass belongs to the job that saved it last; then that job is taken for lost and any other goes on.
 const HANDOVER: TimeDelta = TimeDelta::minutes(5);
 
@@ -667,10 +668,11 @@ impl<'a> Run<'a> {
         let now = self.service.ports.now();
         let long = TAKEN_AFTER.min(self.service.wheel.minute() / 4);
         let ran_long = (now - self.began).to_std().is_ok_and(|ran| ran >= long);
-        if !ran_long || self.stored.taken_until.is_some_and(|until| until > now + TAKEN_FOR / 2) {
+        let taken_for = TimeDelta::from_std(long * TAKEN_FOR).expect("a minute at most");
+        if !ran_long || self.stored.taken_until.is_some_and(|until| until > now + taken_for / 2) {
             return Ok(());
         }
-        self.stored.taken_until = Some(now + TAKEN_FOR);
+        self.stored.taken_until = Some(now + taken_for);
         self.write(Vec::new(), None).await
     }
 
