@@ -21,6 +21,7 @@ mod openapi;
 mod page;
 mod polls;
 mod refusal;
+mod room;
 mod route;
 mod view;
 
@@ -31,6 +32,7 @@ use flow::service::Service;
 
 pub use openapi::document;
 use refusal::Refusal;
+pub use room::Room;
 use route::Routes;
 
 /// Where the API is mounted, as in the original.
@@ -43,11 +45,24 @@ pub struct ApiState {
     pub service: Service,
 }
 
-/// Every route. The same value is run by Lambda and served on a socket.
+/// Every route, as Lambda runs it, which hands over one call at a time.
 pub fn router(state: ApiState) -> Router {
+    assembled(state, api())
+}
+
+/// The same for a process that serves whoever comes: its API takes no more calls at once than there is room for.
+pub fn router_within(state: ApiState, room: Room) -> Router {
+    assembled(state, api().layer(middleware::from_fn_with_state(room, room::admit)))
+}
+
+fn api() -> Router<ApiState> {
+    routes().router.fallback(hub::read_without_hub)
+}
+
+fn assembled(state: ApiState, api: Router<ApiState>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
-        .nest(BASE, routes().router.fallback(hub::read_without_hub))
+        .nest(BASE, api)
         .merge(console::routes())
         .fallback(async || Refusal::nothing_here())
         .layer(middleware::from_fn_with_state(state.clone(), exchange::wrap))

@@ -149,10 +149,14 @@ const REFUSALS: [(u16, &str, &str); 14] = [
     (413, "TooLarge", "The body is larger than is taken."),
     (414, "TooLong", "The URL is longer than is taken."),
     (415, "NotJson", "The body is not declared to be JSON."),
-    (429, "Later", "The vendor, or a limit of the organization, wants the call to come later: see `Retry-After`."),
+    (
+        429,
+        "Later",
+        "The vendor, a limit of the organization or the number of the caller's calls under way wants the call to come later: see `Retry-After`.",
+    ),
     (500, "Failed", "Something failed on our side; `requestId` names the case."),
     (502, "Vendor", "The vendor cannot be reached, or its answer makes no sense; `providerMessage` has it."),
-    (503, "Busy", "The table is busy: see `Retry-After`."),
+    (503, "Busy", "The service or its table is busy: see `Retry-After`."),
 ];
 
 fn refusals() -> Value {
@@ -289,11 +293,11 @@ fn responses(operation: &Operation) -> Value {
             .insert("304".to_owned(), json!({ "description": "The version of `If-None-Match` is the present one." }));
     }
     let mut statuses = operation.statuses.clone();
-    statuses.extend([406, 414, 500]);
+    statuses.extend([406, 414, 429, 500, 503]);
     match operation.access {
         Access::Open => {}
-        Access::Secrets => statuses.extend([401, 503]),
-        Access::Token => statuses.extend([400, 401, 503]),
+        Access::Secrets => statuses.push(401),
+        Access::Token => statuses.extend([400, 401]),
     }
     if operation.answer == Some("InstanceOrList") {
         statuses.push(400);

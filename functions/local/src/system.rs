@@ -22,7 +22,7 @@ use elements::{Bases, Catalog};
 use flow::budget::Budgets;
 use flow::ports::{Ports, QueueName};
 use flow::service::Service;
-use instances::ApiState;
+use instances::{ApiState, Room};
 use poller::Poller;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -126,7 +126,8 @@ impl System {
 
         wiring::repair(&service.ports).await.context("cannot look for lost deliveries")?;
         let inbox = Inbox::open(directory.path()).context("cannot read the inbox")?;
-        let mut router = instances::router(ApiState { service: service.clone() }).merge(inbox::router(inbox.clone()));
+        let api = instances::router_within(ApiState { service: service.clone() }, Room::default());
+        let mut router = api.merge(inbox::router(inbox.clone()));
         let mut sandbox = None;
         if options.sandbox {
             let clock = Arc::new(chrono::Utc::now);
