@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use tests::kill::{Outside, Victim};
-use tests::program::{Program, binary};
+use tests::kill::Outside;
+use tests::program::{Pollux, Program, binary};
 
 /// Something that has not happened by now does not happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -292,9 +292,18 @@ fn the_demo_of_icontact_succeeds() {
 /// Many more of the same: `cargo run -p tests --bin kill -- --times 100`.
 #[tokio::test]
 async fn killed_at_any_moment_it_loses_and_repeats_nothing() {
-    let figures = tests::kill::kill(binary("pollux"), 3, 7).await.expect("everything arrives");
+    let figures = tests::kill::kill(binary("pollux"), 3, 7, |_| ()).await.expect("everything arrives");
     assert_eq!(figures.kills, 3);
     assert!(figures.events > 10, "{figures:?}");
+}
+
+/// At length: `cargo run -p tests --bin load`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn driven_past_saturation_it_sheds_load_and_recovers_with_nothing_lost() {
+    let figures = tests::load::load(binary("pollux"), 4, |_| ()).await.expect("it recovers");
+    let refused = figures.during.of(429).min(figures.during.of(503));
+    assert!(refused > 0 && figures.during.done() > 0 && figures.others.done() > 0, "{figures:?}");
+    assert!(figures.events > 0 && figures.deliveries > 0, "{figures:?}");
 }
 
 /// A disk that is full, as far as one file goes: what cannot be stored is refused or waits, and nothing is damaged.
@@ -303,9 +312,9 @@ async fn a_full_disk_is_said_and_damages_nothing() {
     let folder = tempfile::tempdir().expect("a directory");
     let data = folder.path().join("data");
     let mut outside = Outside::serve(3).await.expect("a port");
-    let mut victim = Victim::new(binary("pollux"), &data, &outside).expect("a port");
+    let mut victim = Pollux::new(binary("pollux"), &data, outside.arguments()).expect("a port");
     let program = victim.start().await.expect("it serves");
-    victim.watch().await.expect("instances");
+    outside.watch(&victim).await.expect("instances");
     drop(program);
     let sizes = std::fs::read_dir(&data).expect("its files").flatten();
     let largest = sizes.filter_map(|file| Some(file.metadata().ok()?.len())).max().unwrap_or(0);

@@ -1,7 +1,8 @@
 //! Logins and limits: one refresh for however many polls, and a vendor that is asked less when it says so.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flow::testing::Fault;
@@ -49,10 +50,12 @@ async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged_and_not
         world.tick().await;
         world.sandbox.expire("googlesuite", Expire::Tokens).expect("they expire");
         world.expect_failures(true);
-        let refreshes = Arc::new(AtomicU32::new(0));
-        let seen = Arc::clone(&refreshes);
+        let (refreshes, bearers) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(BTreeSet::new())));
+        let (seen, shown) = (Arc::clone(&refreshes), Arc::clone(&bearers));
         world.meddle(move |request| {
             seen.fetch_add(u32::from(request.uri().path().ends_with("/token")), Ordering::Relaxed);
+            let bearer = request.headers().get("authorization").and_then(|bearer| bearer.to_str().ok());
+            shown.lock().expect("nobody panicked").extend(bearer.map(str::to_owned));
             None
         });
         // What is written first after the vendor gave new tokens is those tokens.
@@ -71,6 +74,8 @@ async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged_and_not
         let count = refreshes.load(Ordering::Relaxed);
         assert!(count <= if recovers { 1 } else { 3 }, "{count} refreshes");
         assert_eq!(instance["valid"], recovers, "{instance:#}");
+        let bearers = bearers.lock().expect("nobody panicked").len();
+        assert_eq!(bearers, if recovers { 2 } else { 1 }, "what could not be stored was not used");
     }
 }
 

@@ -1,21 +1,21 @@
-//! A real `pollux serve`, killed at random moments under load, between a vendor and an inbox that outlive it. In the end
-//! whoever kept every callback must hold what the vendor holds.
+//! A real `pollux serve`, killed at random moments while it polls, delivers and is written to through its API, between
+//! vendors and an inbox that outlive it. In the end whoever kept every callback must hold what the vendor holds, and
+//! whatever the API has acknowledged must be there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use chrono::Utc;
 use domain::secret::Secret;
-use local::inbox::{self, Behaviour, Inbox};
+use local::inbox::{self, Behaviour, Inbox, Receipt};
 use local::sandbox::{self, Sandbox};
-use reqwest::{Client, Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 
-use crate::program::Program;
+use crate::program::Pollux;
 use crate::sim::{Dice, SUBJECTS, Subject, version_in, version_of};
 use crate::world::{SIGNATURE_KEY, id_of, seed};
 
@@ -34,6 +34,10 @@ pub struct Figures {
     pub events: u64,
     /// Callbacks that brought nothing new.
     pub repeated: u64,
+    /// Changes of an instance that the API acknowledged.
+    pub acknowledged: u64,
+    /// Calls of the API that were cut off.
+    pub cut_off: u64,
 }
 
 /// The vendors and the inbox, in this process.
@@ -77,6 +81,32 @@ impl Outside {
         Ok(outside)
     }
 
+    /// How a `pollux serve` calls these vendors and none of its own.
+    pub fn arguments(&self) -> Vec<String> {
+        let at = |subject: Subject| format!("{0}={1}/sandbox/{0}", subject.element, self.url);
+        let vendors = watched().into_iter().flat_map(|subject| ["--vendor".to_owned(), at(subject)]);
+        ["--minute", "250ms", "--no-sandbox"].map(str::to_owned).into_iter().chain(vendors).collect()
+    }
+
+    /// Makes the instances that watch the vendors. Answers the id of one.
+    ///
+    /// # Errors
+    /// They are refused.
+    pub async fn watch(&self, pollux: &Pollux) -> Result<String> {
+        let mut id = String::new();
+        for subject in watched() {
+            let mut body = seed(subject.element);
+            let configuration = &mut body["configuration"];
+            configuration["event.notification.callback.url"] = json!(format!("{}/inbox/main", self.url));
+            configuration["event.notification.signature.key"] = json!(SIGNATURE_KEY);
+            configuration["event.poller.configuration"] = json!({ subject.resource: {} });
+            let (status, answer) = pollux.call(Method::POST, "/instances", Some(body)).await?;
+            ensure!(status == StatusCode::OK, "{status} {answer}");
+            id = answer["id"].to_string();
+        }
+        Ok(id)
+    }
+
     fn live(&self, subject: Subject) -> Result<BTreeMap<String, u64>> {
         let records = self.sandbox.list(subject.element, subject.collection)?;
         Ok(records.iter().map(|record| (id_of(&record[subject.id]), version_of(record, subject))).collect())
@@ -109,31 +139,7 @@ impl Outside {
     /// # Errors
     /// An id that stands for two facts or the like, which no time mends.
     pub fn missing(&self) -> Result<Option<String>> {
-        let mut held: BTreeMap<(&str, String), (u64, Option<u64>)> = BTreeMap::new();
-        let mut facts: BTreeMap<String, String> = BTreeMap::new();
-        for receipt in self.inbox.received("main") {
-            ensure!(receipt.verified.standard == Some(true), "callback {} is not signed", receipt.number);
-            let body = receipt.json();
-            for event in body["message"]["events"].as_array().into_iter().flatten() {
-                let element = body["message"]["elementKey"].as_str().unwrap_or_default();
-                let found = watched().into_iter().find(|subject| subject.element == element);
-                let subject = found.with_context(|| format!("an event of {element:?}"))?;
-                let record = event["objectId"].as_str().unwrap_or_default().to_owned();
-                let (kind, sequence) = (event["eventType"].as_str(), event["sequence"].as_u64().unwrap_or(0));
-                let version = (kind != Some("DELETED")).then(|| version_in(&body, subject, &record));
-                let fact = format!("{element} {record} #{sequence} {kind:?} {version:?}");
-                let id = event["id"].to_string();
-                let before = facts.insert(id.clone(), fact.clone());
-                ensure!(before.as_ref().is_none_or(|before| *before == fact), "{id} is {before:?} and {fact}");
-                if (200..300).contains(&receipt.status) {
-                    let held = held.entry((subject.element, record)).or_insert((0, None));
-                    if sequence > held.0 {
-                        *held = (sequence, version);
-                    }
-                }
-            }
-        }
-        ensure!(facts.values().collect::<BTreeSet<_>>().len() == facts.len(), "one fact came under two ids");
+        let held = held(self.inbox.received("main").iter().map(Arc::as_ref), &watched())?;
         for subject in watched() {
             let mut state = self.baseline[subject.element].clone();
             for ((_, record), (_, version)) in held.iter().filter(|((element, _), _)| *element == subject.element) {
@@ -163,122 +169,119 @@ impl Outside {
         let received = self.inbox.received("main");
         let events: BTreeSet<&String> = received.iter().flat_map(|receipt| &receipt.event_ids).collect();
         let repeated = received.iter().filter(|receipt| receipt.duplicate).count() as u64;
-        Ok(Figures { kills: 0, changes: self.changes, events: events.len() as u64, repeated })
+        Ok(Figures { changes: self.changes, events: events.len() as u64, repeated, ..Figures::default() })
     }
 }
 
-/// A `pollux serve` that can be killed and started again on the same directory and port.
-pub struct Victim {
-    binary: PathBuf,
-    data: PathBuf,
-    address: String,
-    vendors: String,
-    client: Client,
-    /// The largest file it may write, in kilobytes.
-    pub largest_file: Option<u64>,
-}
+/// By element and record, what whoever kept every callback holds: the highest sequence, and its version or that it is gone.
+pub type Held = BTreeMap<(&'static str, String), (u64, Option<u64>)>;
 
-impl Victim {
-    /// One that calls these vendors.
-    ///
-    /// # Errors
-    /// No port is free.
-    pub fn new(binary: PathBuf, data: &Path, outside: &Outside) -> Result<Self> {
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let (data, vendors) = (data.to_owned(), outside.url.clone());
-        Ok(Self { binary, data, address, vendors, client: Client::new(), largest_file: None })
-    }
-
-    /// Starts it and waits until it answers.
-    ///
-    /// # Errors
-    /// It does not.
-    pub async fn start(&self) -> Result<Program> {
-        let mut command = Command::new("sh");
-        // A write beyond the limit fails like one on a full disk, where the signal that comes with it is ignored.
-        let limit =
-            self.largest_file.map_or_else(String::new, |most| format!("trap '' XFSZ; ulimit -f {}; ", 2 * most));
-        command.args(["-c", &format!("{limit}exec \"$0\" \"$@\"")]).arg(&self.binary);
-        command.args(["serve", "--addr", &self.address, "--minute", "250ms", "--no-sandbox", "--data"]).arg(&self.data);
-        for subject in watched() {
-            command.arg("--vendor").arg(format!("{0}={1}/sandbox/{0}", subject.element, self.vendors));
-        }
-        command.env_remove("POLLUX_TABLE").env("POLLUX_LOG", "error");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut program = Program::start(&mut command);
-        let until = Instant::now() + Duration::from_secs(60);
-        let health = format!("http://{}/healthz", self.address);
-        loop {
-            if self.client.get(&health).send().await.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(program);
+/// What whoever kept these callbacks of one inbox holds.
+///
+/// # Errors
+/// One is not signed; an id stands for two facts, or a fact came under two ids. No time mends that.
+pub fn held<'a>(receipts: impl IntoIterator<Item = &'a Receipt>, subjects: &[Subject]) -> Result<Held> {
+    let mut held = Held::new();
+    let mut facts: BTreeMap<String, String> = BTreeMap::new();
+    for receipt in receipts {
+        ensure!(receipt.verified.standard == Some(true), "callback {} is not signed", receipt.number);
+        let body = receipt.json();
+        for (place, event) in body["message"]["events"].as_array().into_iter().flatten().enumerate() {
+            let element = body["message"]["elementKey"].as_str().unwrap_or_default();
+            let found = subjects.iter().find(|subject| subject.element == element);
+            let subject = *found.with_context(|| format!("an event of {element:?}"))?;
+            let record = event["objectId"].as_str().unwrap_or_default().to_owned();
+            let (kind, sequence) = (event["eventType"].as_str(), event["sequence"].as_u64().unwrap_or(0));
+            let version = (kind != Some("DELETED")).then(|| version_in(&body, subject, place));
+            let fact = format!("{element} {record} #{sequence} {kind:?} {version:?}");
+            let id = event["id"].to_string();
+            let before = facts.insert(id.clone(), fact.clone());
+            ensure!(before.as_ref().is_none_or(|before| *before == fact), "{id} is {before:?} and {fact}");
+            if (200..300).contains(&receipt.status) {
+                let held = held.entry((subject.element, record)).or_insert((0, None));
+                if sequence > held.0 {
+                    *held = (sequence, version);
+                }
             }
-            ensure!(program.child().try_wait()?.is_none(), "pollux ended instead of serving");
-            ensure!(Instant::now() < until, "pollux does not answer");
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+    ensure!(facts.values().collect::<BTreeSet<_>>().len() == facts.len(), "one fact came under two ids");
+    Ok(held)
+}
 
-    /// One call of its API.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value)> {
-        let credentials: Value = serde_json::from_slice(&std::fs::read(self.data.join("credentials.json"))?)?;
-        let secret = |name: &str| credentials[name].as_str().unwrap_or_default().to_owned();
-        let authorization = format!("User {}, Organization {}", secret("userSecret"), secret("organizationSecret"));
-        let url = format!("http://{}/elements/api-v2{path}", self.address);
-        let request = self.client.request(method, url).header("authorization", authorization);
-        let request = match body {
-            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
-            None => request,
-        };
-        let answer = request.send().await?;
-        let status = answer.status();
-        Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or(Value::Null)))
+/// Someone who goes on renaming an instance, killed or not. A name that was acknowledged stays until the next one.
+#[derive(Debug, Default)]
+struct Renaming {
+    begun: u64,
+    acknowledged: u64,
+    cut_off: u64,
+}
+
+impl Renaming {
+    /// Renames until the process is gone.
+    async fn go_on(&mut self, victim: &Pollux, path: &str) -> Result<()> {
+        loop {
+            self.begun += 1;
+            let name = json!({ "name": self.begun.to_string() });
+            match victim.call(Method::PATCH, path, Some(name)).await {
+                Ok((StatusCode::OK, _)) => self.acknowledged = self.begun,
+                // Somebody else wrote first, or the table is busy: nothing was changed.
+                Ok((StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE, _)) => {}
+                Ok((status, answer)) => anyhow::bail!("the name was not taken: {status} {answer}"),
+                Err(_) => break,
+            }
+        }
+        self.cut_off += 1;
+        Ok(())
     }
 
-    /// Makes the instances that watch the vendors.
-    ///
-    /// # Errors
-    /// It refuses to.
-    pub async fn watch(&self) -> Result<()> {
-        for subject in watched() {
-            let mut body = seed(subject.element);
-            let configuration = &mut body["configuration"];
-            configuration["event.notification.callback.url"] = json!(format!("{}/inbox/main", self.vendors));
-            configuration["event.notification.signature.key"] = json!(SIGNATURE_KEY);
-            configuration["event.poller.configuration"] = json!({ subject.resource: {} });
-            let (status, answer) = self.call(Method::POST, "/instances", Some(body)).await?;
-            ensure!(status == StatusCode::OK, "{status} {answer}");
-        }
+    /// What is there after a start must be what was acknowledged last, or what was under way then.
+    async fn look(&mut self, victim: &Pollux, path: &str) -> Result<()> {
+        let (status, answer) = victim.call(Method::GET, path, None).await?;
+        let name = answer["name"].as_str().and_then(|name| name.parse().ok());
+        let name: u64 = name.unwrap_or(0);
+        let may_be = self.acknowledged..=self.begun;
+        ensure!(status == StatusCode::OK && may_be.contains(&name), "{status} {answer}, where {may_be:?} is right");
+        self.acknowledged = name;
         Ok(())
     }
 }
 
-/// Kills it so many times, under load, and waits until everything arrived.
+/// Kills it so many times, under load, and waits until everything arrived. `tell` is told how far it is.
 ///
 /// # Errors
 /// Something was lost or repeated under another id, or it no longer starts.
-pub async fn kill(binary: PathBuf, times: u64, seed: u64) -> Result<Figures> {
+pub async fn kill(binary: PathBuf, times: u64, seed: u64, tell: impl Fn(&str)) -> Result<Figures> {
     let folder = tempfile::tempdir()?;
     let mut outside = Outside::serve(seed).await?;
-    let victim = Victim::new(binary, &folder.path().join("data"), &outside)?;
+    let victim = Pollux::new(binary, &folder.path().join("data"), outside.arguments())?;
     let mut program = victim.start().await?;
-    victim.watch().await?;
-    for _ in 0..times {
+    let path = format!("/instances/{}", outside.watch(&victim).await?);
+    let mut renaming = Renaming::default();
+    for time in 1..=times {
         let life = Duration::from_millis(outside.dice.between(30, 1500));
-        let until = Instant::now() + life;
-        while Instant::now() < until {
-            outside.change()?;
-            let pause = outside.dice.between(2, 60);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        // SIGKILL, when the handle is dropped.
-        drop(program);
+        let under_load = async {
+            let until = Instant::now() + life;
+            while Instant::now() < until {
+                outside.change()?;
+                let pause = outside.dice.between(2, 60);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            // SIGKILL, when the handle is dropped.
+            drop(program);
+            anyhow::Ok(())
+        };
+        let (killed, renamed) = tokio::join!(under_load, renaming.go_on(&victim, &path));
+        killed.and(renamed)?;
         outside.change()?;
         program = victim.start().await?;
+        renaming.look(&victim, &path).await?;
+        if time.is_multiple_of(10) {
+            tell(&format!("killed {time} times, {} changes, {} names taken", outside.changes, renaming.acknowledged));
+        }
     }
+    tell("waiting for the last to arrive");
     let figures = outside.settle().await?;
     drop(program);
-    Ok(Figures { kills: times, ..figures })
+    Ok(Figures { kills: times, acknowledged: renaming.acknowledged, cut_off: renaming.cut_off, ..figures })
 }

@@ -3,6 +3,7 @@
 
 pub mod fuzz;
 pub mod kill;
+pub mod load;
 pub mod long;
 pub mod ministack;
 pub mod moto;

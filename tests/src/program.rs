@@ -1,8 +1,13 @@
-//! A program that runs beside a test and ends with it.
+//! A program that runs beside a test and ends with it; `pollux` itself first of all.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
 
 /// A running child process, killed when dropped.
 #[derive(Debug)]
@@ -26,6 +31,101 @@ impl Drop for Program {
         // It may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A `pollux serve` that can be killed and started again on the same directory and port.
+pub struct Pollux {
+    binary: PathBuf,
+    data: PathBuf,
+    arguments: Vec<String>,
+    client: Client,
+    /// Where it listens.
+    pub address: String,
+    /// The largest file it may write, in kilobytes.
+    pub largest_file: Option<u64>,
+    /// What is logged, and the file that it is added to.
+    pub log: Option<(&'static str, PathBuf)>,
+}
+
+impl Pollux {
+    /// One with this directory and these further arguments, on a port of its own.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn new(binary: PathBuf, data: &Path, arguments: Vec<String>) -> Result<Self> {
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let (data, client) = (data.to_owned(), Client::new());
+        Ok(Self { binary, data, arguments, client, address, largest_file: None, log: None })
+    }
+
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn start(&self) -> Result<Program> {
+        let mut command = Command::new("sh");
+        // A write beyond the limit fails like one on a full disk, where the signal that comes with it is ignored.
+        let limit =
+            self.largest_file.map_or_else(String::new, |most| format!("trap '' XFSZ; ulimit -f {}; ", 2 * most));
+        command.args(["-c", &format!("{limit}exec \"$0\" \"$@\"")]).arg(&self.binary);
+        command.args(["serve", "--addr", &self.address, "--data"]).arg(&self.data).args(&self.arguments);
+        command.env_remove("POLLUX_TABLE").env("POLLUX_LOG", self.log.as_ref().map_or("error", |(what, _)| what));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((_, file)) = &self.log {
+            command.stderr(std::fs::File::options().create(true).append(true).open(file)?);
+        }
+        let mut program = Program::start(&mut command);
+        let until = Instant::now() + Duration::from_secs(60);
+        let health = format!("http://{}/healthz", self.address);
+        loop {
+            if self.client.get(&health).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(program);
+            }
+            ensure!(program.child().try_wait()?.is_none(), "pollux ended instead of serving");
+            ensure!(Instant::now() < until, "pollux does not answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The machine's own user, as the `Authorization` header names him.
+    ///
+    /// # Errors
+    /// It was never started.
+    pub fn authorization(&self) -> Result<String> {
+        let credentials: Value = serde_json::from_slice(&std::fs::read(self.data.join("credentials.json"))?)?;
+        let secret = |name: &str| credentials[name].as_str().unwrap_or_default().to_owned();
+        Ok(format!("User {}, Organization {}", secret("userSecret"), secret("organizationSecret")))
+    }
+
+    /// A new organization and its user, named the same way.
+    ///
+    /// # Errors
+    /// `pollux admin` fails.
+    pub fn organization(&self, name: &str) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        command.args(["admin", "organization", "create", "--json", "--name", name, "--data"]).arg(&self.data);
+        let output = command.env_remove("POLLUX_TABLE").output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let made: Value = serde_json::from_slice(&output.stdout)?;
+        let secret = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
+        Ok(format!("User {}, Organization {}", secret("userSecret"), secret("organizationSecret")))
+    }
+
+    /// One call of its API.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value)> {
+        let url = format!("http://{}/elements/api-v2{path}", self.address);
+        let request = self.client.request(method, url).header("authorization", self.authorization()?);
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
+        };
+        let answer = request.send().await?;
+        let status = answer.status();
+        Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or(Value::Null)))
     }
 }
 

@@ -2,7 +2,7 @@
 //! `cargo run -p tests --bin kill -- --times 100` (build `pollux` first).
 
 use serde_json::json;
-use tests::kill::kill;
+use tests::kill::{Figures, kill};
 use tests::program::binary;
 use tests::reliability::record;
 
@@ -15,9 +15,17 @@ async fn main() -> anyhow::Result<()> {
         arguments.get(place + 1)?.parse().ok()
     };
     let (times, seed) = (number("--times").unwrap_or(100), number("--seed").unwrap_or(1));
-    let figures = kill(binary("pollux"), times, seed).await?;
-    println!("{figures:?}");
-    let (kills, changes, events, repeated) = (figures.kills, figures.changes, figures.events, figures.repeated);
-    record("kill", &json!({ "cases": kills, "failed": 0, "changes": changes, "events": events, "repeated": repeated }));
+    let began = std::time::Instant::now();
+    let tell = |line: &str| println!("{:6.1} s  {line}", began.elapsed().as_secs_f64());
+    let figures = kill(binary("pollux"), times, seed, tell).await?;
+    tell(&format!("{figures:?}"));
+    let Figures { kills, changes, events, repeated, acknowledged, cut_off } = figures;
+    record(
+        "kill",
+        &json!({
+            "cases": kills, "failed": 0, "changes": changes, "events": events, "repeated": repeated,
+            "acknowledged": acknowledged, "cutOff": cut_off,
+        }),
+    );
     Ok(())
 }

@@ -19,7 +19,6 @@ use flow::ports::Write;
 use serde_json::Value;
 
 use super::plan::{Mood, Plan, Subject};
-use crate::world::id_of;
 
 /// Within so long an offset listing is sure to have found what slipped between two of its pages.
 const OVERLAP: TimeDelta = TimeDelta::minutes(15);
@@ -200,11 +199,11 @@ impl Ledger {
         let Some(subject) = self.instances.get(&instance).map(|watched| watched.subject) else { return };
         self.rows.entry(delivery.to_owned()).or_default().body = body.clone();
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
-        for event in events(&json) {
+        for (place, event) in events(&json).enumerate() {
             self.counts.events += 1;
             let (id, record, sequence) = (text(&event["id"]), text(&event["objectId"]), number(&event["sequence"]));
             let kind = text(&event["eventType"]);
-            let version = version_in(&json, subject, &record);
+            let version = version_in(&json, subject, place);
             let fact = (instance, record.clone(), sequence);
             if let Some(other) = self.ids.insert(id.clone(), fact.clone()) {
                 self.violated(format!("the id {id} was committed twice: for {other:?} and for {fact:?}"));
@@ -344,12 +343,12 @@ impl Ledger {
         if !accepted {
             return;
         }
-        for event in events(&json) {
+        for (place, event) in events(&json).enumerate() {
             let (record, sequence) = (text(&event["objectId"]), number(&event["sequence"]));
             let held = watched.held.entry(record.clone()).or_insert((0, None));
             if sequence >= held.0 {
                 let gone = event["eventType"] == "DELETED";
-                *held = (sequence, (!gone).then(|| version_in(&json, watched.subject, &record)));
+                *held = (sequence, (!gone).then(|| version_in(&json, watched.subject, place)));
             }
         }
     }
@@ -452,9 +451,10 @@ pub fn version_of(record: &Value, subject: Subject) -> u64 {
     word.strip_prefix("edit ").and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// The version of a record as a notification tells of it.
-pub fn version_in(body: &Value, subject: Subject, record: &str) -> u64 {
+/// The version of a record as an event of a notification tells of it. Records stand there in the order of the events: a
+/// record of which two events tell stands there twice.
+pub fn version_in(body: &Value, subject: Subject, event: usize) -> u64 {
     let raws = body["message"]["raw"].as_object().into_iter().flat_map(|raw| raw.values());
-    let mut records = raws.flat_map(|value| value.as_array().into_iter().flatten());
-    records.find(|raw| id_of(&raw[subject.id]) == record).map_or(0, |raw| version_of(raw, subject))
+    let record = raws.flat_map(|value| value.as_array().into_iter().flatten()).nth(event);
+    record.map_or(0, |raw| version_of(raw, subject))
 }

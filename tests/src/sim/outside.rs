@@ -1,6 +1,7 @@
 //! Vendors and callbacks of a simulated world. The vendors are the sandbox's own engine; what the network does to a
 //! request is decided by the dice.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,17 +40,23 @@ pub struct SimHttp {
     sim: Arc<Sim>,
     vendors: Router,
     weather: Mutex<Weather>,
+    read: AtomicBool,
 }
 
 impl SimHttp {
     /// In good weather.
     pub fn new(sim: &Arc<Sim>, vendors: Router) -> Arc<Self> {
-        Arc::new(Self { sim: Arc::clone(sim), vendors, weather: Mutex::default() })
+        Arc::new(Self { sim: Arc::clone(sim), vendors, weather: Mutex::default(), read: AtomicBool::new(false) })
     }
 
     /// From now on.
     pub fn set_weather(&self, weather: Weather) {
         *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+    }
+
+    /// Whether something was read at a vendor since this was asked last.
+    pub fn was_read(&self) -> bool {
+        self.read.swap(false, Ordering::Relaxed)
     }
 
     fn mood(&self, callback: usize) -> Mood {
@@ -93,6 +100,7 @@ impl SimHttp {
         ));
         // A body that breaks off is the sandbox's way to cut the connection.
         let body = body.map_err(|error| HttpError::Broken(error.to_string()))?;
+        self.read.store(true, Ordering::Relaxed);
         self.wait(1, 20).await;
         if works.chance(rates.answer_lost) {
             works.note(format_args!("vendor: the answer is lost"));

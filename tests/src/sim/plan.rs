@@ -122,6 +122,8 @@ pub struct Rates {
     pub answer_lost: u32,
     /// The vendor takes its time: seconds, or for ever.
     pub hangs: u32,
+    /// Somebody works at a vendor right after a page was read there.
+    pub meanwhile: u32,
 }
 
 /// One account that is polled.
@@ -206,6 +208,7 @@ impl Plan {
             unreachable: rate(dice, 30, 60),
             answer_lost: rate(dice, 30, 60),
             hangs: rate(dice, 25, 30),
+            meanwhile: rate(dice, 40, 200),
         };
         let every =
             |dice: &mut Dice, of_a_hundred: u64| (dice.below(100) < of_a_hundred).then(|| dice.between(3, 30) as u32);

@@ -604,6 +604,9 @@ impl World {
             if let Poll::Ready(()) = activity.future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 self.activities.remove(place);
             }
+            if self.http.was_read() && self.sim.works.chance(self.sim.rates().meanwhile) {
+                self.change();
+            }
             return true;
         }
         let now = self.sim.works.now();

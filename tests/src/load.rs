@@ -1,0 +1,502 @@
+//! A real `pollux serve` with its sandbox vendor, driven past saturation: calls of the API, polls and deliveries at once.
+//! It must shed what is too much with answers that say so, and be itself again soon after, with nothing lost.
+//!
+//! One caller first sends several times what is answered, then two do, while a third one calls a few times a second.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use local::inbox::Receipt;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::kill::held;
+use crate::program::{Pollux, Program};
+use crate::sim::{Dice, SUBJECTS, version_of};
+use crate::world::{SIGNATURE_KEY, id_of, seed};
+
+/// Accounts at the vendor, each with an instance that is polled every minute of the schedule.
+const ACCOUNTS: u64 = 20;
+/// A minute of the schedule.
+const MINUTE: &str = "1s";
+/// So many times what is answered is offered.
+const TIMES: f64 = 3.0;
+/// Calls that a caller has under way at most; more would only measure this machine's sockets.
+const UNDER_WAY: usize = 200;
+/// Calls a second of whoever does not overdo it.
+const FEW: f64 = 10.0;
+/// Changes a second at the vendor.
+const CHANGES: u64 = 20;
+/// A call that is not answered by then hangs.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// What is not as before by then has not recovered.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a stretch of a run came to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Calls that were sent.
+    pub offered: u64,
+    /// Calls that were not, because the caller had too many under way.
+    pub held_back: u64,
+    /// Answers by status.
+    pub answers: BTreeMap<u16, u64>,
+    /// How long calls took that were done, in milliseconds.
+    latencies: Vec<f64>,
+    /// The same of calls that were refused.
+    refusals: Vec<f64>,
+    /// What should never be.
+    pub wrong: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.held_back += other.held_back;
+        for (status, count) in &other.answers {
+            *self.answers.entry(*status).or_default() += count;
+        }
+        self.latencies.extend(&other.latencies);
+        self.refusals.extend(&other.refusals);
+        self.wrong.extend(other.wrong.iter().cloned());
+    }
+
+    /// Answers of this status.
+    pub fn of(&self, status: u16) -> u64 {
+        self.answers.get(&status).copied().unwrap_or(0)
+    }
+
+    /// Calls that were done.
+    pub fn done(&self) -> u64 {
+        self.latencies.len() as u64
+    }
+
+    /// The latency, in milliseconds, that this share of the calls that were done kept below.
+    pub fn latency(&self, share: f64) -> f64 {
+        quantile(&self.latencies, share)
+    }
+
+    /// In a line; `seconds` is how long it went on.
+    fn told(&self, seconds: f64) -> String {
+        let each = |count: u64| count as f64 / seconds;
+        format!(
+            "{:.0} calls/s offered, {:.0}/s done, {:.0}/s refused with 429 and {:.0}/s with 503; p50 {:.1} ms, p99 {:.1} ms, \
+             a refusal's p99 {:.1} ms; {} held back, {} wrong",
+            each(self.offered),
+            each(self.done()),
+            each(self.of(429)),
+            each(self.of(503)),
+            self.latency(0.5),
+            self.latency(0.99),
+            quantile(&self.refusals, 0.99),
+            self.held_back,
+            self.wrong.len()
+        )
+    }
+}
+
+fn quantile(of: &[f64], share: f64) -> f64 {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(place).copied().unwrap_or(0.0)
+}
+
+/// Somebody who calls the API.
+#[derive(Clone)]
+struct Caller {
+    client: Client,
+    url: Arc<str>,
+    authorization: Arc<str>,
+    instances: Arc<[String]>,
+    tally: Arc<Mutex<Tally>>,
+}
+
+impl Caller {
+    fn new(pollux: &Pollux, authorization: &str) -> Result<Self> {
+        let client = Client::builder().timeout(ANSWERED_WITHIN).build()?;
+        let url = format!("http://{}", pollux.address).into();
+        Ok(Self { client, url, authorization: authorization.into(), instances: Arc::new([]), tally: Arc::default() })
+    }
+
+    /// Watches one account of the sandbox.
+    async fn watch(&self, account: &str) -> Result<String> {
+        let subject = SUBJECTS[0];
+        let inbox = format!("{}/inbox/{account}", self.url);
+        let knows = self.client.put(&inbox).header("content-type", "application/json");
+        let knows = knows.body(json!({ "signatureKey": SIGNATURE_KEY }).to_string()).send().await?;
+        ensure!(knows.status() == StatusCode::OK, "the inbox says {}", knows.status());
+        let mut body = seed(subject.element);
+        body["providerData"]["code"] = json!(format!("sandbox-code-{account}"));
+        let configuration = &mut body["configuration"];
+        configuration["event.notification.callback.url"] = json!(inbox);
+        configuration["event.notification.signature.key"] = json!(SIGNATURE_KEY);
+        configuration["event.poller.configuration"] = json!({ subject.resource: {} });
+        let answer = self.send(Method::POST, "/instances", Some(body)).await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status == StatusCode::OK, "{status} {text}");
+        Ok(serde_json::from_str::<Value>(&text)?["id"].to_string())
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> reqwest::Result<reqwest::Response> {
+        let url = format!("{}/elements/api-v2{path}", self.url);
+        let request = self.client.request(method, url).header("authorization", &*self.authorization);
+        match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()).send().await,
+            None => request.send().await,
+        }
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_tally(&self) -> Tally {
+        std::mem::take(&mut self.tally())
+    }
+
+    /// One call, by the number of the die, and what is to be said of its answer.
+    async fn call(&self, die: u64) {
+        let id = &self.instances[(die >> 8) as usize % self.instances.len()];
+        let (method, path, body) = match die % 10 {
+            0 | 1 => (Method::GET, "/instances".to_owned(), None),
+            2..=4 => (Method::GET, format!("/instances/{id}"), None),
+            5 | 6 => (Method::GET, format!("/instances/{id}/coverage"), None),
+            7 => (Method::GET, format!("/instances/{id}/events?pageSize=20"), None),
+            8 => (Method::PATCH, format!("/instances/{id}"), Some(json!({ "name": format!("name {die}") }))),
+            _ => (Method::POST, format!("/instances/{id}/poll"), None),
+        };
+        self.tally().offered += 1;
+        let began = Instant::now();
+        let answer = async {
+            let answer = self.send(method.clone(), &path, body).await?;
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            Ok::<_, reqwest::Error>((status, headers, answer.bytes().await?))
+        };
+        let answer = answer.await;
+        let took = began.elapsed().as_secs_f64() * 1000.0;
+        let mut tally = self.tally();
+        let (status, headers, bytes) = match answer {
+            Ok(answer) => answer,
+            Err(error) => return tally.wrong.push(format!("{method} {path}: {error:?}")),
+        };
+        *tally.answers.entry(status.as_u16()).or_default() += 1;
+        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let seconds = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
+        let says =
+            json["message"].as_str().is_some_and(|message| message.ends_with('.')) && json["requestId"].is_string();
+        match status.as_u16() {
+            // 409: somebody else renamed it at the same time, time and again.
+            200 | 409 if !json.is_null() => tally.latencies.push(took),
+            429 | 503 if seconds.is_some() && says => tally.refusals.push(took),
+            _ => tally.wrong.push(format!("{method} {path}: {status} {}", String::from_utf8_lossy(&bytes))),
+        }
+    }
+
+    /// Calls so often, whatever comes back.
+    async fn go_on(&self, rate: f64, until: Instant, mut dice: Dice) {
+        let (began, mut sent, mut under_way) = (Instant::now(), 0, JoinSet::new());
+        let mut beat = tokio::time::interval(Duration::from_millis(10));
+        while Instant::now() < until {
+            beat.tick().await;
+            while under_way.try_join_next().is_some() {}
+            let due = (began.elapsed().as_secs_f64() * rate) as u64;
+            for _ in sent..due {
+                if under_way.len() >= UNDER_WAY {
+                    self.tally().held_back += 1;
+                    continue;
+                }
+                let (caller, die) = (self.clone(), dice.bits());
+                under_way.spawn(async move { caller.call(die).await });
+            }
+            sent = due.max(sent);
+        }
+        under_way.join_all().await;
+    }
+}
+
+/// Who changes things at the vendor, and knows what is there.
+struct Vendor {
+    client: Client,
+    url: String,
+    dice: Dice,
+    changes: u64,
+    records: BTreeMap<u64, Vec<String>>,
+    /// What was there before anybody watched.
+    baseline: BTreeMap<u64, BTreeMap<String, u64>>,
+}
+
+fn account(number: u64) -> String {
+    format!("load-{number}")
+}
+
+impl Vendor {
+    fn new(pollux: &Pollux) -> Self {
+        let url = format!("http://{}", pollux.address);
+        Self {
+            client: Client::new(),
+            url,
+            dice: Dice::new(5),
+            changes: 0,
+            records: BTreeMap::new(),
+            baseline: BTreeMap::new(),
+        }
+    }
+
+    fn collection(&self) -> String {
+        format!("{}/sandbox/control/{}/{}", self.url, SUBJECTS[0].element, SUBJECTS[0].collection)
+    }
+
+    async fn change(&mut self) -> Result<()> {
+        let number = self.dice.below(ACCOUNTS);
+        self.changes += 1;
+        let value = json!({ SUBJECTS[0].member: format!("edit {}", self.changes) }).to_string();
+        let records = self.records.entry(number).or_default();
+        let which = self.dice.below(records.len() as u64) as usize;
+        let update = !records.is_empty() && (records.len() >= 20 || self.dice.below(3) > 0);
+        let (method, path) = match update {
+            true => (Method::PATCH, format!("/{}", records[which])),
+            false => (Method::POST, String::new()),
+        };
+        let url = format!("{}{path}?account={}", self.collection(), account(number));
+        let request = self.client.request(method, url).header("content-type", "application/json").body(value);
+        let answer = request.send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "the sandbox says {status} {text}");
+        if !update {
+            let record: Value = serde_json::from_str(&text)?;
+            self.records.entry(number).or_default().push(id_of(&record[SUBJECTS[0].id]));
+        }
+        Ok(())
+    }
+
+    async fn go_on(&mut self, until: Instant) -> Result<()> {
+        let mut beat = tokio::time::interval(Duration::from_millis(1000 / CHANGES));
+        while Instant::now() < until {
+            beat.tick().await;
+            self.change().await?;
+        }
+        Ok(())
+    }
+
+    async fn get(&self, url: String) -> Result<Value> {
+        Ok(serde_json::from_str(&self.client.get(url).send().await?.error_for_status()?.text().await?)?)
+    }
+
+    /// What an account has.
+    async fn live(&self, number: u64) -> Result<BTreeMap<String, u64>> {
+        let live = self.get(format!("{}?account={}", self.collection(), account(number))).await?;
+        let records = live.as_array().into_iter().flatten();
+        Ok(records.map(|record| (id_of(&record[SUBJECTS[0].id]), version_of(record, SUBJECTS[0]))).collect())
+    }
+
+    /// What an account has that did not arrive, or arrived otherwise.
+    async fn missing(&self, number: u64) -> Result<Option<String>> {
+        let (subject, name) = (SUBJECTS[0], account(number));
+        let live = self.live(number).await?;
+        let inbox = self.get(format!("{}/inbox/{name}?limit=10000", self.url)).await?;
+        let receipts: Vec<Receipt> = serde_json::from_value(inbox["callbacks"].clone())?;
+        let held = held(&receipts, &[subject])?;
+        let mut arrived = self.baseline[&number].clone();
+        arrived.extend(held.into_iter().filter_map(|((_, record), (_, version))| Some((record, version?))));
+        Ok((live != arrived).then(|| format!("{name}: {live:?} at the vendor, {arrived:?} arrived")))
+    }
+
+    /// Waits until everything arrived, and answers how many events that were.
+    async fn settle(&self) -> Result<u64> {
+        let (until, mut events) = (Instant::now() + PATIENCE, 0);
+        for number in 0..ACCOUNTS {
+            while let Some(missing) = self.missing(number).await? {
+                ensure!(Instant::now() < until, "it never arrives: {missing}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let inbox = self.get(format!("{}/inbox/{}?limit=0", self.url, account(number))).await?;
+            events += inbox["counters"]["events"].as_u64().unwrap_or(0);
+        }
+        Ok(events)
+    }
+}
+
+/// Megabytes of the process, at this moment and at most.
+fn memory(program: &mut Program) -> Result<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.child().id()))?;
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    let kilobytes: (Option<u64>, Option<u64>) = (line("VmRSS:"), line("VmHWM:"));
+    let (Some(now), Some(most)) = kilobytes else { bail!("the system does not say how much memory a process has") };
+    Ok((now / 1024, most / 1024))
+}
+
+/// Polls and deliveries since the log was read last.
+#[derive(Debug, Default)]
+struct Work {
+    polls: u64,
+    /// Polls that began more than a minute of the schedule after their time.
+    late: u64,
+    deliveries: u64,
+    failures: Vec<String>,
+}
+
+fn read_log(file: &Path, from: &mut usize) -> Result<Work> {
+    let text = std::fs::read_to_string(file)?;
+    let mut work = Work::default();
+    for line in text.get(*from..).unwrap_or_default().lines() {
+        let late = line.split("late_ms=").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+        if line.contains("poll ended outcome=Committed") {
+            work.polls += 1;
+            work.late += u64::from(late.is_some_and(|late| late > 1000.0));
+        } else if line.contains("attempt made outcome=Delivered") {
+            work.deliveries += 1;
+        } else if line.contains(" ERROR ") || line.contains("panicked") {
+            work.failures.push(line.to_owned());
+        }
+    }
+    *from = text.len();
+    Ok(work)
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Calls of those who overdo it, while they do.
+    pub during: Tally,
+    /// Calls of the one who does not, meanwhile.
+    pub others: Tally,
+    /// The worst of a hundred calls before and after, in milliseconds.
+    pub p99: (f64, f64),
+    /// Polls while it was driven.
+    pub polls: u64,
+    /// Those of them that began more than a minute of the schedule late.
+    pub late: u64,
+    /// Deliveries meanwhile.
+    pub deliveries: u64,
+    /// Changes at the vendor.
+    pub changes: u64,
+    /// Events that arrived.
+    pub events: u64,
+    /// Megabytes before, at most, and after.
+    pub memory: (u64, u64, u64),
+    /// How long after the drive calls were answered as before, and until everything had arrived.
+    pub recovered: (Duration, Duration),
+}
+
+/// Drives it for so long, and waits until it is itself again. `tell` is told what was measured.
+///
+/// # Errors
+/// A call was not answered, or otherwise than with what was asked for or a refusal that says what to do; something was
+/// lost; it did not recover.
+pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<Figures> {
+    let folder = tempfile::tempdir()?;
+    let mut pollux = Pollux::new(binary, &folder.path().join("data"), vec!["--minute".into(), MINUTE.into()])?;
+    let log = folder.path().join("log");
+    pollux.log = Some(("warn,dynoxide=error,poller=info", log.clone()));
+    let mut program = pollux.start().await?;
+    let mut callers = vec![Caller::new(&pollux, &pollux.authorization()?)?];
+    for name in ["second", "quiet"] {
+        callers.push(Caller::new(&pollux, &pollux.organization(name)?)?);
+    }
+    let mut vendor = Vendor::new(&pollux);
+    for number in 0..ACCOUNTS {
+        vendor.baseline.insert(number, vendor.live(number).await?);
+    }
+    let shares = [ACCOUNTS / 2, ACCOUNTS / 2 - 1, 1];
+    let mut next = 0;
+    for (caller, share) in callers.iter_mut().zip(shares) {
+        let mut instances = Vec::new();
+        for number in next..next + share {
+            instances.push(caller.watch(&account(number)).await?);
+        }
+        (caller.instances, next) = (instances.into(), next + share);
+    }
+    let [first, second, quiet] = callers.as_slice() else { bail!("three callers") };
+    let (stretch, mut read) = (Duration::from_secs(seconds.div_ceil(4)), 0);
+
+    // In peace.
+    let until = Instant::now() + stretch;
+    let (changed, ()) = tokio::join!(vendor.go_on(until), quiet.go_on(FEW, until, Dice::new(1)));
+    changed?;
+    let (before, peace) = (quiet.take_tally(), memory(&mut program)?.0);
+    tell(&format!("in peace: {}", before.told(stretch.as_secs_f64())));
+
+    // What it can do: as many at once as are let in of one caller, each after the other.
+    let (began, calibrating) = (Instant::now(), stretch.min(Duration::from_secs(4)) / 2);
+    let workers = (0..16).map(|number| async move {
+        let mut dice = Dice::new(number);
+        while began.elapsed() < calibrating {
+            first.call(dice.bits()).await;
+        }
+    });
+    futures::future::join_all(workers).await;
+    let capacity = first.tally().done() as f64 / began.elapsed().as_secs_f64();
+    let calibration = first.take_tally();
+    tell(&format!("16 at a time: {}", calibration.told(began.elapsed().as_secs_f64())));
+
+    // Too much of one caller, and then of two.
+    read_log(&log, &mut read)?;
+    let (mut during, drive) = (Tally::default(), Duration::from_secs(seconds) / 2);
+    for (what, of_second) in [("too much of one caller", 0.0), ("too much of two", TIMES)] {
+        let until = Instant::now() + drive;
+        let (changed, ..) = tokio::join!(
+            vendor.go_on(until),
+            first.go_on(TIMES * capacity, until, Dice::new(2)),
+            second.go_on(of_second * capacity, until, Dice::new(3)),
+            quiet.go_on(FEW, until, Dice::new(4)),
+        );
+        changed?;
+        let mut tally = first.take_tally();
+        tally.add(&second.take_tally());
+        tell(&format!("{what}: {}", tally.told(drive.as_secs_f64())));
+        during.add(&tally);
+    }
+    let over = Instant::now();
+    let others = quiet.take_tally();
+    tell(&format!("somebody else meanwhile: {}", others.told(seconds as f64)));
+    let work = read_log(&log, &mut read)?;
+
+    // It must be itself again: quick, and with everything delivered.
+    let near = 2.0 * before.latency(0.99) + 50.0;
+    let after = loop {
+        quiet.go_on(2.0 * FEW, Instant::now() + Duration::from_secs(1), Dice::new(6)).await;
+        let tally = quiet.take_tally();
+        let refused = tally.of(429) + tally.of(503);
+        if refused == 0 && tally.wrong.is_empty() && tally.latency(0.99) <= near {
+            break tally;
+        }
+        ensure!(over.elapsed() < PATIENCE, "it does not recover: {}", tally.told(1.0));
+    };
+    let quick = over.elapsed();
+    let events = vendor.settle().await?;
+    let drained = over.elapsed();
+    tell(&format!(
+        "afterwards: {}; as before after {quick:.1?}, everything arrived after {drained:.1?}",
+        after.told(1.0)
+    ));
+    let (end, peak) = memory(&mut program)?;
+    let rest = read_log(&log, &mut read)?;
+    tell(&format!(
+        "{} polls, {} of them a minute late, and {} deliveries while it was driven; {} changes, {events} events; {peace} MB before, {peak} at most, {end} after",
+        work.polls, work.late, work.deliveries, vendor.changes
+    ));
+    for tally in [&before, &calibration, &during, &others, &after] {
+        ensure!(
+            tally.wrong.is_empty(),
+            "{} calls went wrong: {:#?}",
+            tally.wrong.len(),
+            &tally.wrong[..tally.wrong.len().min(5)]
+        );
+    }
+    let failures = [work.failures, rest.failures].concat();
+    ensure!(failures.is_empty(), "the log has failures: {:#?}", &failures[..failures.len().min(5)]);
+    ensure!(program.child().try_wait()?.is_none(), "it ended");
+    let p99 = (before.latency(0.99), after.latency(0.99));
+    let (polls, late, deliveries, changes) = (work.polls, work.late, work.deliveries, vendor.changes);
+    let (memory, recovered) = ((peace, peak, end), (quick, drained));
+    drop(program);
+    ensure!(events > 0 && polls > 0, "nothing was polled");
+    during.of(429).checked_add(during.of(503)).filter(|refused| *refused > 0).context("it was never too much")?;
+    Ok(Figures { during, others, p99, polls, late, deliveries, changes, events, memory, recovered })
+}
