@@ -725,6 +725,129 @@ mod tests {
         assert_eq!(state.flight.len(), 1);
     }
 
+    fn flight(ticket: &str, record: u64, due: i64) -> Flight {
+        Flight { ticket: ticket.into(), records: vec![record], due: at(due), released: false, woken: false }
+    }
+
+    fn flying(flight: &[Flight], waiting: u32) -> CallbackState {
+        CallbackState { flight: flight.to_vec(), waiting, ..CallbackState::default() }
+    }
+
+    fn woken(state: &CallbackState) -> Vec<&str> {
+        state.flight.iter().filter(|flight| flight.woken).map(|flight| flight.ticket.as_str()).collect()
+    }
+
+    #[test]
+    fn so_many_are_tracked_and_what_comes_out_of_the_line() {
+        let mut state = CallbackState::default();
+        for n in 0..100 {
+            fail(&mut state, &format!("{n:03}"), n, 0);
+        }
+        assert_eq!(state.flight.len(), MOST_TRACKED);
+        state.resume(at(1000));
+        state.waiting = 1;
+        assert_eq!(places(&state.release(&[("999".to_owned(), vec![999])], at(1000))), [0]);
+        assert_eq!(state.flight.len(), MOST_TRACKED + 1);
+    }
+
+    #[test]
+    fn a_success_wakes_those_that_follow_it_and_what_is_due_needs_no_waking() {
+        let mut state =
+            flying(&[flight("0", 5, 300), flight("1", 77, 300), flight("2", 77, 360), flight("3", 5, 360)], 0);
+        state.succeeded("1", at(1));
+        assert_eq!(woken(&state), ["2"]);
+        let mut state = flying(&[flight("1", 1, 99), flight("2", 2, 100), flight("3", 3, 101)], 0);
+        state.resume(at(100));
+        assert_eq!(woken(&state), ["3"]);
+    }
+
+    #[test]
+    fn how_long_is_long_depends_on_whether_a_ladder_ended() {
+        let ladder: i64 = LADDER.iter().sum();
+        let after = |seconds: i64, due: Option<i64>| {
+            let mut state = opened();
+            // The first failure was in second 1.
+            let now = at(1 + seconds);
+            let next = state.failed("5", &[5], due.map(at), FailurePolicy::Retry, now, EVEN);
+            (next, state.disabled.is_some())
+        };
+        assert_eq!(after(ladder * 4 / 5 - 1, None), (Next::JoinLine, false));
+        assert_eq!(after(ladder * 4 / 5, None), (Next::JoinLine, true));
+        assert_eq!(after(ladder * 6 / 5 - 1, Some(9)), (Next::RetryAt(at(9)), false));
+        assert_eq!(after(ladder * 6 / 5, Some(9)), (Next::JoinLine, true));
+    }
+
+    #[test]
+    fn another_that_fails_does_not_slow_the_probe() {
+        let mut state = opened();
+        assert_eq!(state.admit("6", &[6], at(6)), Admission::ComeBack(at(35)));
+        let before = state.open.clone();
+        assert_eq!(fail(&mut state, "1", 1, 7), Next::RetryAt(at(307)));
+        assert_eq!(state.open, before);
+    }
+
+    #[test]
+    fn if_all_wait_the_oldest_that_is_not_under_way_probes() {
+        let mut state = flying(&[Flight { released: true, ..flight("1", 1, 300) }, flight("2", 1, 300)], 1);
+        state.open = Some(Open { since: at(0), probes: 0, probe: None, next_probe: at(30) });
+        let released = state.release(&[("3".to_owned(), vec![1])], at(6));
+        assert_eq!(released, [Release { whom: Whom::Flight("2".into()), at: at(30) }]);
+    }
+
+    #[test]
+    fn behind_what_goes_soon_one_stays_in_line() {
+        let head = [("2".to_owned(), vec![1])];
+        for soon in [
+            Flight { released: true, ..flight("1", 1, 300) },
+            Flight { woken: true, ..flight("1", 1, 300) },
+            flight("1", 1, 10),
+        ] {
+            // Room for one: what is woken takes it.
+            let mut state = flying(std::slice::from_ref(&soon), 1);
+            let released = state.release(&head, at(10));
+            assert!(released.iter().all(|one| one.whom == Whom::Flight("1".into())), "{soon:?}: {released:?}");
+            assert_eq!(state.waiting, 1, "{soon:?}");
+        }
+        let mut state = flying(&[flight("1", 1, 300)], 1);
+        assert_eq!(state.release(&head, at(10)), [Release { whom: Whom::Head(0), at: at(360) }]);
+    }
+
+    #[test]
+    fn one_that_follows_another_on_its_ladder_is_not_woken_before_it() {
+        let mut state =
+            flying(&[flight("1", 1, 300), Flight { woken: true, ..flight("2", 1, 360) }, flight("3", 9, 360)], 0);
+        assert_eq!(state.release(&[], at(10)), []);
+        assert!(woken(&state).is_empty());
+        assert_eq!(state.due_of("2"), Some(at(360)));
+    }
+
+    #[test]
+    fn the_newest_takes_a_time_only_where_it_may_be_sent() {
+        let due = |state: &mut CallbackState, now| match state.coalesce("2", &[7], 9, at(now)) {
+            Coalesced::Overtakes { older, at } => (older.len(), at),
+            Coalesced::Overtaken => panic!("there is none newer"),
+        };
+        let both = [flight("1", 7, 300), flight("2", 7, 360)];
+        assert_eq!(due(&mut flying(&both, 0), 299), (1, Some(at(300))));
+        assert_eq!(due(&mut flying(&both, 0), 300), (0, None), "it is being sent");
+        let mut in_line = flying(&both[..1], 1);
+        assert_eq!(due(&mut in_line, 1), (1, None));
+        assert!(!in_line.is_in_flight("2"));
+        let open = Some(Open { since: at(0), probes: 0, probe: None, next_probe: at(30) });
+        assert_eq!(due(&mut CallbackState { open, ..flying(&both, 0) }, 1), (1, None));
+        let follows = [flight("0", 7, 300), flight("1", 7, 320), flight("2", 7, 360)];
+        let mut state = flying(&follows, 0);
+        state.flight[0].records.push(8);
+        assert_eq!(due(&mut state, 1), (1, None), "it follows one that it does not replace");
+    }
+
+    #[test]
+    fn a_line_that_expired_is_empty_but_for_those_who_join_it() {
+        let mut state = flying(&[], 3);
+        state.line_is_empty(1);
+        assert_eq!(state.waiting, 1);
+    }
+
     #[test]
     fn gone_means_gone_until_resumed() {
         let mut state = CallbackState::default();

@@ -575,6 +575,13 @@ mod tests {
         check_refused("a=1 and", "at character 8: expected the name of an attribute, found the end");
         assert!(parse(&"(".repeat(5000)).expect_err("too deep").expected.contains("32"));
         assert!(parse(&"a".repeat(9000)).expect_err("too long").expected.contains("8192"));
+        let nested = |depth| format!("{}a=1{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(parse(&nested(32)).is_ok());
+        assert!(parse(&nested(33)).is_err());
+        let long = |length: usize| format!("a={}", "1".repeat(length - 2));
+        assert!(parse(&long(8192)).is_ok());
+        assert!(parse(&long(8193)).is_err());
+        check_refused("``=1", "at character 3: expected the name of an attribute, found \"=1\"");
     }
 
     #[test]
@@ -583,6 +590,7 @@ mod tests {
         assert_eq!(json("a=1"), serde_json::json!(1));
         assert_eq!(json("a=-1.5"), serde_json::json!(-1.5));
         assert_eq!(json("a=True"), serde_json::json!(true));
+        assert_eq!(json("a=FALSE"), serde_json::json!(false));
         assert_eq!(json("a=null"), Json::Null);
         assert_eq!(json("a='1'"), serde_json::json!("1"));
         assert_eq!(json("a=2017-02-28"), serde_json::json!("2017-02-28"));
@@ -598,6 +606,18 @@ mod tests {
         };
         assert_eq!(attributes("a=1 and (b=1 and c=1)"), (Some("abc".into()), 3));
         assert_eq!(attributes("a=1 and (b=1 or c=1)"), (None, 3));
+    }
+
+    #[test]
+    fn one_condition_that_is_left_is_no_list() {
+        let left = |text: &str, keep: &[&str]| {
+            let expression = parse(text).expect("CEQL");
+            expression.filter_map(&|value: &String| keep.contains(&value.as_str()).then(|| value.clone()))
+        };
+        assert_eq!(left("a=1 and b=2", &["1"]), parse("a=1").ok());
+        assert_eq!(left("a=1 and b=2 and c=3", &["1", "3"]), parse("a=1 and c=3").ok());
+        assert_eq!(left("a=1 and b=2", &[]), None);
+        assert_eq!(left("a=1 or b=2", &["1"]), None);
     }
 
     #[test]

@@ -71,6 +71,8 @@ mod tests {
             coverage.extend(at(second));
         }
         assert_eq!(coverage.stretches(), [Stretch { from: at(10), to: at(30) }]);
+        coverage.break_off(at(30));
+        assert_eq!(coverage.stretches().len(), 1, "nothing lies between");
         coverage.break_off(at(100));
         coverage.extend(at(110));
         assert_eq!(coverage.gaps(), [Stretch { from: at(30), to: at(100) }]);

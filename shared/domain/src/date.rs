@@ -873,6 +873,10 @@ mod tests {
         check("2018-08-20 24:00:00", "yyyy-MM-dd HH:mm:ss", "GMT", "2018-08-21T00:00:00Z");
         check("2016-12-31 23:59:60", "yyyy-MM-dd HH:mm:ss", "GMT", "2017-01-01T00:00:00Z");
         check("2020-366", "yyyy-DDD", "GMT", "2020-12-31T00:00:00Z");
+        check("8/5/2018", "M/d/yy", "GMT", "2018-08-05T00:00:00Z");
+        check("18-08-05", "yyyy-MM-dd", "GMT", "0018-08-05T00:00:00Z");
+        check("2018-08-20 15:30:34 827", "yyyy-MM-dd HH:mm:ss SSS", "GMT", "2018-08-20T15:30:34.827Z");
+        check("20180820153007.123", "yyyyMMddHHmmssSSS", "GMT", "2018-08-20T15:30:07.123Z");
     }
 
     #[test]
@@ -921,6 +925,10 @@ mod tests {
         check_written("Mon Aug 20 08:29:34 PDT 2018", "EEE MMM dd HH:mm:ss zzz yyyy", "PST", "2018-08-20T15:29:34Z");
         check_written("GMT-08:00 UTC'2018", "z 'UTC'''yyy", "-8:00", "2018-08-20T15:29:34Z");
         check_written("12 0 24 0 AM 1 18 1 001", "h K k H a u yy M DDD", "GMT", "2018-01-01T00:00:00Z");
+        check_written("3 3 PM", "h K a", "GMT", "2018-08-20T15:29:34Z");
+        check_written("12 0 PM", "h K a", "GMT", "2018-08-20T12:00:00Z");
+        check_written("Monday August", "EEEE MMMM", "GMT", "2018-08-20T15:29:34Z");
+        check_written("2018 o'clock", "yyyy 'o''clock'", "GMT", "2018-08-20T15:29:34Z");
         check_written("1534778974827", "milliseconds", "GMT", "2018-08-20T15:29:34.827999Z");
         check_written("1534778974", "epoch:s", "GMT", "2018-08-20T15:29:34.827Z");
         check_written("-1", "epoch:s", "GMT", "1969-12-31T23:59:59.5Z");
@@ -941,6 +949,17 @@ mod tests {
         assert!(problem("yyyy-MM", "2026-06-18").ends_with("from character 8 on"));
         assert!(problem("yyyy-MM-dd HH:mm", "2026-06-18 10:00 and more").ends_with("from character 17 on"));
         assert!(problem("milliseconds", "today").ends_with("from character 1 on"));
+        // Nine digits may be a year, though there is none so late.
+        assert!(problem("yyyy", "123456789").ends_with("but there is no such date"));
+        assert!(problem("yyyy", "1234567890").ends_with("from character 1 on"));
+        // An offset stands for a closing 'Z' and for nothing else.
+        assert!(problem("yyyy-MM-dd'T'HH:mm", "2018-08-20+02:0015:00").ends_with("from character 11 on"));
+        assert!(problem("yyyy-MM-dd'T'", "2018-08-20+02:00").ends_with("from character 11 on"));
+        assert!(problem("yyyy'Z'MM", "2018+0205").ends_with("from character 5 on"));
+        assert!(problem("HH:mm'Z'", "15:00UTC").ends_with("from character 6 on"));
+        assert!(problem("h:mm a", "12:05 XM").ends_with("from character 7 on"));
+        // An offset after an abbreviation is GMT's.
+        assert!(problem("HH:mm z", "10:00 EST+02:00").ends_with("from character 10 on"));
 
         let refused = |text: &str| DatePattern::compile(text).expect_err("not a pattern").to_string();
         assert!(refused("yyyy-MM-ddTHH:mm").contains("\"T\" at character 11"));
@@ -948,6 +967,7 @@ mod tests {
         assert!(refused("XXXX").contains("at most 3"));
         assert!(refused(" ").contains("milliseconds"));
         assert!(refused(&"-".repeat(101)).contains("100"));
+        assert!(DatePattern::compile(&"-".repeat(100)).is_ok());
     }
 
     #[test]

@@ -408,6 +408,7 @@ mod tests {
     fn known_records() {
         use ChangeKind::*;
         check(record(None, Some(1001)), known(7, 1001), pass(), None, Rule::AlreadyKnown);
+        check(record(None, Some(999)), known(7, 1001), pass(), None, Rule::AlreadyKnown);
         check(record(None, Some(1001)), known(8, 1001), pass(), Some(Updated), Rule::FingerprintChanged);
         check(record(None, Some(999)), known(8, 1001), pass(), None, Rule::OlderThanKnown);
         let within_the_second = known(8, 1001).map(|known| Entry { stamp: known.stamp + 900_000, ..known });
@@ -433,6 +434,23 @@ mod tests {
         assert_eq!(change(&early, entry), change(&late, entry));
         assert_eq!(change(&early, entry).event, event_id(InstanceId(1), "timesheets", "", "r", 4));
         assert_ne!(change(&early, entry).event, change(&early, Entry { revision: 5, ..entry }).event);
+    }
+
+    #[test]
+    fn what_is_remembered_says_why_and_since_when() {
+        let known = known(7, 1001).expect("an entry");
+        let expected = Entry { revision: 4, gone: true, rule: Rule::AbsenceConfirmed, seen_minute: 2000 / 60, ..known };
+        assert_eq!(absent(known, &pass()), expected);
+        let changed = judge(&record(None, Some(1002)), Some(Entry { fingerprint: 8, ..known }), &pass());
+        let expected = Entry {
+            fingerprint: 7,
+            stamp: 1_002_000_000,
+            revision: 4,
+            rule: Rule::FingerprintChanged,
+            seen_minute: 2000 / 60,
+            ..known
+        };
+        assert_eq!(changed.entry, Some(expected));
     }
 
     #[test]

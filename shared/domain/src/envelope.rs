@@ -463,6 +463,53 @@ mod tests {
     }
 
     #[test]
+    fn a_size_is_what_a_change_adds_to_a_body() {
+        let tags = [];
+        let (at, id) = (at("2018-08-20T15:29:34Z"), DeliveryId(String::new()));
+        let sender = Sender {
+            instance: InstanceId(1),
+            organization: OrganizationId(2),
+            user: UserId(3),
+            name: "n",
+            tags: &tags,
+            element: "square",
+            hub: "pos",
+        };
+        // Commas stand between entries only: two lists in the original's form, one in the other.
+        for (format, commas) in [(NotificationFormat::Elements, 2), (NotificationFormat::CloudEventsBatch, 1)] {
+            let writer = Writer { sender: &sender, format, object_type: "orders", poll_date: at, now: at };
+            for count in 1..=3 {
+                let changes: Vec<Change> = (0..count).map(|n| change(&n.to_string(), "{\"a\":1}")).collect();
+                let records: Vec<_> = changes.iter().map(|change| record(change, 100).expect("JSON")).collect();
+                let sizes: usize = changes.iter().zip(&records).map(|(change, raw)| writer.size_of(change, raw)).sum();
+                let empty = writer.body(&[], &[], &id, "").len();
+                assert_eq!(writer.body(&changes, &records, &id, "").len(), empty + sizes - commas);
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_filled_to_the_brim() {
+        assert_eq!(split(&[5, 5], 10, 10), [0..2]);
+        assert_eq!(split(&[5, 6], 10, 10), [0..1, 1..2]);
+        assert_eq!(split(&[50, 1, 1, 1], 2, 10), [0..1, 1..3, 3..4]);
+        assert!(record(&change("1", "\"0123456789\""), 12).is_ok());
+        assert!(record(&change("1", "\"0123456789\""), 11).is_err());
+    }
+
+    #[test]
+    fn formats_have_words() {
+        for (word, format) in [
+            ("elements", NotificationFormat::Elements),
+            ("cloudevents", NotificationFormat::CloudEvents),
+            ("cloudevents-batch", NotificationFormat::CloudEventsBatch),
+        ] {
+            assert_eq!(NotificationFormat::named(word), Some(format));
+        }
+        assert_eq!(NotificationFormat::named("Elements"), None);
+    }
+
+    #[test]
     fn what_cannot_travel_leaves_a_stub_and_a_note() {
         let changes = [change("big", "\"0123456789\""), change("odd", "{broken"), change("fine", "{}")];
         let [notification] = &pack(NotificationFormat::Elements, &changes, 11)[..] else { panic!("one notification") };

@@ -385,6 +385,26 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_more_is_made_when_all_are_full() {
+        assert!(!Layout(2).is_crowded(2 * ENTRIES_PER_BUCKET));
+        assert!(Layout(2).is_crowded(2 * ENTRIES_PER_BUCKET + 1));
+        assert!(Layout(2).is_crowded(1000));
+    }
+
+    #[test]
+    fn a_key_that_would_begin_within_a_letter_is_damage() {
+        let (one, _) = Bucket::default().with(vec![("é".into(), entry(1))]);
+        let bytes = one.packed();
+        assert!(Bucket::unpack(bytes.clone()).is_ok());
+        for shared in [1, 3] {
+            let second = [&[shared, 0][..], &[0; 11]].concat();
+            assert_eq!(Bucket::unpack(Bytes::from([&bytes[..], &second].concat())), Err(DamagedBucket), "{shared}");
+        }
+        let second = [&[2, 1, b'x'][..], &[0; 11]].concat();
+        assert!(Bucket::unpack(Bytes::from([&bytes[..], &second].concat())).is_ok());
+    }
+
+    #[test]
     fn keys_carry_their_partition() {
         assert_eq!(parts_of(&key_of("cal-1", "ev")), ("cal-1", "ev"));
         assert_eq!(parts_of(&key_of("", "ev")), ("", "ev"));

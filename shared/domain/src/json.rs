@@ -205,6 +205,7 @@ mod tests {
         check("[[[[[]]]]]", "line 1, column 6: expected at most 4 lists and objects inside each other");
         check(b"{\"a\":\n\"\xff\"}", "line 2, column 2: expected UTF-8 text");
         check("1".repeat(201), "line 1, column 1: at most 200 bytes, found 201");
+        assert!(parse_strict("1".repeat(200).as_bytes(), LIMITS).is_ok());
     }
 
     proptest! {

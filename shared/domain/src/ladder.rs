@@ -142,7 +142,7 @@ mod tests {
                 }
             })
             .collect();
-        assert_eq!(waits, LADDER);
+        assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
         assert_eq!(waits.iter().sum::<i64>(), (75 * 60 + 35) * 60 + 5);
     }
 

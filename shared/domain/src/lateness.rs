@@ -99,6 +99,44 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_halved_when_there_are_many() {
+        let mut lateness = Lateness::default();
+        for _ in 0..FORGET_AT - 1 {
+            lateness.count(Duration::ZERO);
+        }
+        assert_eq!(lateness.samples(), FORGET_AT - 1);
+        lateness.count(Duration::ZERO);
+        assert_eq!(lateness.samples(), FORGET_AT / 2);
+    }
+
+    #[test]
+    fn enough_is_enough() {
+        let mut lateness = Lateness::default();
+        for _ in 0..ENOUGH_SAMPLES - 1 {
+            lateness.count(Duration::ZERO);
+        }
+        assert_eq!(lateness.overlap(Duration::from_secs(120)), PRIOR_OVERLAP);
+        lateness.count(Duration::ZERO);
+        assert_eq!(lateness.overlap(Duration::from_secs(120)), Duration::from_secs(120));
+    }
+
+    /// How late all but one in a thousand are: (how many, by how many seconds).
+    #[test]
+    fn the_latest_are_counted_from_above() {
+        let usual_worst = |counts: &[(u32, u64)]| {
+            let mut lateness = Lateness::default();
+            for (count, seconds) in counts {
+                (0..*count).for_each(|_| lateness.count(Duration::from_secs(*seconds)));
+            }
+            lateness.usual_worst().as_secs()
+        };
+        assert_eq!(usual_worst(&[(999, 1), (1, 5000)]), 2);
+        assert_eq!(usual_worst(&[(998, 1), (2, 5000)]), 8192);
+        assert_eq!(usual_worst(&[(1997, 1), (2, 1000), (1, 5000)]), 1024);
+        assert_eq!(usual_worst(&[(1998, 1), (1, 1000), (1, 5000)]), 2);
+    }
+
+    #[test]
     fn one_in_a_thousand_does_not_count() {
         let mut lateness = Lateness::default();
         for _ in 0..1999 {

@@ -641,6 +641,27 @@ mod tests {
     }
 
     #[test]
+    fn what_separates_elsewhere_is_text_in_a_macro_and_quotes_count_in_where_alone() {
+        let query = |url: &str| parsed(url).0.expand(&times(Some("2026-08-01T10:00:05Z"))).query;
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(query("/r?a=${date:yyyy'&'MM}&b=1"), [pair("a", "2026&08"), pair("b", "1")]);
+        assert_eq!(query("/r?name=it's&x=1"), [pair("name", "it's"), pair("x", "1")]);
+        assert_eq!(query("/r?a='x&y'&b=1").len(), 3);
+        assert_eq!(query("/r?a=${date:yyyy'?'MM}?&b=1"), [pair("a", "2026?08?"), pair("b", "1")]);
+    }
+
+    #[test]
+    fn a_macro_that_stands_alone_can_be_written_in_another_way() {
+        let (url, _) = parsed("/r?since=${epoch:s}&text=a${epoch}&plain=1");
+        let macros: Vec<_> = url.query().iter().map(|(_, value)| value.single_macro().map(Macro::time)).collect();
+        assert_eq!(macros, [Some(MacroTime::Since), None, None]);
+        let (url, _) = parsed("/r?until=${nowTimeZone:PST:yyyy-MM-dd}");
+        let time = url.query()[0].1.single_macro().expect("a macro");
+        assert_eq!((time.time(), time.zone().as_str(), time.pattern().as_str()), (MacroTime::Now, "PST", "yyyy-MM-dd"));
+        assert_eq!(time.instant(&times(None)), Some(times(None).now));
+    }
+
+    #[test]
     fn oddities_are_accepted_with_a_warning() {
         check_warned("/hubs/general/contacts}'", "/contacts", "the }' at the end closes nothing and is left out");
         check_warned(
@@ -679,6 +700,20 @@ mod tests {
         check_refused("/r/${epoch}", "macros stand in the query");
         check_refused("/r/{a", "braces stand around a name");
         check_refused("/r/a}b", "braces stand around a name");
+        check_refused("/r/{}", "braces stand around a name");
+        check_refused("/r/{a/b}", "braces stand around a name");
+        check_refused("/r/{a{b}", "braces stand around a name");
+        for odd in ["\\", "#", "\u{1}"] {
+            check_refused(&format!("/r/a{odd}b"), "without control characters, backslash and #");
+        }
+        let of_length = |length: usize| format!("/r?x={}", "a".repeat(length - 5));
+        assert!(PollUrl::parse(&of_length(4096)).is_ok());
+        check_refused(&of_length(4097), "at most 4096 bytes");
+        let macro_of_length = |length: usize| format!("/r?x=${{date:{}yyyy}}", " ".repeat(length - 9));
+        assert!(PollUrl::parse(&macro_of_length(200)).is_ok());
+        for length in [201, 300] {
+            check_refused(&macro_of_length(length), "of at most 200 bytes");
+        }
         check_refused(&"/".repeat(5000), "at most 4096 bytes");
     }
 

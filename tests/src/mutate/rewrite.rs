@@ -33,7 +33,7 @@ enum Form {
     GuardedArm,
     /// After a constant: a function that tells its value
     Constant { name: String, kind: String },
-    /// Where a constant is used: the function instead
+    /// Where a constant is used: what the function answers instead
     Use { function: String },
 }
 
@@ -197,15 +197,15 @@ impl Source {
                 out.text.push(')');
             }
             Form::Constant { name, kind } => {
-                let _ = write!(out.text, " #[doc(hidden)] pub fn {}() -> {kind} {{ ", switch_of(name));
+                let _ = write!(out.text, " #[doc(hidden)] pub fn {}() -> &'static {kind} {{ ", switch_of(name));
                 for (number, value) in &left {
-                    let text = format!("if ::mutant::on({number}) {{ const V: {kind} = {value}; return V; }} ");
+                    let text = format!("if ::mutant::on({number}) {{ const V: {kind} = {value}; return &V; }} ");
                     branch(out, *number, text);
                 }
-                let _ = write!(out.text, "{name} }}");
+                let _ = write!(out.text, "&{name} }}");
             }
             Form::Use { function } => {
-                let _ = write!(out.text, "{function}()");
+                let _ = write!(out.text, "(*{function}())");
             }
         }
         out.owners.push((begin..out.text.len(), left.iter().map(|(number, _)| *number).collect()));
@@ -389,7 +389,8 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         self.visit_expr(&it.expr);
         let (_, values) = self.constant.take().unwrap_or_default();
         let end = it.span().byte_range().end;
-        // A constant's references last for ever; a function has to say so.
+        // A constant's references last for ever; a function has to say so. It answers a reference itself, so that what
+        // is taken of a list lasts, too.
         let kind = self.of(&it.ty).replace("&'static ", "&").replace('&', "&'static ");
         self.push(end..end, Form::Constant { name: it.ident.to_string(), kind }, values);
     }
@@ -507,9 +508,9 @@ fn next(state: State) -> State {
     fn a_constant_is_asked_for_where_it_is_used() {
         let of = mutants(&[("BinaryOperator", "60 ", "+")]);
         let text = read(&of).switched(&BTreeSet::new()).text;
-        let told = "60 * 60; #[doc(hidden)] pub fn switched_limit() -> u64 { \
-                    if ::mutant::on(1) { const V: u64 = ((60) + (60)); return V; } LIMIT }";
-        let used = "> crate::a::switched_limit() &&";
+        let told = "60 * 60; #[doc(hidden)] pub fn switched_limit() -> &'static u64 { \
+                    if ::mutant::on(1) { const V: u64 = ((60) + (60)); return &V; } &LIMIT }";
+        let used = "> (*crate::a::switched_limit()) &&";
         assert_eq!(text, SOURCE.replace("60 * 60;", told).replace("> LIMIT &&", used));
     }
 
