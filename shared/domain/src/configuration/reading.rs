@@ -910,6 +910,8 @@ mod tests {
              expected another entry after the comma, or no comma before the closing bracket"
             )],
         );
+        let long = format!("{{\"a\": {{}}{}}}", " ".repeat(200_000));
+        assert_eq!(accepted(json!({CONFIGURATION: long})).0.resources.len(), 1);
         check_refused(json!({CONFIGURATION: "[]"}), &[&format!("{at}: read [], expected an object of resources")]);
         let expected = format!("{at}: read 5, expected an object of resources, or the same as a string");
         check_refused(json!({CONFIGURATION: 5}), &[&expected]);
@@ -986,6 +988,26 @@ mod tests {
             ".filterByCurrentDate: read maybe, expected true or false",
         );
 
+        let name = |length: usize| "n".repeat(length);
+        assert!(resource(json!({"idField": name(200)})).0.id_field.is_some());
+        for odd in [name(201), name(300), "a\u{1}b".into()] {
+            check_resource_refused(
+                json!({"idField": odd}),
+                &format!(
+                    ".idField: read {}, expected a path like id or user.id, of at most 200 characters",
+                    crate::problem::shorten(&odd)
+                ),
+            );
+            let refused = parse(json!({CONFIGURATION: {odd: {}}})).expect_err("a name");
+            assert!(refused[0].expected.contains("the name of a resource"), "{refused:?}");
+        }
+        assert_eq!(accepted(json!({CONFIGURATION: {name(200): {}}})).0.resources.len(), 1);
+        assert_eq!(resource(json!({"sweepInterval": 366 * 1440})).0.sweep_minutes, Some(366 * 1440));
+        check_resource_refused(
+            json!({"sweepInterval": 366 * 1440 + 1}),
+            ".sweepInterval: read 527041, expected a whole number of minutes from 1 to 527040",
+        );
+
         let many = (0..=limits::RESOURCES).map(|n| (format!("r{n}"), json!({}))).collect::<Map<_, _>>();
         let at = "configuration.\"event.poller.configuration\"";
         check_refused(
@@ -1047,6 +1069,31 @@ mod tests {
              expected a user name, because event.notification.basic.password is set"],
         );
         check_refused(
+            json!({USERNAME: "u"}),
+            &["configuration.\"event.notification.basic.password\": read nothing, \
+             expected a password, because event.notification.basic.username is set"],
+        );
+        // What is there and wrong is not missing as well.
+        check_refused(
+            json!({USERNAME: "u", PASSWORD: 5}),
+            &["configuration.\"event.notification.basic.password\": read ********, expected a text"],
+        );
+        check_refused(
+            json!({USERNAME: 5, PASSWORD: "p"}),
+            &["configuration.\"event.notification.basic.username\": read 5, expected a text"],
+        );
+        for odd in ["a:b", "a\u{1}b"] {
+            let problems = parse(json!({USERNAME: odd, PASSWORD: "p"})).expect_err("a name");
+            assert!(problems[0].expected.contains("RFC 7617"), "{problems:?}");
+        }
+        let of_length = |length: usize| format!("https://example.com/{}", "x".repeat(length - 20));
+        assert!(url(&of_length(2048)).is_ok());
+        assert!(url(&of_length(2049)).is_err());
+        for one in ["https://me@example.com", "https://:hunter2@example.com"] {
+            let problems = url(one).expect_err("credentials");
+            assert!(problems[0].expected.contains("without credentials"), "{problems:?}");
+        }
+        check_refused(
             json!({SIGNATURE_KEY: 12345}),
             &["configuration.\"event.notification.signature.key\": read ********, expected a text"],
         );
@@ -1070,6 +1117,26 @@ mod tests {
         assert_eq!(read(json!("X-A: 1\r\nX-B: a:b\n")), "X-A=1 X-B=a:b");
         assert_eq!(read(json!("X-A:1,X-B:2")), "X-A=1 X-B=2");
         assert_eq!(read(json!("X-A: 1, 2, X-B: 3")), "X-A=1, 2 X-B=3");
+        assert_eq!(read(json!("X-A: 1, at noon:30, :5")), "X-A=1, at noon:30, :5");
+        let many = |count: usize| (0..count).map(|n| (format!("X-{n}"), json!("v"))).collect::<Map<_, _>>();
+        assert_eq!(read(json!(many(20))).split(' ').count(), 20);
+        let name = "n".repeat(200);
+        assert_eq!(read(json!({name.clone(): "v"})), format!("{name}=v"));
+        let value = "v".repeat(1024);
+        assert_eq!(read(json!({"X-A": value})), format!("X-A={value}"));
+        let wrong = [
+            (json!(many(21)), "at most 20"),
+            (json!(many(25)), "at most 20"),
+            (json!({"": "v"}), "the name of a header"),
+            (json!({"n".repeat(201): "v"}), "the name of a header"),
+            (json!({"n".repeat(300): "v"}), "the name of a header"),
+            (json!({"X-A": "v".repeat(1025)}), "at most 1024"),
+            (json!({"X-A": "v".repeat(2000)}), "at most 1024"),
+        ];
+        for (wrong, expected) in wrong {
+            let problems = parse(json!({HEADERS: wrong})).expect_err("a problem");
+            assert!(problems[0].expected.contains(expected), "{problems:?}");
+        }
 
         for (wrong, expected) in [
             (json!({"Host": "x"}), "another header"),
