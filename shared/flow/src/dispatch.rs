@@ -164,7 +164,11 @@ pub async fn send_all(service: &Service, queue: QueueName, messages: Vec<Message
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+    use domain::id::{InstanceId, OrganizationId};
+
     use super::*;
+    use crate::testing::TestPorts;
 
     #[test]
     fn a_slot_missed_several_times_is_due_once_with_its_newest_minute() {
@@ -172,5 +176,122 @@ mod tests {
         assert_eq!(slots, [(0, 110), (1, 111), (2, 112), (3, 108), (4, 109)]);
         let one: Vec<_> = due_slots(15, 100, 100).into_values().collect();
         assert_eq!(one, [100]);
+    }
+
+    const START: &str = "2026-01-05T09:00:00Z";
+
+    /// A world with so many resources that are polled every minute.
+    async fn world(resources: u64) -> (TestPorts, Service) {
+        let test = TestPorts::new(START, |_| panic!("nobody is asked"));
+        let service = test.service();
+        let organization = OrganizationId(1);
+        let member = |instance| {
+            let job = PollJob { organization, instance, resource: "r".into(), minute: 0 };
+            table::put(table::slot_key(Slot::of(instance, "r", 1), instance, "r"), 1, &job, Condition::Unconditional)
+        };
+        let mut writes: Vec<_> = (1..=resources).map(|id| member(InstanceId(id))).collect();
+        writes.push(table::put(table::interval_key(1), 1, &(), Condition::Unconditional));
+        assert!(service.ports.store.write_each(&writes).await.iter().all(Result::is_ok));
+        (test, service)
+    }
+
+    async fn hand(service: &Service) -> Hand {
+        let item = service.ports.store.get(&table::hand_key()).await.expect("the table").expect("a hand");
+        table::read(&item).expect("a hand")
+    }
+
+    async fn put_hand(service: &Service, hand: Hand) {
+        let write = table::put(table::hand_key(), 1, &hand, Condition::Unconditional);
+        service.ports.store.transact(&[write]).await.expect("the table");
+    }
+
+    /// Puts the hand so many minutes from now and dispatches: what was reported, and where the hand is then, from now.
+    async fn after(polls: i64, retries: i64, minute_ms: u64) -> (DispatchReport, (i64, i64)) {
+        let (test, service) = world(1).await;
+        let now = test.ports().now();
+        let minute = service.wheel.minute_of(now);
+        put_hand(&service, Hand { minute_ms, minute: minute + polls, retry_minute: minute + retries }).await;
+        let report = dispatch(&service, now).await.expect("a report");
+        assert_eq!(report.minute, minute);
+        assert_eq!(report.polls, test.queue.len(QueueName::Polls));
+        let hand = hand(&service).await;
+        (report, (hand.minute - minute, hand.retry_minute - minute))
+    }
+
+    #[tokio::test]
+    async fn a_minute_is_dispatched_once() {
+        let (test, service) = world(3).await;
+        let now = test.ports().now();
+        let minute = service.wheel.minute_of(now);
+        let first = dispatch(&service, now).await.expect("a report");
+        assert_eq!(first, DispatchReport { minute, polls: 3, ..DispatchReport::default() });
+        let again = dispatch(&service, now).await.expect("a report");
+        assert_eq!(again, DispatchReport { minute, already_dispatched: true, ..DispatchReport::default() });
+        assert_eq!(test.queue.len(QueueName::Polls), 3);
+        let next = dispatch(&service, now + TimeDelta::minutes(1)).await.expect("a report");
+        assert_eq!((next.minute, next.polls, next.missed_minutes), (minute + 1, 3, 0));
+        let late = dispatch(&service, now + TimeDelta::minutes(5)).await.expect("a report");
+        assert_eq!((late.minute, late.polls, late.missed_minutes), (minute + 5, 3, 3));
+    }
+
+    #[tokio::test]
+    async fn the_hand_catches_up_and_is_believed_when_it_is_a_little_ahead() {
+        let told = |report: DispatchReport| (report.polls, report.missed_minutes, report.already_dispatched);
+        const MINUTE: u64 = 60_000;
+        for (polls, retries, report, hand) in [
+            (-1, -1, (1, 0, false), (0, 0)),
+            (-11, -11, (1, 10, false), (0, 0)),
+            // A day reaches every slot.
+            (-1440, -1, (1, 1439, false), (0, 0)),
+            (-1441, -1, (1, 1439, false), (0, 0)),
+            (-9999, -9999, (1, 1439, false), (0, 0)),
+            (0, 0, (0, 0, true), (0, 0)),
+            (5, 5, (0, 0, true), (5, 5)),
+            // One of the two hands stands for nothing of the other.
+            (0, -1, (0, 0, false), (0, 0)),
+            (-1, 0, (1, 0, false), (0, 0)),
+            (3, -1, (0, 0, false), (3, 0)),
+            (-1, 3, (1, 0, false), (0, 3)),
+            // A clock gone wrong moved it there.
+            (6, 6, (1, 0, false), (0, 5)),
+            (9999, 0, (1, 0, false), (0, 0)),
+        ] {
+            let (told_report, told_hand) = after(polls, retries, MINUTE).await;
+            assert_eq!((told(told_report), told_hand), (report, hand), "{polls} {retries}");
+        }
+        // Minutes of another length are not these.
+        let (report, hand) = after(-11, -1, 1000).await;
+        assert_eq!((told(report), hand), ((1, 0, false), (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn many_polls_are_spread_over_the_minute_and_few_are_not() {
+        for (resources, last) in [(SENT_AT_ONCE as u64, 0), (240, 59)] {
+            let (test, service) = world(resources).await;
+            dispatch(&service, test.ports().now()).await.expect("a report");
+            let sent = test.queue.waiting(QueueName::Polls);
+            let delays: Vec<u64> = sent.iter().map(|(_, message)| message.delay.as_secs()).collect();
+            assert_eq!((delays.len() as u64, delays[0], delays[delays.len() - 1]), (resources, 0, last));
+            assert_eq!(delays[delays.len() / 2], last.div_ceil(2));
+            assert!(sent.iter().all(|(_, message)| message.group == "1"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_queue_does_not_take_is_offered_once_more() {
+        let (test, service) = world(5).await;
+        let message = |body: &str| Message { body: body.into(), delay: Duration::ZERO, group: "1".into() };
+        let send = async |refuse| {
+            test.queue.refuse_next(refuse);
+            send_all(&service, QueueName::Polls, ["a", "b", "c"].map(message).to_vec()).await
+        };
+        let bodies =
+            || test.queue.take(QueueName::Polls, 10).into_iter().map(|message| message.body).collect::<String>();
+        assert!(send(0).await.is_ok());
+        assert_eq!(bodies(), "abc");
+        assert!(send(2).await.is_ok());
+        assert_eq!(bodies(), "cab");
+        assert!(matches!(send(4).await, Err(FlowError::Queue { count: 1 })));
+        assert_eq!(bodies(), "bc");
     }
 }

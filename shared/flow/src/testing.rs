@@ -10,11 +10,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::secret::Secret;
+use domain::wheel::Wheel;
+use elements::Catalog;
 
+use crate::budget::Budgets;
 use crate::ports::{
     Ambient, Bounds, Condition, Exchange, Http, HttpError, Item, Key, LONGEST_QUEUE_DELAY, Message, Ports, QueryPage,
     Queue, QueueError, QueueName, Range, Store, StoreError, Vault, VaultError, Write,
 };
+use crate::service::Service;
 
 /// DynamoDB takes an item up to 400 KB, key and attribute names included.
 /// Here the body counts as it is; the real table may take a larger one that compresses well.
@@ -58,6 +62,17 @@ impl TestPorts {
             queue: Arc::new(MemoryQueue::new(ambient.clone())),
             http: Arc::new(AnsweringHttp::new(answer)),
             ambient,
+        }
+    }
+
+    /// What the steps around polling take: the embedded elements at their vendors' own addresses, and a wheel of minutes.
+    pub fn service(&self) -> Service {
+        Service {
+            ports: self.ports(),
+            catalog: Arc::new(Catalog::embedded()),
+            bases: Arc::default(),
+            budgets: Budgets::default(),
+            wheel: Wheel::default(),
         }
     }
 
