@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -291,8 +291,22 @@ pub fn try_all(
 ) -> Result<()> {
     let (file, done, began) = (appending("results.jsonl")?, AtomicUsize::new(0), Instant::now());
     let survivors = AtomicUsize::new(0);
+    // What noticed one mutant of a file is likely to notice the next.
+    let noticed: Mutex<BTreeMap<String, BTreeMap<String, usize>>> = Mutex::default();
+    let note = |result: &Tried| {
+        let Some((file, by)) = result.key.split_once(": ").map(|(file, _)| file.to_owned()).zip(result.by.clone())
+        else {
+            return;
+        };
+        let mut noticed = noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        *noticed.entry(file).or_default().entry(by).or_default() += 1;
+    };
+    results().values().for_each(note);
     each(mutants, jobs, &|mutant| {
-        let result = try_one(mutant, executables, tests, bound)?;
+        let before =
+            noticed.lock().unwrap_or_else(PoisonError::into_inner).get(&mutant.file).cloned().unwrap_or_default();
+        let result = try_one(mutant, executables, tests, bound, &before)?;
+        note(&result);
         append(&file, &result)?;
         let survivors = survivors.fetch_add(usize::from(result.outcome.is_survivor()), Ordering::Relaxed);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -307,7 +321,13 @@ pub fn try_all(
     })
 }
 
-fn try_one(mutant: &Mutant, executables: &[Executable], tests: &[Test], bound: Duration) -> Result<Tried> {
+fn try_one(
+    mutant: &Mutant,
+    executables: &[Executable],
+    tests: &[Test],
+    bound: Duration,
+    noticed: &BTreeMap<String, usize>,
+) -> Result<Tried> {
     let began = Instant::now();
     let number = mutant.number.to_string();
     let reaching = |test: &&Test| test.reaches.as_ref().is_some_and(|reaches| reaches.contains(&mutant.key));
@@ -315,7 +335,7 @@ fn try_one(mutant: &Mutant, executables: &[Executable], tests: &[Test], bound: D
     if reaching.is_empty() {
         return Ok(tried(mutant, Outcome::Unreached, None, began));
     }
-    for (executable, batch) in batches(executables, &reaching, bound) {
+    for (executable, batch) in batches(executables, &reaching, bound, noticed) {
         let seconds: f64 = batch.iter().map(|test| test.seconds).sum();
         let limit = PATIENCE + Duration::from_secs_f64(seconds * 3.0);
         let names: Vec<&str> = batch.iter().map(|test| test.name.as_str()).collect();
@@ -329,18 +349,23 @@ fn try_one(mutant: &Mutant, executables: &[Executable], tests: &[Test], bound: D
     Ok(tried(mutant, Outcome::Survived, None, began))
 }
 
-/// What to run in one process each: the tests of a crate by itself, then stories in growing batches up to the bound, the
-/// cheapest first, then the simulator.
+/// What to run in one process each: the tests of a crate by itself, then stories in growing batches up to the bound, first
+/// those that are cheap or noticed others of the file, then the simulator.
 fn batches<'a>(
     executables: &'a [Executable],
     reaching: &[&'a Test],
     bound: Duration,
+    noticed: &BTreeMap<String, usize>,
 ) -> Vec<(&'a Executable, Vec<&'a Test>)> {
     let mut batches: Vec<(&Executable, Vec<&Test>)> = Vec::new();
     let mut spent = 0.0;
     for executable in executables {
         let mut own: Vec<&Test> = reaching.iter().copied().filter(|test| test.executable == executable.name).collect();
-        own.sort_by(|a, b| (a.name == SIMULATOR).cmp(&(b.name == SIMULATOR)).then(a.seconds.total_cmp(&b.seconds)));
+        let worth =
+            |test: &Test| noticed.get(&format!("{} {}", test.executable, test.name)).map_or(0.0, |count| *count as f64);
+        // Seconds for each mutant of the file that it noticed before.
+        let price = |test: &Test| test.seconds / (1.0 + 4.0 * worth(test));
+        own.sort_by(|a, b| (a.name == SIMULATOR).cmp(&(b.name == SIMULATOR)).then(price(a).total_cmp(&price(b))));
         let (mut size, mut batch, mut taken) = (2.0, Vec::new(), 0.0);
         for test in own {
             let last = test.name == SIMULATOR;
