@@ -178,3 +178,44 @@ async fn count(ports: &Ports, organization: OrganizationId) -> Result<u32, Admin
     let records = items.iter().map(table::read::<InstanceRecord>).collect::<Result<Vec<_>, _>>()?;
     Ok(u32::try_from(records.iter().filter(|record| !record.deleted).count()).unwrap_or(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestPorts;
+
+    #[test]
+    fn what_was_allowed_before_may_go_on_and_not_grow() {
+        let limits = Limits { resources: Some(1), smallest_interval: Some(5), ..Limits::default() };
+        let record = LimitsRecord { limits, instances: 0 };
+        let allowance = Allowance { organization: OrganizationId(1), record, version: Some(1) };
+        let polling = |before: &[(&str, u16)], after: &[(&str, u16)]| {
+            let map = |list: &[(&str, u16)]| list.iter().map(|(name, minutes)| (name.to_string(), *minutes)).collect();
+            allowance.polling(&map(before), &map(after)).map_err(|problems| problems.len())
+        };
+        assert_eq!(polling(&[], &[("a", 5)]), Ok(()));
+        assert_eq!(polling(&[], &[("a", 5), ("b", 5)]), Err(1));
+        assert_eq!(polling(&[("a", 5), ("b", 5)], &[("a", 5), ("c", 5)]), Ok(()), "as many as before");
+        assert_eq!(polling(&[("a", 5), ("b", 5)], &[("a", 5), ("b", 5), ("c", 5)]), Err(1));
+        assert_eq!(polling(&[], &[("a", 4)]), Err(1));
+        assert_eq!(polling(&[("a", 4)], &[("a", 4)]), Ok(()), "as often as before");
+        assert_eq!(polling(&[("a", 4)], &[("a", 3)]), Err(1));
+    }
+
+    #[test]
+    fn an_organization_may_have_so_many_instances() {
+        let one_more = |instances, most| {
+            let record = LimitsRecord { limits: Limits { instances: most, ..Limits::default() }, instances };
+            Allowance { organization: OrganizationId(1), record, version: Some(1) }.one_more().is_ok()
+        };
+        assert_eq!([one_more(1, Some(2)), one_more(2, Some(2)), one_more(3, Some(2))], [true, false, false]);
+        assert!(one_more(u32::MAX, None));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_exist_has_no_limits() {
+        let ports = TestPorts::new("2026-01-05T09:00:00Z", |_| panic!("nobody is asked")).ports();
+        let set = set(&ports, OrganizationId(99), Limits::default()).await;
+        assert!(matches!(set, Err(AdministerError::Absent)), "{set:?}");
+    }
+}

@@ -333,6 +333,21 @@ pub(crate) mod tests {
         assert_eq!(body["message"]["raw"]["orders"][0]["omitted"]["bytes"], 6_000_002);
     }
 
+    #[test]
+    fn an_outgoing_weighs_what_its_items_do_and_has_the_callbacks_form() {
+        let [outgoing] = &filed(Some("https://a.example/"), &[change("1", 1, "{}")], now())[..] else { panic!("one") };
+        let size = |write: &Write| match write {
+            Write::Put { item, .. } => item.key.pk.len() + item.key.sk.len() + item.body.len() + 100,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(outgoing.bytes, outgoing.writes.iter().map(size).sum::<usize>());
+
+        let mut instance = instance(Some("https://a.example/"));
+        assert_eq!(format_of(&instance), NotificationFormat::Elements);
+        instance.callback.iter_mut().for_each(|callback| callback.format = "cloudevents-batch".into());
+        assert_eq!(format_of(&instance), NotificationFormat::CloudEventsBatch);
+    }
+
     #[tokio::test]
     async fn without_a_callback_events_are_only_kept() {
         let [outgoing] = &filed(None, &[change("1", 1, "{}")], now())[..] else { panic!("one") };

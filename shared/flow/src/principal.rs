@@ -555,6 +555,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_id_that_is_taken_is_drawn_again() {
+        let (first, second) = (world(), world());
+        // Another table of the same dice would draw the same ids.
+        let second = TestPorts { store: first.store.clone(), ..second };
+        let one = create_organization(&first.ports(), "one").await.unwrap();
+        let other = create_organization(&second.ports(), "other").await.unwrap();
+        assert_ne!(one.organization, other.organization);
+        assert_eq!(organizations(&first.ports()).await.unwrap().len(), 2);
+        for made in [&one, &other] {
+            let caller = authenticate(&first.ports(), Some(&header(made))).await.unwrap();
+            assert_eq!(caller.organization, made.organization);
+        }
+    }
+
+    #[tokio::test]
     async fn the_header_is_read_in_any_order_and_case() {
         let ports = world().ports();
         let made = create_organization(&ports, "one").await.unwrap();

@@ -124,3 +124,66 @@ async fn written(
     done.broken += round.broken;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use domain::secret::Secret;
+
+    use super::*;
+    use crate::outbox::tests::instance;
+    use crate::ports::{Store, Write};
+    use crate::principal::create_organization;
+    use crate::table::{insert, listing_key};
+    use crate::testing::{TestPorts, TransparentVault};
+
+    /// What begins with `old:` is sealed by an older key, and what begins with `lost:` by one that is gone.
+    struct TwoKeys;
+
+    #[async_trait]
+    impl Vault for TwoKeys {
+        async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError> {
+            TransparentVault.seal(owner, plain).await
+        }
+
+        async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError> {
+            TransparentVault.open(owner, sealed.trim_start_matches("old:")).await
+        }
+
+        fn is_newest(&self, sealed: &str) -> bool {
+            !sealed.starts_with("old:") && !sealed.starts_with("lost:")
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_older_key_sealed_is_sealed_anew_and_counted() {
+        let test = TestPorts::new("2026-01-05T09:00:00Z", |_| panic!("nobody is asked"));
+        let ports = Ports { vault: Arc::new(TwoKeys), ..test.ports() };
+        let organization = create_organization(&ports, "one").await.expect("an organization").organization;
+        let id = InstanceId(42);
+        let sealed = TransparentVault.seal(&vault_owner(id), &Secret::new("s")).await.expect("sealed");
+        let mut record = instance(None);
+        (record.organization, record.secrets, record.token) = (organization, format!("old:{sealed}"), "lost:x".into());
+        let listing = ListingRecord { id, name: String::new(), tags: vec![], element: "square".into() };
+        let tokens = TokensRecord { sealed: format!("old:{sealed}"), expires_at: None, refreshing_until: None };
+        let writes: [Write; 3] = [
+            insert(instance_key(id), &record),
+            insert(listing_key(organization, id), &listing),
+            insert(tokens_key(id), &tokens),
+        ];
+        test.store.transact(&writes).await.expect("an empty table");
+
+        assert_eq!(reseal(&ports).await.expect("done"), Resealed { values: 3, resealed: 2, broken: 1 });
+        let item = test.store.get(&instance_key(id)).await.expect("the table").expect("the instance");
+        let after: InstanceRecord = table::read(&item).expect("an instance");
+        assert_eq!((after.secrets.as_str(), after.token.as_str(), item.version), (sealed.as_str(), "lost:x", 2));
+        let item = test.store.get(&tokens_key(id)).await.expect("the table").expect("the tokens");
+        assert_eq!(table::read::<TokensRecord>(&item).expect("tokens").sealed, sealed);
+
+        assert_eq!(reseal(&ports).await.expect("done"), Resealed { values: 3, resealed: 0, broken: 1 });
+        let again = test.store.get(&instance_key(id)).await.expect("the table").expect("the instance");
+        assert_eq!(again.version, 2, "nothing is written for nothing");
+    }
+}

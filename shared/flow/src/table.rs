@@ -370,3 +370,21 @@ pub fn insert<T: Serialize>(key: Key, body: &T) -> Write {
 pub fn replace<T: Serialize>(key: Key, read_version: u64, body: &T) -> Write {
     put(key, read_version + 1, body, Condition::Version(read_version))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is stored stays where it is: these literals may never change.
+    #[test]
+    fn what_belongs_to_one_resource_or_account_lies_apart() {
+        let id = InstanceId(7);
+        assert_eq!(bucket_key(id, "a#b%c", 26), Key::new("INST#7", "IDX#a%23b%25c#0000001a"));
+        assert_eq!(seen_key(id, "a#b", 1), Key::new("INST#7", "SEEN#a%23b#00000001"));
+        assert_eq!(account_key("square", "me", id), Key::new("ACCOUNT#square#me", "7"));
+        assert_eq!(retry_key(5, id, "d"), Key::new("RETRY#5", "7#d"));
+        assert_eq!(slot_key(Slot { interval: 5, minute: 3 }, id, "r"), Key::new("SLOT#5#3", "7#r"));
+        assert_eq!(interval_key(5), Key::new("WHEEL", "INTERVAL#0005"));
+        assert_eq!(hand_key(), Key::new("WHEEL", "HAND"));
+    }
+}

@@ -246,3 +246,32 @@ async fn keep(service: &Service, instance: InstanceId, claimed: u64, tokens: &To
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a refusal may quote, and has to be hidden.
+    #[test]
+    fn every_secret_of_a_token_request_is_known() {
+        let request = |authorization: Option<&str>| {
+            let mut request = http::Request::builder().uri("https://a.example/token");
+            if let Some(value) = authorization {
+                request = request.header(http::header::AUTHORIZATION, value);
+            }
+            request.body(Bytes::new()).expect("a request")
+        };
+        let said = |request: &http::Request<Bytes>, grant: Grant<'_>| -> Vec<String> {
+            offered(request, grant).iter().map(|secret| secret.expose().to_owned()).collect()
+        };
+        let (plain, basic) = (request(None), request(Some("Basic cGFpcg==")));
+        let refresh = Secret::new("refresh");
+        assert_eq!(said(&plain, Grant::Refresh { refresh: &refresh }), ["refresh"]);
+        assert_eq!(said(&basic, Grant::Refresh { refresh: &refresh }), ["refresh", "cGFpcg=="]);
+        assert_eq!(said(&basic, Grant::ClientCredentials), ["cGFpcg=="]);
+        assert_eq!(said(&plain, Grant::Login), [""; 0]);
+        let (code, verifier) = (Secret::new("code"), Secret::new("verifier"));
+        let grant = Grant::Code { code: &code, redirect_uri: "https://b.example/", code_verifier: Some(&verifier) };
+        assert_eq!(said(&basic, grant), ["code", "verifier", "cGFpcg=="]);
+    }
+}
