@@ -6,7 +6,6 @@
 //! instance's own token, and the callback's URL where it has to be known.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use flow::instance::{self, InstanceBody};
 use flow::ports::QueueName;
 use flow::principal::{self, Renewal, create_organization};
 use flow::table::{self, InstanceRecord, TokensRecord};
+use flow::testing::Page;
 use flow::{secrets, tokens};
 use local::inbox::Behaviour;
 use local::sandbox::Expire;
@@ -86,21 +86,6 @@ fn views(bytes: &[u8]) -> Vec<String> {
         .collect();
     views.extend(decoded);
     views.iter().map(|view| String::from_utf8_lossy(view).into_owned()).collect()
-}
-
-// ---------------------------------------------------------------- Logs
-
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no writer panicked").write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 // ---------------------------------------------------------------- The river
@@ -562,7 +547,7 @@ async fn no_secret_is_found_where_it_does_not_belong() {
     }
     river.stored();
 
-    let logged = page.0.lock().expect("unpoisoned").clone();
+    let logged = page.bytes();
     let lines: Vec<&[u8]> = logged.split(|byte| *byte == b'\n').collect();
     assert!(lines.len() > 100, "only {} lines were logged", lines.len());
     for line in lines {

@@ -1,33 +1,18 @@
 //! What an operator sees of a change: its way through the log by one id, and the numbers that it adds to.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws::metrics;
 use aws::telemetry::{self, Lines};
 use domain::secret::Secret;
 use flow::fields;
+use flow::testing::Page;
 use local::inbox::Behaviour;
 use serde_json::{Value, json};
 use tests::world::{SIGNATURE_KEY, World, seed};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
-
-/// Somewhere to log to.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn one_id_leads_from_the_poll_to_the_callback_and_the_numbers_add_up() {
@@ -52,7 +37,7 @@ async fn one_id_leads_from_the_poll_to_the_callback_and_the_numbers_add_up() {
     world.advance(Duration::from_secs(120)).await;
     assert_eq!(world.events().len(), 2);
 
-    let text = String::from_utf8(page.0.lock().expect("no panic").clone()).expect("text");
+    let text = page.text();
     assert!(!text.contains("a name of somebody"), "a record's content is in the log");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
     let said = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 //! Overlapping runs, crashes and the life of an instance: every change is told once, whoever else was at it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flow::testing::Fault;
@@ -48,6 +49,10 @@ async fn c28_a_poll_that_takes_longer_than_its_interval_is_not_run_twice() {
     world.advance(Duration::from_secs(360)).await;
     assert_eq!(world.events().len(), 40);
     world.assert_ids_are_facts();
+    // It was one pass, and its callbacks have one trace.
+    let received = world.inbox.received("main");
+    let traces: BTreeSet<&str> = received.iter().map(|it| &it.headers["traceparent"][..35]).collect();
+    assert_eq!(traces.len(), 1, "{traces:?}");
 }
 
 #[tokio::test]

@@ -13,5 +13,6 @@ pub mod program;
 pub mod python;
 pub mod reliability;
 pub mod sim;
+pub mod soak;
 pub mod upgrade;
 pub mod world;

@@ -43,11 +43,14 @@ struct Run {
     command: &'static str,
 }
 
-const RUNS: [Run; 5] = [
-    Run { name: "simulator", what: "simulated worlds", command: "cargo test -p tests --test it simulator" },
+const RUNS: [Run; 8] = [
+    Run { name: "simulator", what: "simulated worlds", command: "cargo run -p tests --bin simulate -- --seeds 2000" },
     Run { name: "planted", what: "planted bugs", command: "cargo run -p tests --bin planted" },
     Run { name: "mutants", what: "mutants", command: "cargo run -p tests --bin mutate" },
     Run { name: "kill", what: "kills of a real process", command: "cargo run -p tests --bin kill -- --times 100" },
+    Run { name: "load", what: "calls past saturation", command: "cargo run -p tests --bin load" },
+    Run { name: "fuzz", what: "hostile inputs", command: "cargo test -p tests --test it fuzz" },
+    Run { name: "contracts", what: "cases of the ports' contracts", command: "cargo test -p tests --test it contract" },
     Run { name: "soak", what: "simulated days", command: "cargo test -p tests --test it simulator::after_weeks" },
 ];
 
@@ -71,12 +74,30 @@ pub fn write() -> anyhow::Result<()> {
         String::from("| Run | Cases | Failed | What happened in them | Command |\n| --- | --- | --- | --- | --- |\n");
     for run in RUNS {
         let kept = old.lines().find(|line| line.starts_with(&format!("| {} |", run.what)));
-        match std::fs::read(folder().join(format!("{}.json", run.name))) {
-            Ok(figures) => table.push_str(&line_of(&run, &serde_json::from_slice(&figures)?)),
-            Err(_) => table.extend(kept.map(|line| format!("{line}\n"))),
+        match figures_of(run.name)? {
+            Some(figures) => table.push_str(&line_of(&run, &figures)),
+            None => table.extend(kept.map(|line| format!("{line}\n"))),
         }
     }
     Ok(std::fs::write(page(), format!("{before}{BEGIN}{table}{END}{after}"))?)
+}
+
+/// What a run left; of one that was recorded in parts, such as `contracts-store`, the sums.
+fn figures_of(name: &str) -> anyhow::Result<Option<Value>> {
+    if let Ok(figures) = std::fs::read(folder().join(format!("{name}.json"))) {
+        return Ok(Some(serde_json::from_slice(&figures)?));
+    }
+    let mut sums = serde_json::Map::new();
+    for entry in std::fs::read_dir(folder()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{name}-")) {
+            let part: serde_json::Map<String, Value> = serde_json::from_slice(&std::fs::read(entry.path())?)?;
+            for (figure, value) in part {
+                let sum = sums.get(&figure).and_then(Value::as_u64).unwrap_or(0) + value.as_u64().unwrap_or(0);
+                sums.insert(figure, sum.into());
+            }
+        }
+    }
+    Ok((!sums.is_empty()).then(|| sums.into()))
 }
 
 fn line_of(run: &Run, figures: &Value) -> String {

@@ -9,6 +9,7 @@ use std::fmt;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use domain::problem::FieldProblem;
+use flow::fields::Chain;
 use flow::ports::StoreError;
 use flow::principal::AuthenticateError;
 use serde_json::{Value, json};
@@ -97,12 +98,8 @@ impl Refusal {
 
     /// 500, or 503 where trying again helps. The cause is logged with the request and not shown.
     pub fn internal(error: &(dyn Error + 'static)) -> Self {
-        let (mut chain, mut busy, mut next) = (String::new(), false, Some(error));
+        let (mut busy, mut next) = (false, Some(error));
         while let Some(cause) = next {
-            if !chain.is_empty() {
-                chain.push_str(": ");
-            }
-            chain.push_str(&cause.to_string());
             busy |= matches!(cause.downcast_ref(), Some(StoreError::Busy(_)));
             next = cause.source();
         }
@@ -112,7 +109,7 @@ impl Refusal {
         } else {
             Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Something failed on our side; the request id names the case.")
         };
-        refusal.0.cause = Some(chain);
+        refusal.0.cause = Some(Chain(error).to_string());
         refusal
     }
 

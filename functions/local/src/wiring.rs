@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, SecondsFormat, Utc};
 use flow::delivery::row::{DeliveryRow, row_key};
+use flow::fields::Chain;
 use flow::job::DeliveryJob;
 use flow::ports::{Key, LONGEST_QUEUE_DELAY, Message, Ports, QueueName, Range, StoreError};
 use flow::service::Service;
@@ -44,7 +45,7 @@ pub(crate) async fn schedule(service: Service, mut stop: watch::Receiver<bool>) 
         match serde_json::from_value(event) {
             Ok(event) => {
                 if let Err(error) = dispatcher::handle(&service, event).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "minute not dispatched");
+                    tracing::error!(error = %Chain(&error), "minute not dispatched");
                 }
             }
             Err(error) => tracing::error!(%error, "scheduled event cannot be read"),
@@ -141,7 +142,7 @@ async fn call_poller(poller: &Poller, queue: &LocalQueue, name: QueueName, batch
     };
     let failed: HashSet<String> = match poller.handle(event, until).await {
         Ok(response) => response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect(),
-        Err(error) => return tracing::error!(error = &error as &dyn std::error::Error, "batch failed"),
+        Err(error) => return tracing::error!(error = %Chain(&error), "batch failed"),
     };
     for message in batch.iter().filter(|message| !failed.contains(&message.id.to_string())) {
         queue.delete(message.receipt);

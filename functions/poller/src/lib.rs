@@ -18,7 +18,7 @@ use aws::metrics::Metrics;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use chrono::{DateTime, Utc};
 use flow::delivery::{self, CallbackLimits, DeliveryError};
-use flow::fields;
+use flow::fields::{self, Chain};
 use flow::job::{DeliveryJob, PollJob};
 use flow::poll::{self, Mode};
 use flow::ports::{Ambient, within};
@@ -190,7 +190,7 @@ where
     match guarded.await {
         Ok(Some(Ok(()))) => true,
         Ok(Some(Err(error))) => {
-            tracing::warn!(message.id = id, error = &error as &dyn std::error::Error, "job failed");
+            tracing::warn!(message.id = id, error = %Chain(&error), "job failed");
             false
         }
         Ok(None) => {

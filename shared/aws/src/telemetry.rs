@@ -107,20 +107,7 @@ impl Visit for Message {
 mod tests {
     use super::*;
     use flow::fields;
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Page {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use flow::testing::Page;
 
     fn logged(lines: Lines, filter: &str) -> String {
         let page = Page::default();
@@ -136,8 +123,7 @@ mod tests {
                 tracing::debug!("nothing found");
             });
         });
-        let bytes = page.0.lock().expect("no panic").clone();
-        String::from_utf8(bytes).expect("text")
+        page.text()
     }
 
     #[test]
@@ -163,7 +149,7 @@ mod tests {
             let span = tracing::error_span!("poll");
             span.in_scope(|| numbers.write(at));
         });
-        let text = String::from_utf8(page.0.lock().expect("no panic").clone()).expect("text");
+        let text = page.text();
         let line: serde_json::Value = serde_json::from_str(&text).expect("one JSON line");
         assert_eq!(line, numbers.line("pollux", at));
     }

@@ -1,6 +1,9 @@
 //! Names of the fields in logs, one word a thing, units in the name. Written as
 //! `info!({ fields::INSTANCE } = %id, "poll committed")`.
 
+use std::error::Error;
+use std::fmt;
+
 /// Customer of the service.
 pub const ORGANIZATION: &str = "organization";
 /// Account at a vendor.
@@ -37,3 +40,34 @@ pub const DURATION_MS: &str = "duration_ms";
 pub const LATE_MS: &str = "late_ms";
 /// The error, its causes included.
 pub const ERROR: &str = "error";
+
+/// An error with all its causes, on one line: written as `error = %Chain(&error)`. A line of JSON shows the first alone
+/// otherwise.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::StoreError;
+    use crate::service::FlowError;
+
+    #[test]
+    fn a_chain_names_every_cause() {
+        let error = FlowError::Store { subject: "the record index", source: StoreError::Busy("throttled".into()) };
+        let causes = error.source().expect("a cause").to_string();
+        assert_eq!(Chain(&error).to_string(), format!("{error}: {causes}"));
+        assert!(causes.contains("throttled"), "{causes}");
+    }
+}

@@ -52,7 +52,7 @@ pub struct Outgoing {
     pub bytes: usize,
 }
 
-/// Packs changes of one resource into deliveries, in their order. `poll_date` is when the poll began.
+/// Packs changes of one resource into deliveries, in their order. `poll_date` is when the pass began.
 #[allow(clippy::too_many_arguments)] // A record of these would be built and taken apart in one place.
 pub fn file(
     instance: &InstanceRecord,

@@ -35,6 +35,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Somewhere to log to, for a test that reads the lines. Clones share what is written.
+#[derive(Debug, Clone, Default)]
+pub struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    /// What was written so far.
+    pub fn bytes(&self) -> Vec<u8> {
+        lock(&self.0).clone()
+    }
+
+    /// The same as text. Panics where it is none.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.bytes()).expect("lines are text")
+    }
+}
+
+impl std::io::Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 // ---------------------------------------------------------------- Everything together
 
 /// The in-memory ports under their own types, so that a test can look inside.

@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     for failed in &campaign.failed {
         println!("{failed}");
     }
+    if count > 1 {
+        campaign.record("simulator");
+    }
     println!("{} in {:.1} s", campaign.summary(), began.elapsed().as_secs_f64());
     if campaign.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

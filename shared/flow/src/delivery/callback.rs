@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::coalesce::coalesce;
 use super::row::{DeliveryRow, Status, row_key};
 use super::{DeliveryError, store};
+use crate::fields::Chain;
 use crate::job::DeliveryJob;
 use crate::outbox::{GRACE, KEPT, expiring, retry_entry};
 use crate::ports::{Condition, Key, LONGEST_QUEUE_DELAY, Message, Ports, QueueName, Range, StoreError, Write};
@@ -186,7 +187,7 @@ pub(super) async fn send(ports: &Ports, messages: Vec<Message>) {
     }
     for outcome in ports.queue.send(QueueName::Deliveries, messages).await {
         if let Err(error) = outcome {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a delivery waits for its retry entry");
+            tracing::warn!(error = %Chain(&error), "a delivery waits for its retry entry");
         }
     }
 }

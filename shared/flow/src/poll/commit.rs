@@ -92,7 +92,7 @@ impl Run<'_> {
                 &self.job.resource,
                 self.plan.object_type(),
                 &changes,
-                self.began,
+                self.pass_began,
                 now,
                 &Service::RETRY_WHEEL,
             );

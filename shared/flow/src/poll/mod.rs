@@ -111,9 +111,11 @@ async fn poll_once(
 ) -> Result<PollReport, FlowError> {
     let began = service.ports.now();
     let mut report = PollReport::new(&job.resource, began);
-    report.trace = trace::of_poll(job.instance, &job.resource, began);
-    tracing::Span::current().record(fields::TRACE, &report.trace);
     let Some(loaded) = Loaded::load(service, job, mode).await? else { return Ok(report.ended(Outcome::Gone, began)) };
+    // A pass that goes on keeps the id it began with, however many invocations it takes.
+    let pass_began = loaded.state.resume.as_ref().map_or(began, |resume| resume.so_far.began);
+    report.trace = trace::of_poll(job.instance, &job.resource, pass_began);
+    tracing::Span::current().record(fields::TRACE, &report.trace);
     if let Some(outcome) = loaded.reason_to_skip(job, mode, service.wheel.start_of(job.minute), began) {
         return Ok(report.ended(outcome, began));
     }
@@ -321,6 +323,7 @@ impl<'a> Run<'a> {
         };
         let index = Index::of(loaded.instance.id, &job.resource, &loaded.state);
         let so_far = loaded.state.resume.as_ref().map_or_else(|| SoFar::beginning(began), |it| it.so_far.clone());
+        let pass_began = so_far.began;
         Ok(Ok(Self {
             service,
             job,
@@ -345,7 +348,7 @@ impl<'a> Run<'a> {
             uncommitted: Vec::new(),
             report,
             began,
-            pass_began: began,
+            pass_began,
             come_back: Duration::ZERO,
             until,
         }))
