@@ -81,7 +81,17 @@ async fn c29_dying_before_or_after_any_write_loses_and_repeats_nothing() {
 async fn c30_two_workers_on_one_poll_tell_once_and_remember_both() {
     let (world, id) = square().await;
     let (a, b) = (card(&world), card(&world));
+    let before = world.sandbox.request_count("square").expect("counted");
+    // Each reads before another commits, and commits at an instant of its own.
+    let clock = std::sync::Arc::clone(&world.ambient);
+    world.meddle(move |_| {
+        clock.advance(Duration::from_millis(1));
+        None
+    });
     let reports = join_all((0..4).map(|_| world.poll(id, "timesheets", false))).await;
+    world.behave();
+    let asked = world.sandbox.request_count("square").expect("counted") - before;
+    assert!(asked > 4, "whoever was outrun polls again: {asked} requests");
     let created: u64 = reports.iter().filter_map(|report| report["created"].as_u64()).sum();
     assert_eq!(created, 2, "{reports:#?}");
     world.drain().await;

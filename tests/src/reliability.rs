@@ -17,6 +17,11 @@ pub fn record(run: &str, figures: &Value) {
     let _ = std::fs::write(folder.join(format!("{run}.json")), format!("{figures:#}\n"));
 }
 
+/// The figures that a run left last, if it did.
+pub fn last(run: &str) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(folder().join(format!("{run}.json"))).ok()?).ok()
+}
+
 /// Whether a test, or a module of tests, is called so or begins so.
 pub fn names_a_test(name: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the repository");
@@ -84,8 +89,8 @@ pub fn write() -> anyhow::Result<()> {
 
 /// What a run left; of one that was recorded in parts, such as `contracts-store`, the sums.
 fn figures_of(name: &str) -> anyhow::Result<Option<Value>> {
-    if let Ok(figures) = std::fs::read(folder().join(format!("{name}.json"))) {
-        return Ok(Some(serde_json::from_slice(&figures)?));
+    if let Some(figures) = last(name) {
+        return Ok(Some(figures));
     }
     let mut sums = serde_json::Map::new();
     for entry in std::fs::read_dir(folder()).into_iter().flatten().flatten() {
