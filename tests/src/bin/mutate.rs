@@ -23,7 +23,7 @@ struct Options {
     /// Only files that contain this.
     #[arg(long)]
     file: Option<String>,
-    /// Those that survived once more, after tests were added.
+    /// Once more those that survived without a reason, after tests were added.
     #[arg(long)]
     survivors: bool,
     /// All once more, forgetting what was learned before. Needed when the mutated code changed.
@@ -63,10 +63,10 @@ fn try_wanted(options: &Options, mutants: &[Mutant]) -> anyhow::Result<()> {
     say(&format!("{} mutants", mutants.len()));
     let built = build(mutants, &say)?;
     let tests = record(&built.executables, mutants, options.jobs, &say)?;
-    let known = results();
+    let (known, reasons) = (results(), Reasons::read()?);
     let wanted = |mutant: &&Mutant| {
-        let known = known.get(&mutant.key);
-        let open = known.is_none_or(|tried| options.survivors && tried.outcome.is_survivor());
+        let again = |tried: &Tried| tried.outcome.is_survivor() && reasons.of(&mutant.key).is_none();
+        let open = known.get(&mutant.key).is_none_or(|tried| options.survivors && again(tried));
         let named = options.names.is_empty() || options.names.iter().any(|name| mutant.name.contains(name));
         let package = options.package.as_ref().is_none_or(|package| mutant.package == *package);
         let file = options.file.as_ref().is_none_or(|file| mutant.file.contains(file));
