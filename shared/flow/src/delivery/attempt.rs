@@ -555,3 +555,34 @@ impl Serialize for Outcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::outbox::tests::{change, filed, now};
+
+    #[test]
+    fn a_url_is_remembered_without_the_values_of_its_query() {
+        for (url, shown) in [
+            ("https://a.example/hook", "https://a.example/hook"),
+            ("https://a.example/hook?key=hunter2&x", "https://a.example/hook?key=********&x=********"),
+        ] {
+            assert_eq!(without_values(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_try_ahead_of_its_rung_does_not_climb() {
+        let [outgoing] = &filed(Some("https://a.example/"), &[change("1", 1, "{}")], now())[..] else { panic!("one") };
+        let Write::Put { item, .. } = &outgoing.writes[0] else { panic!("a row") };
+        let mut row: DeliveryRow = read(item).expect("a row");
+        let at = |seconds| now() + TimeDelta::seconds(seconds);
+        let again = |seconds| Verdict::RetryAt(at(seconds));
+        assert_eq!((climb(&mut row, &again(5), now()), row.rung), (Some(at(5)), 1));
+        assert_eq!((climb(&mut row, &again(300), at(4)), row.rung), (Some(at(5)), 1));
+        assert_eq!((climb(&mut row, &again(300), at(5)), row.rung), (Some(at(300)), 2));
+        assert_eq!((climb(&mut row, &Verdict::Exhausted, at(300)), row.rung), (None, 3));
+    }
+}

@@ -508,3 +508,29 @@ pub async fn release_line(
     ports.store.transact(&[delete]).await.map_err(store("the state of a callback"))?;
     Ok(released)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::tests::now;
+
+    #[test]
+    fn what_comes_soon_has_a_message_and_its_entry_is_a_safeguard() {
+        let wheel = Wheel::default();
+        let at = |milliseconds| now() + TimeDelta::milliseconds(milliseconds);
+        let minute = wheel.minute_of(now());
+        for (milliseconds, expected) in [
+            (0, (minute + 2, Some(0))),
+            (-5000, (minute + 2, Some(0))),
+            (1200, (minute + 2, Some(2))),
+            (60_000, (minute + 3, Some(60))),
+            (900_000, (minute + 17, Some(900))),
+            (901_000, (minute + 16, None)),
+            (3_600_000, (minute + 61, None)),
+        ] {
+            let (filed, delay) = schedule(&wheel, at(milliseconds), now());
+            assert_eq!((filed, delay.map(|delay| delay.as_secs())), expected, "{milliseconds}");
+        }
+        assert_eq!(schedule_now(&wheel, now()), minute + 2);
+    }
+}

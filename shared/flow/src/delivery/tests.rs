@@ -20,8 +20,8 @@ use super::desk::{self, Filter, Found};
 use super::row::Status;
 use super::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due, release_line, resume};
 use crate::job::DeliveryJob;
-use crate::outbox::ElementLabel;
 use crate::outbox::tests::{change, filed, instance, now};
+use crate::outbox::{ElementLabel, GRACE};
 use crate::ports::{Condition, HttpError, Message, Ports, Queue, QueueName, Store, Vault, Write};
 use crate::table::{InstanceRecord, ListingRecord, instance_key, listing_key, put};
 use crate::testing::{Fault, TestPorts, TransparentVault};
@@ -638,6 +638,15 @@ async fn a_new_address_takes_over_the_line_of_the_old() {
     let other = "https://b.example/hook";
     world.store_instance(&instance(Some(other)));
     assert_eq!(release_line(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap(), 20);
+    // Four a second, each with its entry among the retries.
+    let sent = world.test.queue.waiting(QueueName::Deliveries);
+    let (start, minute) = (world.ports.now(), world.wheel.minute_of(world.ports.now() + GRACE));
+    let seconds: Vec<i64> = sent.iter().map(|(due, _)| (*due - start).num_seconds()).collect();
+    assert_eq!(seconds, (0..20_i64).map(|n| (n * 250 + 999) / 1000).collect::<Vec<_>>());
+    for (_, message) in &sent {
+        let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
+        assert_eq!(job.retry_minute, minute);
+    }
     world.pass(TimeDelta::minutes(20)).await;
     let to_other = world.requests().iter().filter(|request| request.uri() == other).count();
     assert_eq!(to_other, 20);
