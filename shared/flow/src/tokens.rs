@@ -251,6 +251,13 @@ async fn keep(service: &Service, instance: InstanceId, claimed: u64, tokens: &To
 mod tests {
     use super::*;
 
+    /// A token may carry claims and keys.
+    #[test]
+    fn an_answer_may_be_a_quarter_of_a_megabyte() {
+        let largest = TOKEN_BOUNDS.largest_body;
+        assert_eq!(largest, 262_144);
+    }
+
     /// What a refusal may quote, and has to be hidden.
     #[test]
     fn every_secret_of_a_token_request_is_known() {

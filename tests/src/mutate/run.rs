@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::Mutant;
@@ -158,6 +158,8 @@ impl Executable {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = child.wait()?;
+                    // The shell's own words for a program that it cannot run.
+                    ensure!(!matches!(status.code(), Some(126 | 127)), "{} cannot be run", self.path.display());
                     return Ok(if status.success() { Ended::Passed } else { Ended::Failed(format!("{status}")) });
                 }
             }

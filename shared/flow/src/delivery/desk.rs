@@ -378,3 +378,21 @@ pub async fn event_view(ports: &Ports, found: &Found) -> Result<EventView, Deliv
         }],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::outbox::tests::now;
+    use crate::ports::Key;
+
+    #[test]
+    fn what_is_over_is_not_shown_though_the_table_has_it() {
+        let item = |expires_at| Item { key: Key::new("p", "s"), version: 1, body: Default::default(), expires_at };
+        let second = TimeDelta::seconds(1);
+        let expired =
+            [None, Some(now() + second), Some(now()), Some(now() - second)].map(|at| is_expired(&item(at), now()));
+        assert_eq!(expired, [false, false, true, true]);
+    }
+}

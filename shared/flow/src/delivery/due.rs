@@ -68,3 +68,38 @@ async fn write_each(ports: &Ports, writes: Vec<Write>) -> Result<(), DeliveryErr
     let outcomes = ports.store.write_each(&writes).await;
     outcomes.into_iter().collect::<Result<(), _>>().map_err(store("the retry entries of a minute"))
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::id::{DeliveryId, InstanceId, OrganizationId};
+
+    use super::*;
+    use crate::ports::Store;
+    use crate::testing::TestPorts;
+
+    #[tokio::test]
+    async fn many_that_are_due_at_once_are_spread_over_a_minute_and_moved_ahead_first() {
+        for (count, last) in [(AT_ONCE, 0), (AT_ONCE + 1, 58), (120, 59)] {
+            let test = TestPorts::new("2026-01-05T09:00:00Z", |_| panic!("nobody is asked"));
+            let (ports, wheel) = (test.ports(), Wheel::default());
+            let minute = wheel.minute_of(ports.now());
+            let job = |n: usize| DeliveryJob {
+                organization: OrganizationId(1),
+                instance: InstanceId(2),
+                row: format!("DLV#{n}"),
+                delivery: DeliveryId(format!("{n:04}")),
+                retry_minute: minute,
+            };
+            let entries: Vec<Write> = (0..count).map(|n| retry_entry(&job(n))).collect();
+            assert!(test.store.write_each(&entries).await.iter().all(Result::is_ok));
+            assert_eq!(due(&ports, &wheel, minute..=minute).await.expect("sent"), count);
+            let delays: Vec<u64> =
+                test.queue.waiting(QueueName::Deliveries).iter().map(|(_, message)| message.delay.as_secs()).collect();
+            assert_eq!((delays.len(), delays[0], delays[count - 1]), (count, 0, last));
+            assert!(delays.is_sorted());
+            let ahead = retry_partition(minute + 10);
+            assert!(test.store.items().iter().all(|item| item.key.pk == ahead), "none is left behind the hand");
+            assert_eq!(test.store.items().len(), count);
+        }
+    }
+}

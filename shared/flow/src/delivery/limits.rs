@@ -74,4 +74,19 @@ mod tests {
         drop(held);
         assert!(limits.enter(&ambient, "dead").await.is_some());
     }
+
+    #[tokio::test]
+    async fn callbacks_without_attempts_are_forgotten_when_there_are_many() {
+        let ambient = FixedAmbient::at("2026-01-05T09:00:00Z");
+        let limits = CallbackLimits::default();
+        let count = || limits.by_callback.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let held = limits.enter(&ambient, "held").await.expect("a place");
+        for n in 0..MOST_IDLE {
+            drop(limits.enter(&ambient, &n.to_string()).await.expect("a place"));
+        }
+        assert_eq!(count(), MOST_IDLE + 1);
+        drop(limits.enter(&ambient, "one more").await.expect("a place"));
+        assert_eq!(count(), 2, "the one that is held, and the newest");
+        drop(held);
+    }
 }
