@@ -187,6 +187,42 @@ mod tests {
     }
 
     #[test]
+    fn names_and_tags_have_a_length_and_nothing_is_nothing() {
+        let nothing = json!({"element": null, "tags": null, "name": null, "configuration": null, "providerData": null});
+        assert_eq!(InstanceBody::read(&nothing), Ok(InstanceBody::default()));
+        assert_eq!(InstanceBody::read(&json!({"element": {"id": "abc"}})).unwrap().element.as_deref(), Some("abc"));
+        let text = |length: usize| "ü".repeat(length);
+        let fits = |body: Value| match InstanceBody::read(&body) {
+            Ok(_) => None,
+            Err(problems) => Some(problems[0].field.clone()),
+        };
+        for (length, fitting) in [(limits::NAME_CHARACTERS, true), (251, false), (400, false)] {
+            assert_eq!(fits(json!({"name": text(length)})).is_none(), fitting, "{length}");
+        }
+        for (length, fitting) in [(limits::TAG_CHARACTERS, true), (251, false), (400, false)] {
+            assert_eq!(fits(json!({"tags": [text(length)]})).is_none(), fitting, "{length}");
+        }
+        for (count, fitting) in [(limits::TAGS, true), (limits::TAGS + 1, false)] {
+            assert_eq!(fits(json!({"tags": vec!["x"; count]})).is_none(), fitting, "{count}");
+        }
+        assert_eq!(fits(json!({"element": {"key": " "}})).as_deref(), Some("element"));
+    }
+
+    #[test]
+    fn a_problem_names_the_kind_of_what_was_read_and_not_the_value() {
+        for (value, kind) in [
+            (json!(null), "null"),
+            (json!(true), "true or false"),
+            (json!(5), "a number"),
+            (json!("hunter2"), "a text"),
+            (json!(["hunter2"]), "a list"),
+        ] {
+            assert_eq!(InstanceBody::read(&value).unwrap_err()[0].read, kind);
+        }
+        assert_eq!(InstanceBody::read(&json!({"name": {"a": "hunter2"}})).unwrap_err()[0].read, "an object");
+    }
+
+    #[test]
     fn a_lone_bracket_is_no_tag() {
         assert_eq!(strip_html("a < b"), "a < b");
         assert_eq!(strip_html("<script>alert(1)</script>x\u{7}"), "alert(1)x");

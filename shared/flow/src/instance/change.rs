@@ -599,3 +599,23 @@ async fn first_polls(service: &Service, record: &InstanceRecord, resources: Vec<
     warnings.sort_by(|a, b| a.field.cmp(&b.field));
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::tests::instance;
+    use crate::testing::TestPorts;
+
+    #[test]
+    fn an_instance_stays_with_its_element() {
+        let service = TestPorts::new("2026-01-05T09:00:00Z", |_| panic!("nobody is asked")).service();
+        let record = instance(None);
+        assert!(same_element(&service, "square", &record).is_ok());
+        for other in ["revel", "no element"] {
+            let Err(InstanceError::Invalid(problems)) = same_element(&service, other, &record) else {
+                panic!("{other} is not the element of the instance")
+            };
+            assert_eq!(problems.len(), 1, "{other}");
+        }
+    }
+}
