@@ -38,6 +38,30 @@ async fn a_timecard_is_created_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_report_counts_what_was_read_told_and_passed_over() {
+    let world = World::new("2026-01-05T09:00:00Z").await;
+    let card = || id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
+    let before: Vec<String> = (0..3).map(|_| card()).collect();
+    let mut body = seed("square");
+    body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
+    let instance = world.create(body).await;
+    world.advance(Duration::from_secs(60)).await;
+    let counts = async |sweep| {
+        let report = world.poll(instance, "timesheets", sweep).await;
+        ["pages", "records", "created", "updated", "deleted", "suppressed"]
+            .map(|name| report[name].as_u64().unwrap_or(0))
+    };
+    (0..2).for_each(|_| drop(card()));
+    assert_eq!(counts(false).await, [3, 5, 2, 0, 0, 3]);
+    assert_eq!(counts(false).await, [3, 5, 0, 0, 0, 5]);
+    world.sandbox.update("square", "timecards", &before[0], json!({"status": "CLOSED"})).expect("the timecard");
+    assert_eq!(counts(false).await, [3, 5, 0, 1, 0, 4]);
+    world.sandbox.delete("square", "timecards", &before[1]).expect("the timecard");
+    assert_eq!(counts(true).await, [2, 4, 0, 0, 1, 4]);
+    world.drain().await;
+}
+
+#[tokio::test]
 async fn an_idle_poll_reads_and_writes_next_to_nothing() {
     let world = World::new("2026-01-05T09:00:00Z").await;
     for n in 0..20 {
