@@ -257,7 +257,8 @@ pub struct Flow {
 impl Flow {
     /// With nothing in it; element and keys in `directory`.
     pub fn new(directory: &Path, vendor: &str) -> anyhow::Result<Self> {
-        let (store, queue) = (Arc::new(MemoryStore::default()), Arc::new(MemoryQueue::new(Arc::new(SystemAmbient))));
+        let (store, queue) =
+            (Arc::new(MemoryStore::default()), Arc::new(MemoryQueue::new(Arc::new(SystemAmbient)).durable()));
         let service = service(directory, vendor, store.clone(), queue.clone())?;
         Ok(Self { service, queue, store, limits: CallbackLimits::default() })
     }

@@ -18,7 +18,7 @@ use flow::delivery::desk::{self, Filter};
 use flow::delivery::row::Status;
 use flow::delivery::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due};
 use flow::job::DeliveryJob;
-use flow::outbox::{ElementLabel, file};
+use flow::outbox::{ElementLabel, Safeguard, file};
 use flow::ports::{Ports, QueueName, Store};
 use flow::table::{InstanceRecord, insert, instance_key};
 use flow::testing::TestPorts;
@@ -221,7 +221,9 @@ impl World {
         };
         let label = ElementLabel { key: "square", hub: "payment" };
         let now = self.now();
-        let outgoing = file(instance, &label, "orders", "orders", &[change], now, now, &self.wheel).remove(0);
+        let outgoing =
+            file(instance, &label, "orders", "orders", &[change], now, now, Safeguard::entry(&self.wheel, now))
+                .remove(0);
         self.test.store.transact(&outgoing.writes).await.expect("stored");
         outgoing.job.expect("a callback")
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use flow::ports::QueueName;
 use flow::testing::Fault;
 use futures::future::join_all;
 use local::sandbox::Faults;
@@ -38,7 +39,7 @@ async fn c28_a_poll_that_takes_longer_than_its_interval_is_not_run_twice() {
     assert_eq!(report["outcome"], "suspended", "{report:#}");
     // The schedule fires while the pass belongs to the job that was handed on.
     let before = world.sandbox.request_count("square").expect("counted");
-    world.queue.take(flow::ports::QueueName::Polls, 10);
+    world.queue.take(QueueName::Polls, 10);
     world.ambient.advance(Duration::from_secs(60));
     world.dispatch().await;
     world.drain().await;
@@ -75,6 +76,43 @@ async fn c29_dying_before_or_after_any_write_loses_and_repeats_nothing() {
             world.assert_ids_are_facts();
         }
     }
+}
+
+/// Where the queue outlives us, a delivery has no retry entry of its own until it was attempted.
+#[tokio::test]
+async fn a_delivery_whose_job_is_lost_is_brought_by_the_next_poll() {
+    let (world, id) = square().await;
+    let lost = |world: &World| world.queue.take(QueueName::Deliveries, 10).len();
+    let entries = |world: &World| world.store.items().iter().filter(|item| item.key.pk.starts_with("RETRY#")).count();
+    let made = card(&world);
+    world.poll(id, "timesheets", false).await;
+    assert_eq!((lost(&world), entries(&world)), (1, 0));
+    // Too young to be called lost.
+    world.poll(id, "timesheets", false).await;
+    assert_eq!((lost(&world), entries(&world)), (0, 0));
+    world.ambient.advance(Duration::from_secs(180));
+    // Not even a vendor that fails keeps it.
+    world
+        .sandbox
+        .set_faults("square", Faults { seed: 1, status_5xx_every: Some(1), ..Faults::default() })
+        .expect("known");
+    world.poll(id, "timesheets", false).await;
+    assert_eq!(entries(&world), 1);
+    world.drain().await;
+    assert_eq!(world.events(), [format!("CREATED timesheets {made} #1")]);
+    assert_eq!(entries(&world), 0);
+
+    // A resource that goes leaves its deliveries to the dispatcher.
+    world.sandbox.set_faults("square", Faults::default()).expect("known");
+    let last = card(&world);
+    world.poll(id, "timesheets", false).await;
+    assert_eq!((lost(&world), entries(&world)), (1, 0));
+    let body = json!({"configuration": {"event.poller.configuration": {"locations": {"url": "/hubs/employee/locations", "idField": "id"}}}});
+    let (status, answer) = world.call("PATCH", &format!("/instances/{id}"), Some(body)).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(entries(&world), 1);
+    world.advance(Duration::from_secs(300)).await;
+    assert!(world.events().contains(&format!("CREATED timesheets {last} #1")), "{:?}", world.events());
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ impl World {
         let sandbox = Sandbox::new(Arc::new(move || clock.now()), seed);
         let inbox = Inbox::new();
         let store = Arc::new(MemoryStore::default());
-        let queue = Arc::new(MemoryQueue::new(ambient.clone()));
+        let queue = Arc::new(MemoryQueue::new(ambient.clone()).durable());
         let meddler = Meddler::default();
         let routes = sandbox::router(sandbox.clone()).merge(inbox::router(inbox.clone()));
         let ports = Ports {

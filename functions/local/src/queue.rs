@@ -278,6 +278,10 @@ impl Queue for LocalQueue {
     async fn send(&self, queue: QueueName, messages: Vec<Message>) -> Vec<Result<(), QueueError>> {
         self.send_at(Instant::now(), queue, messages)
     }
+
+    fn outlives_us(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

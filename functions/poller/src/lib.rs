@@ -267,7 +267,7 @@ mod tests {
             instance: InstanceId(7),
             row: "DLV#1#x".into(),
             delivery: DeliveryId("x".into()),
-            retry_minute: 9,
+            retry_minute: Some(9),
         };
         assert_eq!(read(&serde_json::to_string(&job).unwrap()).unwrap(), Job::Delivery(job));
         let unknown = read(r#"{"job":"poll.v2"}"#).unwrap_err().to_string();

@@ -101,4 +101,8 @@ impl Queue for SqsQueue {
         let outcomes: Vec<Vec<_>> = futures::stream::iter(batches).buffered(BATCHES_AT_ONCE).collect().await;
         outcomes.concat()
     }
+
+    fn outlives_us(&self) -> bool {
+        true
+    }
 }

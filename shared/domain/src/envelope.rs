@@ -47,7 +47,8 @@ impl NotificationFormat {
         }
     }
 
-    fn most_events(self) -> usize {
+    /// Events in one notification at most.
+    pub fn most_events(self) -> usize {
         match self {
             NotificationFormat::CloudEvents => 1,
             NotificationFormat::Elements | NotificationFormat::CloudEventsBatch => MOST_EVENTS,

@@ -30,6 +30,8 @@ pub struct DeliveryJob {
     pub row: String,
     /// Which delivery.
     pub delivery: DeliveryId,
-    /// The `RETRY#` minute under which the delivery is filed, so that it can be taken off.
-    pub retry_minute: i64,
+    /// The `RETRY#` minute under which the delivery is filed, so that it can be taken off. None: it is not; the next
+    /// poll of its resource looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_minute: Option<i64>,
 }

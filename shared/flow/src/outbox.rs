@@ -1,8 +1,9 @@
 //! Changes become delivery rows, in the very transaction that commits the poll which found them.
 //!
-//! Written here: the row (`DLV#`), its body (`BODY#`) and its first `RETRY#` entry. Next acts the poller, which
-//! sends the job after the commit; should it die before that, the dispatcher finds the entry two minutes later.
-//! So a committed event is on its way whatever happens next. *Not* promised: that it is sent only once.
+//! Written here: the row (`DLV#`), a large body (`BODY#`) and, unless the next poll looks after the row, its first
+//! `RETRY#` entry. Next acts the poller, which sends the job after the commit; should it die before that, the
+//! [`Safeguard`] brings the delivery. So a committed event is on its way whatever happens next. *Not* promised: that it
+//! is sent only once.
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +12,7 @@ use domain::envelope::{self, LARGEST_RECORD, Notification, Sender};
 use domain::record::Change;
 use domain::wheel::Wheel;
 
-use crate::delivery::row::{DeliveryRow, EventLine, Packing, Status, body_key};
+use crate::delivery::row::{DeliveryRow, EventLine, InlineBody, Packing, Status, body_key};
 use crate::job::DeliveryJob;
 use crate::ports::{Condition, Item, Key, Write};
 use crate::table::{InstanceRecord, instance_partition, put, retry_key};
@@ -20,8 +21,26 @@ use crate::trace;
 /// How long a delivery and its body are kept. The original kept events 7 days and logs 30.
 pub const KEPT: TimeDelta = TimeDelta::days(30);
 
-/// When the dispatcher looks after a job that should long have been done.
+/// When somebody looks after a job that should long have been done.
 pub const GRACE: TimeDelta = TimeDelta::minutes(2);
+
+/// What brings a committed delivery if its job is lost: until the first attempt, that is. What an attempt leaves to be
+/// done has an entry in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safeguard {
+    /// An entry among the retries of this minute, where the dispatcher finds it: two writes that are paid double, and
+    /// one more when it is taken off.
+    Entry(i64),
+    /// The next poll of the resource, whose state names the delivery: free, as every poll writes that state.
+    NextPoll,
+}
+
+impl Safeguard {
+    /// An entry as early as is useful.
+    pub fn entry(wheel: &Wheel, now: DateTime<Utc>) -> Self {
+        Self::Entry(wheel.minute_of(now + GRACE))
+    }
+}
 
 /// An item ends at 400 KB, keys and all; a piece of a body stays clear of that.
 pub const LARGEST_PIECE: usize = 300_000;
@@ -52,7 +71,8 @@ pub struct Outgoing {
     pub bytes: usize,
 }
 
-/// Packs changes of one resource into deliveries, in their order. `poll_date` is when the pass began.
+/// Packs changes of one resource into deliveries, in their order. `poll_date` is when the pass began. With
+/// [`Safeguard::NextPoll`], the caller has the resource's state name the rows in the same transaction.
 #[allow(clippy::too_many_arguments)] // A record of these would be built and taken apart in one place.
 pub fn file(
     instance: &InstanceRecord,
@@ -62,7 +82,7 @@ pub fn file(
     changes: &[Change],
     poll_date: DateTime<Utc>,
     now: DateTime<Utc>,
-    wheel: &Wheel,
+    safeguard: Safeguard,
 ) -> Vec<Outgoing> {
     let sender = Sender {
         instance: instance.id,
@@ -80,13 +100,13 @@ pub fn file(
     let mut outgoing = Vec::new();
     for notification in pack(changes, LARGEST_RECORD) {
         let inside = &changes[notification.changes.clone()];
-        let mut parcel = Parcel { notification, pieces: Vec::new(), packing: Packing::Plain };
+        let mut parcel = Parcel { notification, inline: None, pieces: Vec::new(), packing: Packing::Plain };
         if !parcel.fits() {
             // Only a record that travels alone can be so large, so this is one notification again.
             parcel.notification = pack(inside, LARGEST_PIECE / 2).swap_remove(0);
             parcel.fits();
         }
-        outgoing.push(parcel.address(instance, format, resource, object_type, inside, poll_date, now, wheel));
+        outgoing.push(parcel.address(instance, format, resource, object_type, inside, poll_date, now, safeguard));
     }
     outgoing
 }
@@ -98,13 +118,19 @@ pub(crate) fn format_of(instance: &InstanceRecord) -> NotificationFormat {
 
 struct Parcel {
     notification: Notification,
+    inline: Option<InlineBody>,
     pieces: Vec<Bytes>,
     packing: Packing,
 }
 
 impl Parcel {
-    /// Cuts the body into pieces, compressed if it needs more than one. False: too large for a transaction.
+    /// Puts the body into the row, or cuts it into pieces, compressed if it needs more than one. False: too large for a
+    /// transaction.
     fn fits(&mut self) -> bool {
+        self.inline = InlineBody::of(&self.notification.body);
+        if self.inline.is_some() {
+            return true;
+        }
         let body = self.notification.body.as_bytes();
         if body.len() <= LARGEST_PIECE {
             (self.packing, self.pieces) = (Packing::Plain, vec![Bytes::copy_from_slice(body)]);
@@ -127,9 +153,9 @@ impl Parcel {
         changes: &[Change],
         poll_date: DateTime<Utc>,
         now: DateTime<Utc>,
-        wheel: &Wheel,
+        safeguard: Safeguard,
     ) -> Outgoing {
-        let Parcel { notification, pieces, packing } = self;
+        let Parcel { notification, inline, pieces, packing } = self;
         // Zero-padded milliseconds: deliveries stand in the order in which they were committed.
         let sk = format!("DLV#{:013}#{}", now.timestamp_millis(), notification.delivery);
         let job = instance.callback.as_ref().map(|_| DeliveryJob {
@@ -137,7 +163,10 @@ impl Parcel {
             instance: instance.id,
             row: sk.clone(),
             delivery: notification.delivery.clone(),
-            retry_minute: wheel.minute_of(now + GRACE),
+            retry_minute: match safeguard {
+                Safeguard::Entry(minute) => Some(minute),
+                Safeguard::NextPoll => None,
+            },
         });
         let row = DeliveryRow {
             id: notification.delivery,
@@ -152,6 +181,7 @@ impl Parcel {
             trace: trace::of_poll(instance.id, resource, poll_date),
             events: changes.iter().map(EventLine::of).collect(),
             bytes: notification.body.len(),
+            body: inline,
             pieces: pieces.len(),
             packing,
             omitted: notification.omitted.iter().map(|omitted| omitted.reason.to_owned()).collect(),
@@ -163,7 +193,7 @@ impl Parcel {
             rung: 0,
             rung_ends: None,
             due: None,
-            retry_minute: job.as_ref().map(|job| job.retry_minute),
+            retry_minute: job.as_ref().and_then(|job| job.retry_minute),
             in_line: false,
         };
         let expires_at = Some(now + KEPT);
@@ -173,14 +203,15 @@ impl Parcel {
             item: Item { key: body_key(&key, piece), version: 1, body, expires_at },
             condition: Condition::Unconditional,
         }));
-        writes.extend(job.as_ref().map(retry_entry));
+        writes.extend(job.as_ref().and_then(|job| Some(retry_entry(job, job.retry_minute?))));
         Outgoing { bytes: writes.iter().map(weight).sum(), events: changes.len(), job, writes }
     }
 }
 
-/// The put of a job's entry among what is due in its minute.
-pub(crate) fn retry_entry(job: &DeliveryJob) -> Write {
-    put(retry_key(job.retry_minute, job.instance, &job.delivery.0), 1, job, Condition::Unconditional)
+/// The put of a job's entry among what is due in a minute.
+pub(crate) fn retry_entry(job: &DeliveryJob, minute: i64) -> Write {
+    let entry = DeliveryJob { retry_minute: Some(minute), ..job.clone() };
+    put(retry_key(minute, job.instance, &job.delivery.0), 1, &entry, Condition::Unconditional)
 }
 
 pub(crate) fn expiring(write: Write, expires_at: Option<DateTime<Utc>>) -> Write {
@@ -260,8 +291,17 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn filed(callback: Option<&str>, changes: &[Change], now: DateTime<Utc>) -> Vec<Outgoing> {
+        filed_with(callback, changes, now, Safeguard::entry(&Wheel::default(), now))
+    }
+
+    pub(crate) fn filed_with(
+        callback: Option<&str>,
+        changes: &[Change],
+        now: DateTime<Utc>,
+        safeguard: Safeguard,
+    ) -> Vec<Outgoing> {
         let label = ElementLabel { key: "square", hub: "payment" };
-        file(&instance(callback), &label, "orders", "orders", changes, now, now, &Wheel::default())
+        file(&instance(callback), &label, "orders", "orders", changes, now, now, safeguard)
     }
 
     /// Text that does not compress below three quarters.
@@ -281,12 +321,14 @@ pub(crate) mod tests {
         let store = Arc::new(MemoryStore::default());
         let changes: Vec<Change> = (0..12).map(|n| change(&n.to_string(), 1, "{}")).collect();
         let outgoing = filed(Some("https://a.example/"), &changes, now());
-        assert_eq!(outgoing.iter().map(|one| (one.events, one.writes.len())).collect::<Vec<_>>(), [(10, 3), (2, 3)]);
+        let sizes: Vec<_> = outgoing.iter().map(|one| (one.events, one.writes.len())).collect();
+        assert_eq!(sizes, [(10, 3), (2, 2)], "a small body lies in its row");
         for one in &outgoing {
             store.transact(&one.writes).await.unwrap();
             let job = one.job.as_ref().unwrap();
-            assert_eq!(job.retry_minute, Wheel::default().minute_of(now()) + 2);
-            let entry = store.get(&retry_key(job.retry_minute, job.instance, &job.delivery.0)).await.unwrap().unwrap();
+            let minute = Wheel::default().minute_of(now()) + 2;
+            assert_eq!(job.retry_minute, Some(minute));
+            let entry = store.get(&retry_key(minute, job.instance, &job.delivery.0)).await.unwrap().unwrap();
             assert_eq!(read::<DeliveryJob>(&entry).unwrap(), *job);
             let row: DeliveryRow = read(&store.get(&row_key(job)).await.unwrap().unwrap()).unwrap();
             assert_eq!(
@@ -353,7 +395,7 @@ pub(crate) mod tests {
         let [outgoing] = &filed(None, &[change("1", 1, "{}")], now())[..] else { panic!("one") };
         assert!(outgoing.job.is_none());
         let keys: Vec<&str> = outgoing.writes.iter().map(|write| &write.key().sk[..5]).collect();
-        assert_eq!(keys, ["DLV#1", "BODY#"]);
+        assert_eq!(keys, ["DLV#1"]);
         let Write::Put { item, .. } = &outgoing.writes[0] else { panic!("a put") };
         assert_eq!(read::<DeliveryRow>(item).unwrap().status, Status::Kept);
     }

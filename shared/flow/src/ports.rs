@@ -297,11 +297,15 @@ pub struct Message {
 pub struct QueueError(pub String);
 
 /// At least once, in no order. A taken message may arrive twice or late. A message that was not taken is not
-/// lost work: the next slot or the retry entry of its delivery repairs it.
+/// lost work: the next slot, the next poll or the retry entry of its delivery repairs it.
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Sends any number; the answer has one entry for each message, in order.
     async fn send(&self, queue: QueueName, messages: Vec<Message>) -> Vec<Result<(), QueueError>>;
+
+    /// Whether what was taken outlives every process of ours. Where it does not, a restart loses what waits, often and
+    /// much of it, and each delivery gets its retry entry with its commit; see [`crate::outbox::Safeguard`].
+    fn outlives_us(&self) -> bool;
 }
 
 // ---------------------------------------------------------------- Http

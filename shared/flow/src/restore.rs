@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::delivery;
 use crate::job::DeliveryJob;
+use crate::poll::handed_over;
 use crate::poll::state::ResourceRecord;
 use crate::ports::{Ports, Range, query_all};
 use crate::principal::{ORGANIZATIONS, OrganizationRecord};
@@ -49,7 +50,9 @@ pub async fn restore(ports: &Ports, told_until: DateTime<Utc>) -> Result<Restore
             let states = query_all(&*ports.store, &partition, "RES#").await.map_err(FlowError::store("resources"))?;
             for item in states {
                 let state: ResourceRecord = table::read(&item)?;
+                restored.deliveries += set_aside_handed_over(ports, &instance, &state).await?;
                 let mut anew = ResourceRecord::anew(instance.created_at, ports.now()).after(&state);
+                anew.handed_over = Vec::new();
                 anew.told_until = Some(told_until);
                 let write = table::replace(item.key, item.version, &anew);
                 match ports.store.transact(&[write]).await {
@@ -84,7 +87,7 @@ async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
                 }
                 for item in &page.items {
                     let job: DeliveryJob = table::read(item)?;
-                    delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, &item.key).await?;
+                    delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, Some(&item.key)).await?;
                     found += 1;
                 }
             }
@@ -94,6 +97,19 @@ async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
             return Ok(deliveries);
         }
     }
+}
+
+/// The same with those that a resource's state names.
+async fn set_aside_handed_over(
+    ports: &Ports,
+    instance: &InstanceRecord,
+    state: &ResourceRecord,
+) -> Result<usize, FlowError> {
+    let jobs = handed_over::jobs(instance, state);
+    for job in &jobs {
+        delivery::set_aside(ports, &Service::RETRY_WHEEL, job, None).await?;
+    }
+    Ok(jobs.len())
 }
 
 async fn instances_of(ports: &Ports, of: &OrganizationRecord) -> Result<Vec<InstanceRecord>, FlowError> {

@@ -9,8 +9,8 @@
 //! | pause | `INST#<id>` / `META#PAUSE` | [`PauseRecord`]: the vendor wants no calls for this account |
 //! | record index | `INST#<id>` / `IDX#<name>#<bucket>` | packed bucket |
 //! | seen | `INST#<id>` / `SEEN#<name>#<piece>` | hashes of what a listing that spans invocations has seen |
-//! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`crate::delivery::row::DeliveryRow`]: events, attempts |
-//! | body | `INST#<id>` / `BODY#<delivery>#<commit ms>#<piece>` | a piece of the notification as it is sent |
+//! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`crate::delivery::row::DeliveryRow`]: events, attempts, a small body |
+//! | body | `INST#<id>` / `BODY#<delivery>#<commit ms>#<piece>` | a piece of a larger notification as it is sent |
 //! | callback | `CALLBACK#<organization>#<hash of url>` / `STATE` | what is wrong with it; absent when nothing is |
 //! | line | `CALLBACK#<organization>#<hash of url>` / `WAIT#<commit ms>#<delivery>#<instance>` | a delivery behind it |
 //! | newest | `CALLBACK#<organization>#<hash of url>` / `NEWEST#<record>` | who joined the line last for a record, where only the newest is wanted |

@@ -404,6 +404,7 @@ impl Store for MemoryStore {
 /// Both queues, seen from the side. A message is there from its due time until it is taken; nobody redelivers.
 pub struct MemoryQueue {
     ambient: Arc<dyn Ambient>,
+    outlives_us: bool,
     state: Mutex<QueueState>,
 }
 
@@ -416,7 +417,12 @@ struct QueueState {
 impl MemoryQueue {
     /// Empty queues whose delays follow the clock of `ambient`.
     pub fn new(ambient: Arc<dyn Ambient>) -> Self {
-        Self { ambient, state: Mutex::default() }
+        Self { ambient, outlives_us: false, state: Mutex::default() }
+    }
+
+    /// The same, said to outlive every process, as the cloud's do.
+    pub fn durable(self) -> Self {
+        Self { outlives_us: true, ..self }
     }
 
     /// Takes up to `max` messages that are due, the longest due first.
@@ -470,6 +476,10 @@ impl Queue for MemoryQueue {
             Ok(())
         };
         messages.into_iter().map(&mut send_one).collect()
+    }
+
+    fn outlives_us(&self) -> bool {
+        self.outlives_us
     }
 }
 

@@ -265,6 +265,7 @@ impl std::fmt::Display for Summary<'_> {
 /// Both queues: at least once, in no order, hidden after a receive, dead after a few.
 pub struct SimQueue {
     sim: Arc<Sim>,
+    trusted: bool,
     held: Mutex<Held>,
 }
 
@@ -282,9 +283,9 @@ struct InQueue {
 }
 
 impl SimQueue {
-    /// Empty ones.
-    pub fn new(sim: &Arc<Sim>) -> Arc<Self> {
-        Arc::new(Self { sim: Arc::clone(sim), held: Mutex::default() })
+    /// Empty ones, which say that they outlive everything, or that they do not.
+    pub fn new(sim: &Arc<Sim>, trusted: bool) -> Arc<Self> {
+        Arc::new(Self { sim: Arc::clone(sim), trusted, held: Mutex::default() })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -375,5 +376,9 @@ impl Queue for SimQueue {
         }
         self.sim.works.gate().await;
         outcomes
+    }
+
+    fn outlives_us(&self) -> bool {
+        self.trusted
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use flow::ports::Write;
+use flow::ports::{Key, Write};
 use serde_json::Value;
 
 use super::plan::{Mood, Plan, Subject};
@@ -186,12 +186,29 @@ impl Ledger {
                 self.told(instance, delivery, body);
             } else if key.sk.starts_with("DLV#") {
                 self.row(instance, &key.sk, body, now);
+                self.inline(instance, key, body);
             }
         }
         for (key, body) in &puts {
             if let (Some(instance), true) = (of_instance(&key.pk), key.sk.starts_with("RES#")) {
                 self.state(instance, body, now);
             }
+        }
+    }
+
+    /// A row that holds its body, which no later write of it may change.
+    fn inline(&mut self, instance: u64, key: &Key, row: &Bytes) {
+        #[derive(serde::Deserialize)]
+        struct Holder {
+            id: String,
+            body: Option<Box<serde_json::value::RawValue>>,
+        }
+        let Ok(Holder { id, body: Some(body) }) = serde_json::from_slice(row) else { return };
+        let body = Bytes::copy_from_slice(body.get().as_bytes());
+        match self.rows.get(&id).map(|row| row.body.clone()).filter(|known| !known.is_empty()) {
+            None => self.told(instance, &id, &body),
+            Some(known) if known != body => self.violated(format!("the body in {} was changed", key.sk)),
+            Some(_) => {}
         }
     }
 

@@ -156,6 +156,8 @@ pub struct Plan {
     pub moods: Vec<Vec<(u64, u64, Mood)>>,
     /// Pollers at once.
     pub pollers: usize,
+    /// The queue says that it outlives everything, and loses messages all the same.
+    pub trusted_queue: bool,
     /// The schedule does not fire, or fires twice, in cases of a thousand.
     pub schedule_skips: u32,
     /// See above.
@@ -250,6 +252,7 @@ impl Plan {
             minutes,
             changes: dice.between(4, 40),
             begins: DateTime::from_timestamp(1_767_603_600 + dice.below(40_000_000) as i64, 0).unwrap_or_default(),
+            trusted_queue: often(dice, 70),
         }
     }
 }

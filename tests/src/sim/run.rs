@@ -17,7 +17,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
 use flow::budget::Budgets;
-use flow::ports::{Ambient, Message, Ports, QueueName, Store};
+use flow::ports::{Ambient, Item, Message, Ports, QueueName, Store};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
 use flow::testing::TransparentVault;
@@ -135,7 +135,7 @@ impl World {
     fn new(seed: u64, plan: Plan, trace: bool) -> Self {
         let works = Clockwork::new(plan.begins, seed, trace);
         let sim = Sim::new(Arc::clone(&works), Ledger::new(&plan));
-        let (store, queue) = (SimStore::new(&sim), SimQueue::new(&sim));
+        let (store, queue) = (SimStore::new(&sim), SimQueue::new(&sim, plan.trusted_queue));
         let clock = Arc::clone(&works);
         let sandbox = Sandbox::new(Arc::new(move || clock.now()), seed);
         let http = SimHttp::new(&sim, sandbox::router(sandbox.clone()));
@@ -531,6 +531,19 @@ impl World {
             items.iter().filter(|item| item.key.pk.starts_with("RETRY#") || item.key.pk.starts_with("CALLBACK#"));
         left.extend(
             waits.map(|item| format!("{} {}: {}", item.key.pk, item.key.sk, String::from_utf8_lossy(&item.body))),
+        );
+        // What a resource's state names and nobody attempted. A name may stay for as long as the resource is not polled.
+        let of = |item: &Item| serde_json::from_slice::<Value>(&item.body).unwrap_or_default();
+        let named = |row: &Item| {
+            let state = |item: &&Item| item.key.pk == row.key.pk && item.key.sk.starts_with("RES#");
+            let names =
+                |item: &Item| of(item)["handedOver"].as_array().is_some_and(|rows| rows.contains(&json!(row.key.sk)));
+            items.iter().filter(state).any(names)
+        };
+        let rows = items.iter().filter(|item| item.key.sk.starts_with("DLV#"));
+        left.extend(
+            rows.filter(|row| of(row)["status"] == "created" && named(row))
+                .map(|row| format!("{} is not sent", row.key.sk)),
         );
         for (id, _) in self.instances.clone() {
             let polled = self.sim.ledger().last_poll(id);

@@ -186,7 +186,7 @@ async fn scene_of<'a>(
     Ok((Scene { ports, wheel, job, row, callback, coalesce }, instance, url))
 }
 
-/// Settles a delivery that was found under a retry entry as `queued`, whatever state it is in, and removes the entry.
+/// Settles a delivery as `queued`, whatever state it is in, and removes the retry entry under which it was found.
 ///
 /// # Errors
 /// Store or data trouble.
@@ -194,14 +194,14 @@ pub async fn set_aside(
     ports: &Ports,
     wheel: &domain::wheel::Wheel,
     job: &DeliveryJob,
-    entry: &Key,
+    entry: Option<&Key>,
 ) -> Result<(), DeliveryError> {
     let (mut scene, ..) = scene_of(ports, wheel, job).await?;
     if scene.row.as_ref().is_some_and(|(row, _)| !row.status.is_settled()) {
         stand_down(&mut scene, &ticket_of(job), Filing::Settled, Outcome::Queued).await?;
     }
-    let removed = Write::Delete { key: entry.clone(), condition: Condition::Unconditional };
-    ports.store.transact(&[removed]).await.map_err(store("a retry entry"))
+    let removed = entry.map(|key| Write::Delete { key: key.clone(), condition: Condition::Unconditional });
+    ports.store.transact(removed.as_slice()).await.map_err(store("a retry entry"))
 }
 
 /// Writes that a job needs no attempt; its delivery leaves the callback's state unless `ticket` is empty.

@@ -107,7 +107,7 @@ pub(super) fn ticket_of(job: &DeliveryJob) -> Ticket {
 }
 
 /// The job of a delivery that is known by its ticket.
-pub(super) fn job_of(organization: OrganizationId, ticket: &str, retry_minute: i64) -> Option<DeliveryJob> {
+pub(super) fn job_of(organization: OrganizationId, ticket: &str, retry_minute: Option<i64>) -> Option<DeliveryJob> {
     let (row, instance) = ticket.rsplit_once('#')?;
     let (_, delivery) = row.split_once('#')?;
     Some(DeliveryJob {
@@ -130,7 +130,7 @@ pub(super) enum Filing {
     Settled,
     /// Where it is. The job at hand was a stale copy, and its entry goes if it is not the live one.
     Stale,
-    /// Where it is, entry and all: the attempt is about to begin.
+    /// Where it is: the attempt is about to begin, and others wait for its outcome. It gets an entry if it has none.
     Stay,
 }
 
@@ -233,12 +233,15 @@ impl Scene<'_> {
                 drain(self.ports, self.wheel, place, &mut state, joining, now, &mut writes, &mut moved).await?;
                 match stored.write(place, &state) {
                     Some(write) => writes.push(write),
-                    // What makes a copy stale must still be so when its entry goes.
-                    None if filing == Filing::Stale => writes.push(stored.check(place)),
+                    // What makes a copy stale must still be so when its entry goes, and a line that is joined must still be
+                    // one: with nobody in front, nobody would draw it out.
+                    None if matches!(filing, Filing::Stale | Filing::Line) => writes.push(stored.check(place)),
                     None => {}
                 }
             }
-            match if writes.is_empty() { Ok(()) } else { self.ports.store.transact(&writes).await } {
+            // Where nothing changes, nothing need be so.
+            let idle = writes.iter().all(|write| matches!(write, Write::Check { .. }));
+            match if idle { Ok(()) } else { self.ports.store.transact(&writes).await } {
                 Ok(()) => {
                     send(self.ports, std::mem::take(&mut moved.messages)).await;
                     if let Some((place, _)) = &self.callback
@@ -270,9 +273,12 @@ impl Scene<'_> {
         moved: &mut Moved,
     ) {
         let (job, place) = (self.job, self.callback.as_ref().map(|(place, _)| place));
-        let mut old = vec![job.retry_minute];
+        let mut old: Vec<i64> = job.retry_minute.into_iter().collect();
         let live = row.as_ref().and_then(|row| row.retry_minute);
         if filing == Filing::Stay {
+            if job.retry_minute.is_none() {
+                writes.push(retry_entry(job, schedule_now(self.wheel, now)));
+            }
             return;
         }
         let mut kept = None;
@@ -288,7 +294,7 @@ impl Scene<'_> {
                 );
                 // It may be that the dispatcher has moved the live entry here, and that this machine's clock is slow:
                 // one of the two must stay.
-                writes.extend(live.filter(|live| *live != job.retry_minute).map(|live| Write::Check {
+                writes.extend(live.filter(|live| Some(*live) != job.retry_minute).map(|live| Write::Check {
                     key: retry_key(live, job.instance, &job.delivery.0),
                     condition: Condition::Present,
                 }));
@@ -300,8 +306,8 @@ impl Scene<'_> {
                 if let Filing::At(at) = filing {
                     let (minute, delay) = schedule(self.wheel, at, now);
                     (row.due, row.retry_minute, kept) = (Some(at), Some(minute), Some(minute));
-                    let job = DeliveryJob { retry_minute: minute, ..job.clone() };
-                    filed = Some(retry_entry(&job));
+                    let job = DeliveryJob { retry_minute: Some(minute), ..job.clone() };
+                    filed = Some(retry_entry(&job, minute));
                     moved.messages.extend(delay.map(|delay| message(&job, delay)));
                 }
                 if let (Filing::Line, Some(place)) = (filing, place) {
@@ -354,13 +360,13 @@ async fn drain(
         let job = match release.whom {
             Whom::Head(head) => {
                 writes.push(Write::Delete { key: place.line_key(&heads[head].0), condition: Condition::Present });
-                Some(DeliveryJob { retry_minute, ..line[head].job.clone() })
+                Some(DeliveryJob { retry_minute: Some(retry_minute), ..line[head].job.clone() })
             }
             // Its entry of before goes when the outcome is filed.
-            Whom::Flight(ticket) => job_of(place.organization, &ticket, retry_minute),
+            Whom::Flight(ticket) => job_of(place.organization, &ticket, Some(retry_minute)),
         };
         if let Some(job) = job {
-            writes.push(retry_entry(&job));
+            writes.push(retry_entry(&job, retry_minute));
             moved.messages.extend(delay.map(|delay| message(&job, delay)));
         }
         moved.released += 1;
@@ -482,7 +488,7 @@ pub async fn release_line(
             // Four a second, in order.
             let at = now + TimeDelta::milliseconds(250 * released as i64);
             let (minute, delay) = schedule(wheel, at, now);
-            let job = DeliveryJob { retry_minute: minute, ..entry.job };
+            let job = DeliveryJob { retry_minute: Some(minute), ..entry.job };
             let mut writes = vec![Write::Delete { key: place.line_key(&ticket), condition: Condition::Unconditional }];
             if let Some(item) = ports.store.get(&row_key(&job)).await.map_err(store("a delivery"))? {
                 let mut row: DeliveryRow = read(&item)?;
@@ -490,7 +496,7 @@ pub async fn release_line(
                     (row.status, row.in_line, row.due, row.retry_minute) =
                         (Status::Waiting, false, Some(at), Some(minute));
                     writes.push(expiring(replace(item.key.clone(), item.version, &row), item.expires_at));
-                    writes.push(retry_entry(&job));
+                    writes.push(retry_entry(&job, minute));
                 }
             }
             match ports.store.transact(&writes).await {

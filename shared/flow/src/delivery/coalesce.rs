@@ -131,7 +131,7 @@ async fn rows_of(
     tickets: &[Ticket],
     now: DateTime<Utc>,
 ) -> Result<Vec<Write>, DeliveryError> {
-    let jobs: Vec<DeliveryJob> = tickets.iter().filter_map(|ticket| job_of(job.organization, ticket, 0)).collect();
+    let jobs: Vec<DeliveryJob> = tickets.iter().filter_map(|ticket| job_of(job.organization, ticket, None)).collect();
     if jobs.is_empty() {
         return Ok(Vec::new());
     }

@@ -15,7 +15,7 @@ use super::callback::{Place, message, schedule_now, send};
 use super::row::{DeliveryRow, Status, body_of, found_by};
 use super::{DeliveryError, resume, store};
 use crate::job::DeliveryJob;
-use crate::outbox::{self, ElementLabel, KEPT, expiring, retry_entry};
+use crate::outbox::{self, ElementLabel, KEPT, Safeguard, expiring, retry_entry};
 use crate::ports::{Item, Key, Ports, Range, StoreError, Write, query_all};
 use crate::table::{
     InstanceRecord, ListingRecord, instance_key, instance_partition, organization_partition, read, replace,
@@ -167,14 +167,12 @@ pub async fn of_organization(
     Ok(FoundPage { deliveries, next })
 }
 
-/// One delivery of an instance, attempts and all. Two reads, however many there are.
+/// One delivery of an instance, attempts and all; see [`found_by`] for what that reads.
 ///
 /// # Errors
 /// The store failed.
 pub async fn one(ports: &Ports, instance: InstanceId, id: &DeliveryId) -> Result<Option<Found>, DeliveryError> {
-    let key = found_by(&*ports.store, instance, id).await.map_err(store("a delivery by its id"))?;
-    let Some(key) = key else { return Ok(None) };
-    let item = ports.store.get(&key).await.map_err(store("a delivery"))?;
+    let item = found_by(&*ports.store, instance, id).await.map_err(store("a delivery by its id"))?;
     match item.filter(|item| !is_expired(item, ports.now())) {
         Some(item) => Ok(Some(found(ports, &item, &mut Disabled::default()).await?)),
         None => Ok(None),
@@ -231,12 +229,13 @@ async fn send_again(ports: &Ports, wheel: &Wheel, one: &Found) -> Result<bool, D
     let now = ports.now();
     let mut row = one.row.clone();
     let retry_minute = schedule_now(wheel, now);
-    let job = job_of(&row, &one.key, retry_minute);
+    let job = job_of(&row, &one.key, Some(retry_minute));
     let old = row.retry_minute.filter(|minute| *minute != retry_minute);
     (row.status, row.rung, row.rung_ends) = (Status::Created, 0, None);
     (row.updated_at, row.due, row.retry_minute) = (now, Some(now), Some(retry_minute));
     let expires_at = Some(row.created_at + KEPT);
-    let mut writes = vec![expiring(replace(one.key.clone(), one.version, &row), expires_at), retry_entry(&job)];
+    let mut writes =
+        vec![expiring(replace(one.key.clone(), one.version, &row), expires_at), retry_entry(&job, retry_minute)];
     writes.extend(old.map(|minute| Write::Delete {
         key: crate::table::retry_key(minute, row.instance, &row.id.0),
         condition: crate::ports::Condition::Unconditional,
@@ -251,7 +250,7 @@ async fn send_again(ports: &Ports, wheel: &Wheel, one: &Found) -> Result<bool, D
     }
 }
 
-fn job_of(row: &DeliveryRow, key: &Key, retry_minute: i64) -> DeliveryJob {
+fn job_of(row: &DeliveryRow, key: &Key, retry_minute: Option<i64>) -> DeliveryJob {
     DeliveryJob {
         organization: row.organization,
         instance: row.instance,
@@ -292,8 +291,9 @@ pub async fn send_test(
 ) -> Result<Option<DeliveryId>, DeliveryError> {
     let now = ports.now();
     let change = test_change(ports, instance.id, now);
+    let safeguard = Safeguard::entry(wheel, now);
     let mut sent = None;
-    for outgoing in outbox::file(instance, element, TEST_RESOURCE, TEST_RESOURCE, &[change], now, now, wheel) {
+    for outgoing in outbox::file(instance, element, TEST_RESOURCE, TEST_RESOURCE, &[change], now, now, safeguard) {
         ports.store.transact(&outgoing.writes).await.map_err(store("a test event"))?;
         if let Some(job) = outgoing.job {
             send(ports, vec![message(&job, std::time::Duration::ZERO)]).await;

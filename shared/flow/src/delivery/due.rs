@@ -49,9 +49,9 @@ async fn move_on(ports: &Ports, wheel: &Wheel, items: &[Item]) -> Result<usize, 
     let retry_minute = wheel.minute_of(ports.now() + AHEAD);
     let mut jobs = Vec::with_capacity(items.len());
     for item in items {
-        jobs.push(DeliveryJob { retry_minute, ..read(item)? });
+        jobs.push(DeliveryJob { retry_minute: Some(retry_minute), ..read(item)? });
     }
-    write_each(ports, jobs.iter().map(retry_entry).collect()).await?;
+    write_each(ports, jobs.iter().map(|job| retry_entry(job, retry_minute)).collect()).await?;
     let old = |item: &Item| Write::Delete { key: item.key.clone(), condition: Condition::Unconditional };
     write_each(ports, items.iter().map(old).collect()).await?;
 
@@ -88,9 +88,9 @@ mod tests {
                 instance: InstanceId(2),
                 row: format!("DLV#{n}"),
                 delivery: DeliveryId(format!("{n:04}")),
-                retry_minute: minute,
+                retry_minute: Some(minute),
             };
-            let entries: Vec<Write> = (0..count).map(|n| retry_entry(&job(n))).collect();
+            let entries: Vec<Write> = (0..count).map(|n| retry_entry(&job(n), minute)).collect();
             assert!(test.store.write_each(&entries).await.iter().all(Result::is_ok));
             assert_eq!(due(&ports, &wheel, minute..=minute).await.expect("sent"), count);
             let delays: Vec<u64> =

@@ -1,13 +1,13 @@
 //! From a committed delivery to an answer of the callback.
 //!
-//! The row was written by [`crate::outbox`], with its first `RETRY#` entry. [`deliver`] takes a job from the queue,
+//! The row was written by [`crate::outbox`], with its [`crate::outbox::Safeguard`]. [`deliver`] takes a job from the queue,
 //! makes one attempt and files what follows from it; [`due`] puts entries whose minute has come back on the queue;
 //! [`desk`] is what people ask for: list, show, send again, resume.
 //!
-//! **Never lost.** An unsettled delivery always has either an entry under `RETRY#` or a place in the line of its
-//! callback, and a line that may drain always has a delivery under `RETRY#` that drains it. Each move from one to
-//! the other is one transaction, and messages are sent after it: a message that is lost, or never sent, is made
-//! good when the entry's minute comes. **More than once, at times**: between an answer and the transaction that
+//! **Never lost.** An unsettled delivery always has an entry under `RETRY#`, or a place in the line of its callback, or,
+//! before its first attempt, is named by the state of its resource; and a line that may drain always has a delivery
+//! under `RETRY#` that drains it. Each move from one to the other is one transaction, and messages are sent after it: a
+//! message that is lost, or never sent, is made good when the entry's minute or the next poll comes. **More than once, at times**: between an answer and the transaction that
 //! notes it anything may die, and the attempt is repeated, under the same delivery id.
 
 mod attempt;

@@ -1,5 +1,5 @@
-//! A delivery as it is stored: a small row that every attempt rewrites, and the body beside it, which nothing
-//! ever rewrites. The bytes that are signed and sent are those stored when the events were committed.
+//! A delivery as it is stored: a row that every attempt rewrites, with a small body in it and a large one beside it.
+//! The bytes that are signed and sent are those stored when the events were committed.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -7,6 +7,7 @@ use domain::configuration::NotificationFormat;
 use domain::id::{DeliveryId, EventId, InstanceId, OrganizationId};
 use domain::record::{Change, ChangeKind};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::job::DeliveryJob;
@@ -131,6 +132,29 @@ pub struct Attempt {
     pub next: Option<DateTime<Utc>>,
 }
 
+/// A body up to this many bytes lies in its row: packed, the two are mostly one kilobyte, the unit in which writes are
+/// paid. A larger one is paid for once, by lying beside the row, which is written again with every attempt.
+pub const LARGEST_INLINE: usize = 2048;
+
+/// A notification's body among the other fields of a row, as the JSON text that it is, byte for byte.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InlineBody(Box<RawValue>);
+
+impl InlineBody {
+    /// None: too large to lie in a row, or not the text of one JSON value.
+    pub(crate) fn of(body: &str) -> Option<Self> {
+        let fits = body.len() <= LARGEST_INLINE;
+        fits.then(|| RawValue::from_string(body.to_owned()).ok()).flatten().filter(|raw| raw.get() == body).map(Self)
+    }
+}
+
+impl PartialEq for InlineBody {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
 /// A delivery: which events, and what became of them so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -160,7 +184,10 @@ pub struct DeliveryRow {
     pub events: Vec<EventLine>,
     /// Length of the body as it is sent.
     pub bytes: usize,
-    /// In how many items the body lies.
+    /// The body, if it is small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<InlineBody>,
+    /// In how many items a larger body lies.
     pub pieces: usize,
     /// How.
     pub packing: Packing,
@@ -188,7 +215,8 @@ pub struct DeliveryRow {
     /// Not before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
-    /// Under which minute it was last filed; the dispatcher may have moved it on since.
+    /// Under which minute it was last filed; the dispatcher may have moved it on since. None while nothing is due, and
+    /// before the first attempt where the next poll looks after it; see [`crate::outbox::Safeguard`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_minute: Option<i64>,
     /// It was put into the line of its callback and has not been tried since.
@@ -225,9 +253,8 @@ pub fn row_key(job: &DeliveryJob) -> Key {
     Key::new(instance_partition(job.instance), job.row.clone())
 }
 
-/// Key of a piece of the body, apart from the rows so that a listing of rows does not read bodies. It begins with the
-/// delivery's id, where rows begin with their time: so the body leads from an id to its row ([`found_by`]) and no
-/// further item need be written for that.
+/// Key of a piece of a body, apart from the rows so that a listing of rows does not read large bodies. It begins with
+/// the delivery's id, where rows begin with their time: so the body leads from an id to its row, see [`found_by`].
 pub fn body_key(row: &Key, piece: usize) -> Key {
     let (time, id) = row.sk.strip_prefix("DLV#").and_then(|rest| rest.split_once('#')).unwrap_or(("", &row.sk));
     Key::new(row.pk.clone(), format!("{}{time}#{piece:02}", bodies_of(id)))
@@ -238,15 +265,29 @@ fn bodies_of(id: &str) -> String {
     format!("BODY#{id}#")
 }
 
-/// Key of the row of a delivery, by its id: one short query.
+/// The row of a delivery, by its id. One whose body lies beside it is found by one short query. The others are looked
+/// through, the youngest first: an item that leads from id to row would cost a write with every event, and people ask
+/// for few of them, mostly young ones.
 ///
 /// # Errors
 /// The store failed.
-pub async fn found_by(store: &dyn Store, instance: InstanceId, id: &DeliveryId) -> Result<Option<Key>, StoreError> {
+pub async fn found_by(store: &dyn Store, instance: InstanceId, id: &DeliveryId) -> Result<Option<Item>, StoreError> {
     let partition = instance_partition(instance);
     let page = store.query(&partition, &Range::prefix(&bodies_of(&id.0)).limit(1), None).await?;
     let time = |item: &Item| item.key.sk.rsplit('#').nth(1).map(str::to_owned);
-    Ok(page.items.first().and_then(time).map(|time| Key::new(partition, format!("DLV#{time}#{id}"))))
+    if let Some(time) = page.items.first().and_then(time) {
+        return store.get(&Key::new(partition, format!("DLV#{time}#{id}"))).await;
+    }
+    let (range, ending) = (Range::prefix("DLV#").descending(), format!("#{id}"));
+    let mut after = None;
+    loop {
+        let page = store.query(&partition, &range, after.as_deref()).await?;
+        let found = page.items.into_iter().find(|item| item.key.sk.ends_with(&ending));
+        after = page.next;
+        if found.is_some() || after.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 /// Why a body cannot be had.
@@ -262,6 +303,10 @@ pub enum BodyError {
 
 /// The body as it is sent.
 pub async fn body_of(store: &dyn Store, key: &Key, row: &DeliveryRow) -> Result<Bytes, BodyError> {
+    if let Some(InlineBody(body)) = &row.body {
+        let body = Bytes::copy_from_slice(body.get().as_bytes());
+        return if body.len() == row.bytes { Ok(body) } else { Err(BodyError::Incomplete(key.clone())) };
+    }
     let keys: Vec<Key> = (0..row.pieces).map(|piece| body_key(key, piece)).collect();
     let mut pieces = store.get_many(&keys).await?;
     pieces.sort_by(|a, b| a.key.cmp(&b.key));

@@ -24,6 +24,7 @@ use crate::delivery;
 use crate::fields;
 use crate::job::PollJob;
 use crate::limits::Allowance;
+use crate::poll::handed_over;
 use crate::poll::state::ResourceRecord;
 use crate::poll::{self, Mode};
 use crate::ports::{Condition, Message, Ports, QueueName, StoreError, Write, query_all, within};
@@ -394,7 +395,10 @@ async fn write_change(
     let gone: Vec<&String> = was.keys().filter(|resource| !is.contains_key(*resource)).collect();
     for resource in &gone {
         removals.push(delete(slot(&before.record, resource, was[*resource]).key().clone()));
-        removals.push(delete(resource_key(id, resource)));
+        let key = resource_key(id, resource);
+        let Some(item) = ports.store.get(&key).await? else { continue };
+        removals.extend(handed_over::entries(record, &table::read(&item)?, ports.now()));
+        removals.push(Write::Delete { key, condition: Condition::Version(item.version) });
     }
     // One transaction wherever it fits. A larger change adds first and removes last: a slot without its resource is
     // a poll that finds nothing to do.

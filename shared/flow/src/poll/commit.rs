@@ -10,7 +10,7 @@ use super::state::{LastPoll, Recent, ResourceRecord, Resume};
 use super::{Place, Run, Stop};
 use crate::outbox::{self, ElementLabel};
 use crate::ports::{Message, StoreError, Write};
-use crate::service::{FlowError, Service};
+use crate::service::FlowError;
 use crate::table;
 
 /// A transaction takes 100 writes. Some room is left for what one more notification brings.
@@ -86,6 +86,7 @@ impl Run<'_> {
             }
             self.index.load(&*store, entries.iter().map(|(key, _)| hash_of(key))).await?;
             self.index.put(&*store, entries).await?;
+            let safeguard = self.safeguard(changes.len(), now);
             let filed = outbox::file(
                 &self.loaded.instance,
                 &ElementLabel { key: &self.element.key, hub: &self.element.hub },
@@ -94,13 +95,16 @@ impl Run<'_> {
                 &changes,
                 self.pass_began,
                 now,
-                &Service::RETRY_WHEEL,
+                safeguard,
             );
             for outgoing in filed {
                 self.report.notifications += 1;
                 bytes += outgoing.bytes;
                 writes.extend(outgoing.writes);
                 if let Some(job) = outgoing.job {
+                    if job.retry_minute.is_none() {
+                        self.loaded.state.handed_over.push(job.row.clone());
+                    }
                     let body = serde_json::to_string(&job).expect("jobs serialize");
                     let group = job.organization.to_string();
                     self.uncommitted.push(Message { body, delay: Duration::ZERO, group });
@@ -137,6 +141,7 @@ impl Run<'_> {
             told_until: self.loaded.state.told_until,
             // The index moves on, and what it no longer holds must not be taken for known.
             recent: Recent::default(),
+            handed_over: self.loaded.state.handed_over.clone(),
             ..self.stored.clone()
         });
         writes.extend(self.index.take_writes(99usize.saturating_sub(writes.len())));

@@ -12,6 +12,7 @@
 
 mod account;
 mod commit;
+pub(crate) mod handed_over;
 mod index;
 mod missing;
 mod report;
@@ -111,11 +112,16 @@ async fn poll_once(
 ) -> Result<PollReport, FlowError> {
     let began = service.ports.now();
     let mut report = PollReport::new(&job.resource, began);
-    let Some(loaded) = Loaded::load(service, job, mode).await? else { return Ok(report.ended(Outcome::Gone, began)) };
+    let loaded = Loaded::load(service, job, mode).await?;
+    let Some(mut loaded) = loaded else { return Ok(report.ended(Outcome::Gone, began)) };
     // A pass that goes on keeps the id it began with, however many invocations it takes.
     let pass_began = loaded.state.resume.as_ref().map_or(began, |resume| resume.so_far.began);
     report.trace = trace::of_poll(job.instance, &job.resource, pass_began);
     tracing::Span::current().record(fields::TRACE, &report.trace);
+    // First of all: whatever keeps the vendor from being polled must not keep deliveries from being looked after.
+    if !handed_over::look_after(service, job, &mut loaded).await? {
+        return Ok(report.ended(Outcome::OutrunByAnother, began));
+    }
     if let Some(outcome) = loaded.reason_to_skip(job, mode, service.wheel.start_of(job.minute), began) {
         return Ok(report.ended(outcome, began));
     }
@@ -864,7 +870,7 @@ async fn requeue(service: &Service, job: &PollJob, delay: Duration) {
     }
 }
 
-/// Jobs for the committed deliveries. What the queue does not take, the retry entries of the rows repair.
+/// Jobs for the committed deliveries. What the queue does not take, the safeguard of each row repairs.
 async fn send_deliveries(service: &Service, jobs: Vec<Message>) {
     if jobs.is_empty() {
         return;
@@ -872,6 +878,6 @@ async fn send_deliveries(service: &Service, jobs: Vec<Message>) {
     let refused =
         service.ports.queue.send(QueueName::Deliveries, jobs).await.iter().filter(|sent| sent.is_err()).count();
     if refused > 0 {
-        tracing::warn!(refused, "deliveries could not be queued; their retry entries will bring them");
+        tracing::warn!(refused, "deliveries could not be queued; their retry entries or the next poll will bring them");
     }
 }

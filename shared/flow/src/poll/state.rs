@@ -84,6 +84,9 @@ pub struct ResourceRecord {
     /// Deletions that wait for approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// Sort keys of deliveries that the next poll looks after; see [`crate::outbox::Safeguard::NextPoll`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handed_over: Vec<String>,
 }
 
 /// A complete listing that did not get to its end is tried again after this time, if not due earlier.
@@ -241,7 +244,8 @@ impl ResourceRecord {
     }
 
     /// A state that knows nothing, after one whose records were recognized otherwise: what that one covered stays
-    /// covered, and what changed since its last pass is told by the first pass of this one.
+    /// covered, what changed since its last pass is told by the first pass of this one, and what it has to look after it
+    /// hands on.
     pub fn after(self, earlier: &Self) -> Self {
         let watermarks = earlier.cursors.values().filter_map(|cursor| match cursor {
             Cursor::Watermark(stamp) => Some(*stamp),
@@ -249,7 +253,8 @@ impl ResourceRecord {
             Cursor::Start => None,
         });
         let told_until = if earlier.based { watermarks.min() } else { earlier.told_until };
-        Self { told_until, coverage: earlier.coverage.clone(), lateness: earlier.lateness.clone(), ..self }
+        let (coverage, lateness) = (earlier.coverage.clone(), earlier.lateness.clone());
+        Self { told_until, coverage, lateness, handed_over: earlier.handed_over.clone(), ..self }
     }
 
     /// Whether a complete listing is due at `now`, when one is made `every` so often. One that did not get to its end
