@@ -24,7 +24,11 @@ use crate::ours::{self, Api, Fleet, Resource};
 use crate::vendor::{Calls, Stock, Vendor};
 
 /// Messages that the event sources hand over at once, as in the template.
-const BATCH: usize = 10;
+const POLLS_AT_ONCE: usize = 20;
+/// See above.
+const DELIVERIES_AT_ONCE: usize = 10;
+/// SQS takes and gives messages in tens.
+const QUEUE_BATCH: f64 = 10.0;
 /// Memory of the poller, as in the template.
 const POLLER_MB: f64 = 512.0;
 /// Memory of the dispatcher, as in the template.
@@ -35,8 +39,8 @@ const MB_OF_A_PROCESSOR: f64 = 1769.0;
 const ANSWER_MS: u64 = 200;
 /// A call of DynamoDB, SQS or KMS is taken to last this long, above what it lasts on one machine.
 const CALL_S: f64 = 0.005;
-/// A request of the queue carries up to 64 KB; ten jobs are a fraction of that.
-const REQUESTS_A_BATCH: f64 = 3.0;
+/// Send, receive, delete. A request of the queue carries up to 64 KB; ten jobs are a fraction of that.
+const REQUESTS_A_QUEUE_BATCH: f64 = 3.0;
 /// What Lambda itself writes for an invocation (start, end and report, as JSON), in bytes.
 const LAMBDA_LOG_BYTES: f64 = 800.0;
 
@@ -123,12 +127,19 @@ impl Meter {
     }
 
     /// Hands everything that waits on a queue to the poller, in full batches, and answers what one message used up.
-    async fn drain(&self, poller: &Poller, queue: &str) -> anyhow::Result<Units> {
-        let (capacity, calls) = (self.store.capacity(), self.calls().await?);
+    async fn drain(&self, poller: &Poller, queue: &str, batch: usize) -> anyhow::Result<Units> {
+        let (capacity, calls, logged) = (self.store.capacity(), self.calls().await?, log_length()?);
         let (mut walls, mut cpus, mut messages) = (Vec::new(), Vec::new(), 0);
         loop {
-            let taken = self.http.get(format!("{}/queue/{queue}", self.vendor)).send().await?.text().await?;
-            let bodies: Vec<String> = serde_json::from_str(&taken)?;
+            let mut bodies = Vec::new();
+            while bodies.len() < batch {
+                let taken = self.http.get(format!("{}/queue/{queue}", self.vendor)).send().await?.text().await?;
+                let taken: Vec<String> = serde_json::from_str(&taken)?;
+                if taken.is_empty() {
+                    break;
+                }
+                bodies.extend(taken);
+            }
             if bodies.is_empty() {
                 break;
             }
@@ -139,7 +150,7 @@ impl Meter {
                 (message.message_id, message.body) = (Some(number.to_string()), Some(body));
                 event.records.push(message);
             }
-            let full = event.records.len() == BATCH;
+            let full = event.records.len() == batch;
             let start = Start::now();
             let answer = poller.handle(event, Utc::now() + TimeDelta::seconds(60)).await?;
             let reading = start.reading(0, 0);
@@ -159,7 +170,7 @@ impl Meter {
             keys: each((later.keys - calls.keys) as f64),
             wall_s: median(walls),
             cpu_s: median(cpus),
-            log_bytes: 0.0,
+            log_bytes: each((log_length()? - logged) as f64),
         })
     }
 
@@ -186,9 +197,14 @@ impl Meter {
         });
         let outcomes = service.ports.queue.send(flow::ports::QueueName::Polls, messages.collect()).await;
         ensure!(outcomes.iter().all(Result::is_ok), "everything is taken");
-        let polled = self.drain(poller, "polls").await?;
-        Ok((polled, self.drain(poller, "deliveries").await?))
+        let polled = self.drain(poller, "polls", POLLS_AT_ONCE).await?;
+        Ok((polled, self.drain(poller, "deliveries", DELIVERIES_AT_ONCE).await?))
     }
+}
+
+/// Bytes that this process wrote to its standard output, which is a file.
+fn log_length() -> anyhow::Result<u64> {
+    Ok(std::fs::metadata("/proc/self/fd/1").context("the log is measured on Linux")?.len())
 }
 
 /// The child process: measures, and writes what it measured into `answer`. Its standard output is its log.
@@ -276,11 +292,7 @@ pub async fn table(quick: bool) -> anyhow::Result<Bill> {
     let status = tokio::task::spawn_blocking(move || child.status()).await??;
     let lines = std::fs::read(&log)?;
     ensure!(status.success(), "the units could not be measured: {}", String::from_utf8_lossy(&lines));
-    let mut measured: Measured = serde_json::from_str(&std::fs::read_to_string(&answer)?)?;
-    // Four rounds of polls and two of deliveries wrote it.
-    let log_bytes = lines.len() as f64 / (6.0 * instances as f64);
-    let Measured { idle, changed, delivered, ten, ten_delivered, .. } = &mut measured;
-    [idle, changed, delivered, ten, ten_delivered].into_iter().for_each(|units| units.log_bytes = log_bytes);
+    let measured: Measured = serde_json::from_str(&std::fs::read_to_string(&answer)?)?;
     engine.shutdown().await;
     Ok(Bill { idle: measured.idle, measured, prices: Prices::committed()?, instances })
 }
@@ -290,21 +302,22 @@ type Line = (&'static str, String, f64);
 
 impl Bill {
     /// Dollars for one message that the poller works on.
-    fn message(&self, units: &Units, sent_by_dispatcher: bool) -> Vec<Line> {
-        let (prices, batch) = (&self.prices, BATCH as f64);
+    fn message(&self, units: &Units, is_poll: bool) -> Vec<Line> {
+        let prices = &self.prices;
+        let batch = if is_poll { POLLS_AT_ONCE } else { DELIVERIES_AT_ONCE } as f64;
         let million = 1e6;
         // The processor's share stretches what was computed; calls of the cloud last longer than those of one machine.
         let stretched = units.cpu_s * (MB_OF_A_PROCESSOR / POLLER_MB - 1.0).max(0.0);
         let billed = units.wall_s + stretched + (units.calls + units.sends + units.keys) * CALL_S;
         let gb_s = billed * POLLER_MB / 1024.0 / batch;
         let log = units.log_bytes + LAMBDA_LOG_BYTES / batch;
-        let requests = REQUESTS_A_BATCH / batch;
+        let requests = REQUESTS_A_QUEUE_BATCH / QUEUE_BATCH;
         let mut lines = vec![
             ("DynamoDB, write units", format!("{:.2}", units.writes), units.writes * prices.write_unit * million),
             ("DynamoDB, read units", format!("{:.2}", units.reads), units.reads * prices.read_unit * million),
             (
                 "Lambda, GB-seconds",
-                format!("{:.5} ({:.0} ms for ten)", gb_s, billed * 1000.0),
+                format!("{gb_s:.5} ({:.0} ms for {batch})", billed * 1000.0),
                 gb_s * prices.lambda_gb_second * million,
             ),
             ("Lambda, requests", format!("{:.2}", 1.0 / batch), prices.lambda_request * million / batch),
@@ -316,7 +329,7 @@ impl Bill {
             ("KMS, requests", format!("{:.3}", units.keys), units.keys * prices.key_request * million),
             ("CloudWatch, log bytes", format!("{log:.0}"), log / 1e9 * prices.log_gb * million),
         ];
-        if sent_by_dispatcher {
+        if is_poll {
             let sent = &self.measured.dispatched;
             let gb_s = sent.cpu_s * (MB_OF_A_PROCESSOR / DISPATCHER_MB) * DISPATCHER_MB / 1024.0;
             let dollars = sent.reads * prices.read_unit + gb_s * prices.lambda_gb_second;

@@ -154,7 +154,7 @@ pub fn service(
     let ports = Ports {
         store,
         queue,
-        http: Arc::new(Client::new(policy, policy)?),
+        http: Arc::new(Client::new(policy, policy)),
         vault: Arc::new(KeyFileVault::open(&directory.join("keys.json"))?),
         ambient: Arc::new(SystemAmbient),
     };

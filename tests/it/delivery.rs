@@ -171,7 +171,7 @@ pub(super) struct World {
 impl World {
     fn new(guard: GuardPolicy, deadline: Duration) -> Self {
         let test = TestPorts::new("2026-01-05T09:00:00Z", |_| unreachable!("the real client is used"));
-        let http = Client::new(guard, guard).expect("a client");
+        let http = Client::new(guard, guard);
         let ports = Ports { http: Arc::new(http), ..test.ports() };
         let wheel = Wheel::default();
         let hand = wheel.minute_of(ports.now());

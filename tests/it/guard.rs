@@ -251,13 +251,13 @@ async fn names_that_lead_inwards_are_refused_whatever_else_they_lead_to() {
     let metadata: IpAddr = "169.254.169.254".parse().expect("an address");
     for addresses in [vec![LOOPBACK], vec![PUBLIC, LOOPBACK], vec![LOOPBACK, PUBLIC], vec![metadata]] {
         let (lookup, _) = answering(move |_| addresses.clone());
-        let client = Client::with_lookup(STRICT, STRICT, lookup).expect("a client");
+        let client = Client::with_lookup(STRICT, STRICT, lookup);
         let refused = ask(&client, &url("rebound.example"), bounds(Audience::Callback)).await.map(|_| ());
         assert_eq!(refused, Err(inward.clone()));
     }
     // Loopback may be allowed; metadata is not.
     let (lookup, _) = answering(move |_| vec![metadata]);
-    let client = Client::with_lookup(RELAXED, RELAXED, lookup).expect("a client");
+    let client = Client::with_lookup(RELAXED, RELAXED, lookup);
     let refused = ask(&client, &url("metadata.example"), bounds(Audience::Vendor)).await.map(|_| ());
     assert_eq!(refused, Err(inward));
     assert_eq!(receiver.connections(), 0);
@@ -270,7 +270,7 @@ async fn the_address_that_was_checked_is_the_one_connected_to() {
     let receiver = Receiver::start(Manner::Says("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
     let metadata: IpAddr = "169.254.169.254".parse().expect("an address");
     let (lookup, lookups) = answering(move |n| vec![if n == 0 { LOOPBACK } else { metadata }]);
-    let client = Client::with_lookup(RELAXED, RELAXED, lookup).expect("a client");
+    let client = Client::with_lookup(RELAXED, RELAXED, lookup);
     let url = format!("http://rebinding.example:{}/", receiver.address.port());
     for _ in 0..2 {
         let exchange = ask(&client, &url, bounds(Audience::Callback)).await.expect("an answer");
@@ -284,7 +284,7 @@ async fn names_without_an_address_are_told_so() {
     let (nothing, _) = answering(|_| Vec::new());
     let failing: Lookup = Arc::new(|_| Box::pin(async { Err(std::io::Error::other("resolver 10.0.0.2 said no")) }));
     for lookup in [nothing, failing] {
-        let client = Client::with_lookup(STRICT, STRICT, lookup).expect("a client");
+        let client = Client::with_lookup(STRICT, STRICT, lookup);
         let error = ask(&client, "https://nowhere.example/", bounds(Audience::Vendor)).await.map(|_| ());
         let Err(HttpError::Connect(why)) = error else { panic!("{error:?}") };
         assert!(!why.contains("10.0.0.2"), "{why}");

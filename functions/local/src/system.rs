@@ -95,7 +95,7 @@ pub(crate) fn ports(store: DynamoStore, queue: Arc<LocalQueue>, data: &Path, all
     Ok(Ports {
         store: Arc::new(store),
         queue,
-        http: Arc::new(Client::new(policy, policy)?),
+        http: Arc::new(Client::new(policy, policy)),
         vault: Arc::new(KeyFileVault::open(&data.join(KEYS))?),
         ambient: Arc::new(SystemAmbient),
     })

@@ -31,7 +31,7 @@ use tracing::field::Empty;
 
 /// Messages worked on at once. A whole batch, so that no message waits for a slow vendor's and is given back unread;
 /// a larger batch than the template asks for must wait its turn.
-const CONCURRENCY: usize = 10;
+const CONCURRENCY: usize = 20;
 
 /// Kept back from the invocation's time, for the answer and for what a step does after its own deadline:
 /// an invocation that runs out of time fails as a whole, and everything in it would be done again.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use flow::ports::{Ambient, Ports, Vault};
 
 use crate::guard::GuardPolicy;
-use crate::http::{Client, ClientError};
+use crate::http::Client;
 use crate::queue::SqsQueue;
 use crate::settings::{KeySource, Settings};
 use crate::store::DynamoStore;
@@ -18,9 +18,6 @@ use crate::vault::{KeyFileError, KeyFileVault, KmsVault};
 /// Why the ports cannot be made. Nothing was asked of the cloud yet: what is out of reach shows at its first use.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The outbound HTTP client.
-    #[error(transparent)]
-    Http(#[from] ClientError),
     /// The key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -47,7 +44,7 @@ pub async fn connect(settings: &Settings) -> Result<Ports, ConnectError> {
             &settings.poll_queue_url,
             &settings.delivery_queue_url,
         )),
-        http: Arc::new(Client::new(policy, policy)?),
+        http: Arc::new(Client::new(policy, policy)),
         vault,
         ambient: Arc::new(SystemAmbient),
     })

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io::ErrorKind;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,59 +19,75 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What vendors and callbacks see as the caller.
 const USER_AGENT: &str = concat!("pollux/", env!("CARGO_PKG_VERSION"));
 
-/// Sends requests to vendors and callbacks. Connections are pooled for each audience apart.
-#[derive(Debug, Clone)]
+/// Sends requests to vendors and callbacks. Where the same addresses are open to both, they share their connections.
+#[derive(Clone)]
 pub struct Client {
-    vendor: (GuardPolicy, reqwest::Client),
-    callback: (GuardPolicy, reqwest::Client),
+    vendor: Arc<Lane>,
+    callback: Arc<Lane>,
 }
 
-/// The client cannot be made: the TLS library found no root certificates or the like.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot make the HTTP client")]
-pub struct ClientError(#[source] reqwest::Error);
+/// A policy, and the client that holds to it, made when it is first needed: reading the system's root certificates takes
+/// longer than all else that a function does when it starts, and not every function calls anybody.
+struct Lane {
+    policy: GuardPolicy,
+    lookup: Lookup,
+    client: OnceLock<reqwest::Client>,
+}
+
+impl Lane {
+    fn new(policy: GuardPolicy, lookup: Lookup) -> Arc<Self> {
+        Arc::new(Self { policy, lookup, client: OnceLock::new() })
+    }
+
+    fn client(&self) -> Result<&reqwest::Client, HttpError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .pool_idle_timeout(IDLE)
+            .dns_resolver(GuardedResolver { policy: self.policy, lookup: self.lookup.clone() })
+            .build();
+        let client = client.map_err(|error| HttpError::Connect(format!("no HTTP client can be made here: {error}")))?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
 
 impl Client {
     /// With the system's resolver.
-    pub fn new(vendor: GuardPolicy, callback: GuardPolicy) -> Result<Self, ClientError> {
+    pub fn new(vendor: GuardPolicy, callback: GuardPolicy) -> Self {
         Self::with_lookup(vendor, callback, system_lookup())
     }
 
     /// With a resolver of the caller's.
-    pub fn with_lookup(vendor: GuardPolicy, callback: GuardPolicy, lookup: Lookup) -> Result<Self, ClientError> {
-        let client = |policy| {
-            reqwest::Client::builder()
-                .user_agent(USER_AGENT)
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .referer(false)
-                .no_proxy()
-                .pool_idle_timeout(IDLE)
-                .dns_resolver(GuardedResolver { policy, lookup: lookup.clone() })
-                .build()
-                .map(|client| (policy, client))
-                .map_err(ClientError)
-        };
-        Ok(Self { vendor: client(vendor)?, callback: client(callback)? })
+    pub fn with_lookup(vendor: GuardPolicy, callback: GuardPolicy, lookup: Lookup) -> Self {
+        let lane = Lane::new(vendor, lookup.clone());
+        let callback = if callback == vendor { lane.clone() } else { Lane::new(callback, lookup) };
+        Self { vendor: lane, callback }
     }
 }
 
 #[async_trait]
 impl Http for Client {
     async fn send(&self, request: http::Request<Bytes>, bounds: Bounds) -> Result<Exchange, HttpError> {
-        let (policy, client) = match bounds.audience {
+        let lane = match bounds.audience {
             Audience::Vendor => &self.vendor,
             Audience::Callback => &self.callback,
         };
         let (head, body) = request.into_parts();
         let url = Url::parse(&head.uri.to_string())
             .map_err(|error| HttpError::Forbidden(format!("not an http address: {error}")))?;
-        policy.check(&url).map_err(|refusal| HttpError::Forbidden(refusal.0))?;
+        lane.policy.check(&url).map_err(|refusal| HttpError::Forbidden(refusal.0))?;
         let mut request = reqwest::Request::new(head.method, url);
         *request.headers_mut() = head.headers;
         if !body.is_empty() {
             *request.body_mut() = Some(body.into());
         }
+        let client = lane.client()?;
         let start = Instant::now();
         match tokio::time::timeout(bounds.deadline, exchange(client, request, bounds.largest_body)).await {
             Ok(Ok((response, truncated))) => Ok(Exchange { response, truncated, elapsed: start.elapsed() }),

@@ -57,7 +57,7 @@ use crate::{fields, trace};
 
 /// Bounds of one exchange with a vendor. A page is read whole, so its size bounds the poll's memory.
 const VENDOR_BOUNDS: Bounds =
-    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(60), largest_body: 32 * 1024 * 1024 };
+    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(60), largest_body: 16 * 1024 * 1024 };
 /// Told changes held in memory before they are committed page by page.
 const CHANGES_HELD: usize = 2000;
 /// The same in bytes of records.
