@@ -358,7 +358,8 @@ def check_shapes(stack, poll_concurrency, retention=30):
     assert sorted(fed) == ["DeliveryQueue", "PollQueue"], mappings
     for mapping in mappings:
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], mapping
-        assert mapping["BatchSize"] == 10 and mapping["State"] == "Enabled", mapping
+        assert mapping["State"] == "Enabled", mapping
+    assert (fed["PollQueue"]["BatchSize"], fed["DeliveryQueue"]["BatchSize"]) == (20, 10), fed
     assert fed["PollQueue"]["ScalingConfig"]["MaximumConcurrency"] == poll_concurrency, fed
 
     [rule] = stack.of_type("AWS::Events::Rule")
