@@ -126,6 +126,7 @@ mod tests {
         drop(inside.remove(0));
         assert_eq!(status(&room.enter(None)), None);
         inside.clear();
-        assert_eq!((room.inside().calls, room.inside().callers.len()), (0, 0));
+        let left = room.inside();
+        assert_eq!((left.calls, left.callers.len()), (0, 0));
     }
 }
