@@ -44,6 +44,11 @@ const REQUESTS_A_QUEUE_BATCH: f64 = 3.0;
 /// What Lambda itself writes for an invocation (start, end and report, as JSON), in bytes.
 const LAMBDA_LOG_BYTES: f64 = 800.0;
 
+/// What a million idle polls must cost at most, and should; in dollars.
+pub const IDLE_GOAL: [f64; 2] = [1.0, 0.6];
+/// The same of a million events, each alone in its notification.
+pub const EVENT_GOAL: [f64; 2] = [3.5, 2.5];
+
 /// List prices in dollars; see `prices.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,14 +194,7 @@ impl Meter {
 
     /// Queues a fleet's polls, and answers what a poll used up and what a delivery did.
     async fn round(&self, service: &Service, poller: &Poller, fleet: &mut Fleet) -> anyhow::Result<(Units, Units)> {
-        let jobs = fleet.jobs();
-        let messages = jobs.iter().map(|job| flow::ports::Message {
-            body: serde_json::to_string(job).expect("jobs serialize"),
-            delay: std::time::Duration::ZERO,
-            group: job.organization.to_string(),
-        });
-        let outcomes = service.ports.queue.send(flow::ports::QueueName::Polls, messages.collect()).await;
-        ensure!(outcomes.iter().all(Result::is_ok), "everything is taken");
+        ours::queue_polls(&*service.ports.queue, &fleet.jobs()).await?;
         let polled = self.drain(poller, "polls", POLLS_AT_ONCE).await?;
         Ok((polled, self.drain(poller, "deliveries", DELIVERIES_AT_ONCE).await?))
     }
@@ -375,12 +373,12 @@ impl Bill {
             self.instances,
             self.prices.as_of
         );
-        let _ = writeln!(text, "| a million idle polls | **${:.2}** | $1.00 | $0.60 |", self.idle_dollars());
-        let _ = writeln!(
-            text,
-            "| a million events, each alone in its notification | **${:.2}** | $3.50 | $2.50 |",
-            self.event_dollars()
-        );
+        for (what, dollars, [must, aim]) in [
+            ("a million idle polls", self.idle_dollars(), IDLE_GOAL),
+            ("a million events, each alone in its notification", self.event_dollars(), EVENT_GOAL),
+        ] {
+            let _ = writeln!(text, "| {what} | **${dollars:.2}** | ${must:.2} | ${aim:.2} |");
+        }
         let _ =
             writeln!(text, "| a million events, ten in a notification | **${:.2}** | | |", self.event_of_ten_dollars());
         let parts = [

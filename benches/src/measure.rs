@@ -203,7 +203,7 @@ async fn polled(who: Who, case: Case, size: Size, directory: &Path) -> anyhow::R
                 vendor.stock(&stock(case, &size, round)).await?;
                 let (jobs, before) = (fleet.jobs(), vendor.posts().await?);
                 let start = Start::now();
-                ours::through_queue(&system, jobs).await?;
+                ours::through_queue(&system, &jobs).await?;
                 let mut reading = start.reading(polls, 0);
                 reading.posts = vendor.posts().await? - before;
                 readings.push(reading);

@@ -14,13 +14,11 @@ use axum::Router;
 use axum::body::Body;
 use chrono::{TimeDelta, Utc};
 use domain::id::{InstanceId, OrganizationId};
-use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
-use flow::budget::Budgets;
 use flow::delivery::{self, CallbackLimits};
 use flow::job::{DeliveryJob, PollJob};
 use flow::poll::{self, Mode, Outcome};
-use flow::ports::{Message, Ports, Queue, QueueName, Store};
+use flow::ports::{Ports, Queue, QueueName, Store};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
 use flow::testing::{MemoryQueue, MemoryStore};
@@ -158,13 +156,7 @@ pub fn service(
         vault: Arc::new(KeyFileVault::open(&directory.join("keys.json"))?),
         ambient: Arc::new(SystemAmbient),
     };
-    Ok(Service {
-        ports,
-        catalog: Arc::new(catalog),
-        bases: Arc::new(bases),
-        budgets: Budgets::default(),
-        wheel: Wheel::default(),
-    })
+    Ok(Service::new(ports, Arc::new(catalog), Arc::new(bases)))
 }
 
 /// The API of a service, with somebody who may call it.
@@ -304,15 +296,17 @@ pub async fn whole_service(directory: &Path, vendor: &str) -> anyhow::Result<Sys
     .await
 }
 
-/// Puts jobs on the service's queue and waits until everything that follows is done.
-pub async fn through_queue(system: &System, jobs: Vec<PollJob>) -> anyhow::Result<()> {
-    let message = |job: PollJob| Message {
-        body: serde_json::to_string(&job).expect("jobs serialize"),
-        delay: Duration::ZERO,
-        group: job.organization.to_string(),
-    };
-    let outcomes = system.queue.send(QueueName::Polls, jobs.into_iter().map(message).collect()).await;
+/// Puts jobs on the queue of polls.
+pub async fn queue_polls(queue: &dyn Queue, jobs: &[PollJob]) -> anyhow::Result<()> {
+    let messages = jobs.iter().map(|job| job.message(Duration::ZERO)).collect();
+    let outcomes = queue.send(QueueName::Polls, messages).await;
     ensure!(outcomes.iter().all(Result::is_ok), "the queue takes everything");
+    Ok(())
+}
+
+/// Puts jobs on the service's queue and waits until everything that follows is done.
+pub async fn through_queue(system: &System, jobs: &[PollJob]) -> anyhow::Result<()> {
+    queue_polls(&*system.queue, jobs).await?;
     while !system.queue.is_empty() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

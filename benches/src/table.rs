@@ -452,7 +452,14 @@ async fn cold_starts(profile: &str) -> anyhow::Result<Vec<Row>> {
 async fn costs(quick: bool) -> anyhow::Result<Vec<Row>> {
     let bill = cost::table(quick).await?;
     let units = |writes: f64, reads: f64| format!("{writes:.2} write, {reads:.2} read units");
-    let dollars = |value: f64| format!("${value:.2}");
+    let priced = |name: &str, figure: f64, [must, aim]: [f64; 2]| Row {
+        name: name.into(),
+        ours: format!("${figure:.2}"),
+        must: format!("${must:.2}"),
+        aim: format!("${aim:.2}"),
+        verdict: Goal { must, aim: Some(aim) }.verdict(figure),
+        ..Row::default()
+    };
     Ok(vec![
         Row {
             name: "idle poll on DynamoDB".into(),
@@ -466,21 +473,7 @@ async fn costs(quick: bool) -> anyhow::Result<Vec<Row>> {
             },
             ..Row::default()
         },
-        Row {
-            name: "a million idle polls, list price".into(),
-            ours: dollars(bill.idle_dollars()),
-            must: "$1.00".into(),
-            aim: "$0.60".into(),
-            verdict: Goal { must: 1.0, aim: Some(0.6) }.verdict(bill.idle_dollars()),
-            ..Row::default()
-        },
-        Row {
-            name: "a million events, each alone in its notification, list price".into(),
-            ours: dollars(bill.event_dollars()),
-            must: "$3.50".into(),
-            aim: "$2.50".into(),
-            verdict: Goal { must: 3.5, aim: Some(2.5) }.verdict(bill.event_dollars()),
-            ..Row::default()
-        },
+        priced("a million idle polls, list price", bill.idle_dollars(), cost::IDLE_GOAL),
+        priced("a million events, each alone in its notification, list price", bill.event_dollars(), cost::EVENT_GOAL),
     ])
 }

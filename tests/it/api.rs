@@ -7,9 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use domain::wheel::Wheel;
-use elements::{Bases, Catalog};
-use flow::budget::Budgets;
+use elements::Bases;
 use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Item};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
@@ -101,13 +99,7 @@ impl World {
         let cards = TimeCards::default();
         let answering = Arc::clone(&cards);
         let ports = TestPorts::new("2026-01-05T09:00:00Z", move |request| vendor(&answering, request));
-        let service = Service {
-            ports: ports.ports(),
-            budgets: Budgets::default(),
-            catalog: Arc::new(Catalog::embedded()),
-            bases: Arc::new(Bases::default()),
-            wheel: Wheel::default(),
-        };
+        let service = ports.service();
         let owner = create_organization(&service.ports, "owner").await.expect("an organization");
         Self { ports, router: router(ApiState { service: service.clone() }), service, owner, cards }
     }

@@ -217,7 +217,5 @@ fn cpu_seconds() -> f64 {
 
 /// Resident memory of this process, where the system tells it.
 fn memory_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    tests::program::memory_kb("self", "VmRSS:").unwrap_or(0) as f64 / 1024.0
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::kill::held;
-use crate::program::{Pollux, Program};
+use crate::program::{Pollux, Program, memory_kb};
 use crate::sim::{Dice, SUBJECTS, version_of};
 use crate::world::{SIGNATURE_KEY, id_of, seed};
 
@@ -323,10 +323,8 @@ impl Vendor {
 
 /// Megabytes of the process, at this moment and at most.
 fn memory(program: &mut Program) -> Result<(u64, u64)> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.child().id()))?;
-    let line =
-        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
-    let kilobytes: (Option<u64>, Option<u64>) = (line("VmRSS:"), line("VmHWM:"));
+    let process = program.child().id().to_string();
+    let kilobytes = (memory_kb(&process, "VmRSS:"), memory_kb(&process, "VmHWM:"));
     let (Some(now), Some(most)) = kilobytes else { bail!("the system does not say how much memory a process has") };
     Ok((now / 1024, most / 1024))
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 
+use crate::program::memory_kb;
 use crate::world::{World, answer, seed};
 
 /// Records on a page, as the vendor has it.
@@ -127,7 +128,5 @@ fn page(records: u64, from: u64, changes: u64) -> http::Response<Bytes> {
 }
 
 fn peak_mb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    memory_kb("self", "VmHWM:").unwrap_or(0) / 1024
 }

@@ -143,3 +143,9 @@ pub fn binary(name: impl AsRef<OsStr>) -> PathBuf {
     );
     path
 }
+
+/// A line such as `VmRSS:` of what the system says of a process's memory, in kilobytes. `process` is its id, or `self`.
+pub fn memory_kb(process: &str, line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse().ok())
+}

@@ -8,6 +8,7 @@ use flow::ports::{Condition, Item, Store, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::program::memory_kb;
 use crate::world::{World, id_of, seed};
 
 /// Deliveries are kept for thirty days: from this one on as many go as come.
@@ -59,13 +60,8 @@ pub async fn soak(days: usize) -> Result<Soaked> {
         let deletes: Vec<Write> = expired.into_iter().map(delete).collect();
         world.store.write_each(&deletes).await;
         soaked.items.push(items.len());
-        soaked.kilobytes.push(resident()?);
+        let resident = memory_kb("self", "VmRSS:");
+        soaked.kilobytes.push(resident.context("the system does not say how much memory a process has")?);
     }
     Ok(soaked)
-}
-
-fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    line.context("the system does not say how much memory a process has")
 }

@@ -22,9 +22,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::secret::Secret;
-use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
-use flow::budget::Budgets;
 use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Message, Ports, Queue, QueueName, Store, Vault};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
@@ -100,13 +98,7 @@ impl World {
             let base = format!("http://pollux.test/sandbox/{}", element.key);
             bases.overrides.insert(element.key.clone(), base.parse().expect("a URL"));
         }
-        let service = Service {
-            ports,
-            catalog: Arc::new(catalog),
-            bases: Arc::new(bases),
-            budgets: Budgets::default(),
-            wheel: Wheel::default(),
-        };
+        let service = Service::new(ports, Arc::new(catalog), Arc::new(bases));
         let organization = create_organization(&service.ports, "Acme").await.expect("an empty table takes it");
         let api = instances::router(ApiState { service: service.clone() });
         let poller = Poller::new(service.clone());

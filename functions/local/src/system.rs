@@ -19,7 +19,6 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
-use flow::budget::Budgets;
 use flow::ports::{Ports, QueueName};
 use flow::service::Service;
 use instances::{ApiState, Room};
@@ -122,7 +121,7 @@ impl System {
         let catalog = Arc::new(catalog);
         let bases = Arc::new(bases(options, &catalog, &url)?);
         let wheel = Wheel::turning(options.minute);
-        let service = Service { ports, catalog, bases, budgets: Budgets::default(), wheel };
+        let service = Service { wheel, ..Service::new(ports, catalog, bases) };
 
         wiring::repair(&service.ports).await.context("cannot look for lost deliveries")?;
         let inbox = Inbox::open(directory.path()).context("cannot read the inbox")?;

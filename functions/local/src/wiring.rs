@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use flow::delivery::row::{DeliveryRow, row_key};
 use flow::fields::Chain;
 use flow::job::DeliveryJob;
-use flow::ports::{Key, LONGEST_QUEUE_DELAY, Message, Ports, QueueName, Range, StoreError};
+use flow::ports::{Key, LONGEST_QUEUE_DELAY, Ports, QueueName, Range, StoreError};
 use flow::service::Service;
 use flow::table::{read, retry_partition};
 use poller::Poller;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::queue::{LocalQueue, Received};
 
-/// Messages of one call of the poller, as in the template.
+/// Messages of one call of the poller: as many as SQS hands out at once, and the template asks for with deliveries.
 const BATCH: usize = 10;
 
 /// Calls of the poller at once for each queue. More would only wait for the one engine.
@@ -87,10 +87,9 @@ pub(crate) async fn repair(ports: &Ports) -> Result<(), StoreError> {
                 let due = rows.get(&row_key(&job)).and_then(|row| row.due).unwrap_or(now);
                 let delay = (due - now).to_std().unwrap_or_default();
                 if delay <= LONGEST_QUEUE_DELAY {
-                    let body = serde_json::to_string(&job).expect("jobs serialize");
                     // Rounded up: a job that comes early is sent away.
                     let delay = Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
-                    messages.push(Message { body, delay, group: job.organization.to_string() });
+                    messages.push(job.message(delay));
                 }
             }
             after = page.next;

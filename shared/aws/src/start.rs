@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::wheel::Wheel;
 use elements::{Bases, Catalog, FileProblem};
-use flow::budget::Budgets;
 use flow::service::Service;
 
 use crate::settings::{Settings, SettingsProblem};
@@ -54,12 +52,5 @@ pub async fn service() -> Result<Service, StartError> {
         let url = base.parse().map_err(|source| StartError::Base { element: element.clone(), source })?;
         bases.overrides.insert(element.clone(), url);
     }
-    let ports = connect(&settings).await?;
-    Ok(Service {
-        ports,
-        catalog: Arc::new(catalog),
-        bases: Arc::new(bases),
-        budgets: Budgets::default(),
-        wheel: Wheel::default(),
-    })
+    Ok(Service::new(connect(&settings).await?, Arc::new(catalog), Arc::new(bases)))
 }

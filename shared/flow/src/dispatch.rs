@@ -135,10 +135,8 @@ async fn read_slot(service: &Service, slot: Slot, minute: i64, jobs: &mut Vec<Po
 async fn send_polls(service: &Service, jobs: Vec<PollJob>) -> Result<(), FlowError> {
     let count = jobs.len();
     let minute = service.wheel.minute();
-    let messages = jobs.into_iter().enumerate().map(|(place, job)| Message {
-        body: serde_json::to_string(&job).expect("jobs serialize"),
-        delay: if count <= SENT_AT_ONCE { Duration::ZERO } else { minute.mul_f64(place as f64 / count as f64) },
-        group: job.organization.to_string(),
+    let messages = jobs.iter().enumerate().map(|(place, job)| {
+        job.message(if count <= SENT_AT_ONCE { Duration::ZERO } else { minute.mul_f64(place as f64 / count as f64) })
     });
     send_all(service, QueueName::Polls, messages.collect()).await
 }

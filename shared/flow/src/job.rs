@@ -1,8 +1,12 @@
 //! What travels on the queues. Written and read here alone; tagged with a version so that messages in flight
 //! during an upgrade still parse.
 
+use std::time::Duration;
+
 use domain::id::{DeliveryId, InstanceId, OrganizationId};
 use serde::{Deserialize, Serialize};
+
+use crate::ports::Message;
 
 /// Poll one resource of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,4 +38,34 @@ pub struct DeliveryJob {
     /// poll of its resource looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_minute: Option<i64>,
+}
+
+impl PollJob {
+    /// The message that carries it, in the queue's group of its organization.
+    pub fn message(&self, delay: Duration) -> Message {
+        message(self, self.organization, delay)
+    }
+}
+
+impl DeliveryJob {
+    /// For the delivery whose row has this sort key. None: no delivery's has.
+    pub(crate) fn of_row(
+        organization: OrganizationId,
+        instance: InstanceId,
+        row: String,
+        retry_minute: Option<i64>,
+    ) -> Option<Self> {
+        let delivery = DeliveryId(row.strip_prefix("DLV#")?.split_once('#')?.1.to_owned());
+        Some(Self { organization, instance, row, delivery, retry_minute })
+    }
+
+    /// The message that carries it, in the queue's group of its organization.
+    pub fn message(&self, delay: Duration) -> Message {
+        message(self, self.organization, delay)
+    }
+}
+
+fn message(job: &impl Serialize, organization: OrganizationId, delay: Duration) -> Message {
+    let body = serde_json::to_string(job).expect("jobs have text keys and serialize");
+    Message { body, delay, group: organization.to_string() }
 }

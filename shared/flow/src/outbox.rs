@@ -38,8 +38,13 @@ pub enum Safeguard {
 impl Safeguard {
     /// An entry as early as is useful.
     pub fn entry(wheel: &Wheel, now: DateTime<Utc>) -> Self {
-        Self::Entry(wheel.minute_of(now + GRACE))
+        Self::Entry(entry_minute(wheel, now))
     }
+}
+
+/// The minute to file a job under that is to be done at `at`.
+pub(crate) fn entry_minute(wheel: &Wheel, at: DateTime<Utc>) -> i64 {
+    wheel.minute_of(at + GRACE)
 }
 
 /// An item ends at 400 KB, keys and all; a piece of a body stays clear of that.

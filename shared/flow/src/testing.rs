@@ -10,10 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::secret::Secret;
-use domain::wheel::Wheel;
 use elements::Catalog;
 
-use crate::budget::Budgets;
 use crate::ports::{
     Ambient, Bounds, Condition, Exchange, Http, HttpError, Item, Key, LONGEST_QUEUE_DELAY, Message, Ports, QueryPage,
     Queue, QueueError, QueueName, Range, Store, StoreError, Vault, VaultError, Write,
@@ -93,13 +91,7 @@ impl TestPorts {
 
     /// What the steps around polling take: the embedded elements at their vendors' own addresses, and a wheel of minutes.
     pub fn service(&self) -> Service {
-        Service {
-            ports: self.ports(),
-            catalog: Arc::new(Catalog::embedded()),
-            bases: Arc::default(),
-            budgets: Budgets::default(),
-            wheel: Wheel::default(),
-        }
+        Service::new(self.ports(), Arc::new(Catalog::embedded()), Arc::default())
     }
 
     /// What the steps take.

@@ -14,9 +14,7 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use axum::Router;
 use axum::body::Body;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
-use flow::budget::Budgets;
 use flow::ports::{Ambient, Item, Message, Ports, QueueName, Store};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
@@ -147,18 +145,15 @@ impl World {
             bases.overrides.insert(element.key.clone(), base.parse().expect("a URL"));
         }
         let bases = Arc::new(bases);
-        let service = |machine: &Arc<Machine>| Service {
-            ports: Ports {
+        let service = |machine: &Arc<Machine>| {
+            let ports = Ports {
                 store: store.clone() as Arc<dyn Store>,
                 queue: queue.clone(),
                 http: http.clone(),
                 vault: Arc::new(TransparentVault),
                 ambient: machine.clone(),
-            },
-            catalog: Arc::clone(&catalog),
-            bases: Arc::clone(&bases),
-            budgets: Budgets::default(),
-            wheel: Wheel::default(),
+            };
+            Service::new(ports, Arc::clone(&catalog), Arc::clone(&bases))
         };
         let services: Vec<Service> = machines.iter().map(service).collect();
         let pollers = services[POLLERS..].iter().map(|service| Rc::new(Poller::new(service.clone()))).collect();

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::callback::{Ending, Filing, Place, Scene, message, send, ticket_of};
+use super::callback::{Ending, Filing, Place, Scene, send, ticket_of};
 use super::limits::CallbackLimits;
 use super::rotation::{PREVIOUS_KEY, SIGNATURE_KEY, previous_signs};
 use super::row::{Attempt, DeliveryRow, REMEMBERED_ATTEMPTS, Status, body_of, row_key};
@@ -143,7 +143,7 @@ pub async fn deliver(
     let Some(_permit) = limits.enter(&*ports.ambient, &url).await else {
         // The entry stays; the delay lets those under way end. Chance keeps the returning ones apart.
         let delay = Duration::from_secs(5 + ports.ambient.random() % 10);
-        send(ports, vec![message(job, delay)]).await;
+        send(ports, vec![job.message(delay)]).await;
         return Ok(DeliveryReport::without_attempt(Outcome::PutBack));
     };
     let body = body_of(&*ports.store, &key, &row).await?;

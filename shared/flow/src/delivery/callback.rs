@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::breaker::{CallbackState, Disabled, Ticket, Whom};
-use domain::id::{DeliveryId, OrganizationId};
+use domain::id::{InstanceId, OrganizationId};
 use domain::wheel::Wheel;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ use super::row::{DeliveryRow, Status, row_key};
 use super::{DeliveryError, store};
 use crate::fields::Chain;
 use crate::job::DeliveryJob;
-use crate::outbox::{GRACE, KEPT, expiring, retry_entry};
+use crate::outbox::{KEPT, entry_minute, expiring, retry_entry};
 use crate::ports::{Condition, Key, LONGEST_QUEUE_DELAY, Message, Ports, QueueName, Range, StoreError, Write};
 use crate::table::{put, read, replace, retry_key};
 
@@ -109,14 +109,7 @@ pub(super) fn ticket_of(job: &DeliveryJob) -> Ticket {
 /// The job of a delivery that is known by its ticket.
 pub(super) fn job_of(organization: OrganizationId, ticket: &str, retry_minute: Option<i64>) -> Option<DeliveryJob> {
     let (row, instance) = ticket.rsplit_once('#')?;
-    let (_, delivery) = row.split_once('#')?;
-    Some(DeliveryJob {
-        organization,
-        instance: domain::id::InstanceId(instance.parse().ok()?),
-        row: format!("DLV#{row}"),
-        delivery: DeliveryId(delivery.to_owned()),
-        retry_minute,
-    })
+    DeliveryJob::of_row(organization, InstanceId(instance.parse().ok()?), format!("DLV#{row}"), retry_minute)
 }
 
 /// Where a delivery goes next.
@@ -162,7 +155,7 @@ fn schedule(wheel: &Wheel, at: DateTime<Utc>, now: DateTime<Utc>) -> (i64, Optio
     let seconds = (wait.num_milliseconds() as u64).div_ceil(1000);
     let delay = Duration::from_secs(seconds);
     if delay <= LONGEST_QUEUE_DELAY {
-        (wheel.minute_of(at.max(now) + GRACE), Some(delay))
+        (entry_minute(wheel, at.max(now)), Some(delay))
     } else {
         // An entry is read as its minute begins, so the first minute that begins after the instant.
         (wheel.minute_of(at) + 1, None)
@@ -172,12 +165,6 @@ fn schedule(wheel: &Wheel, at: DateTime<Utc>, now: DateTime<Utc>) -> (i64, Optio
 /// The minute to file a job under that is sent at once.
 pub(super) fn schedule_now(wheel: &Wheel, now: DateTime<Utc>) -> i64 {
     schedule(wheel, now, now).0
-}
-
-/// A queue message for a job.
-pub(super) fn message(job: &DeliveryJob, delay: Duration) -> Message {
-    let body = serde_json::to_string(job).expect("a job serializes");
-    Message { body, delay, group: job.organization.to_string() }
 }
 
 /// Sends what the transaction before it has made safe. What the queue does not take comes by its entry.
@@ -308,7 +295,7 @@ impl Scene<'_> {
                     (row.due, row.retry_minute, kept) = (Some(at), Some(minute), Some(minute));
                     let job = DeliveryJob { retry_minute: Some(minute), ..job.clone() };
                     filed = Some(retry_entry(&job, minute));
-                    moved.messages.extend(delay.map(|delay| message(&job, delay)));
+                    moved.messages.extend(delay.map(|delay| job.message(delay)));
                 }
                 if let (Filing::Line, Some(place)) = (filing, place) {
                     row.in_line = true;
@@ -367,7 +354,7 @@ async fn drain(
         };
         if let Some(job) = job {
             writes.push(retry_entry(&job, retry_minute));
-            moved.messages.extend(delay.map(|delay| message(&job, delay)));
+            moved.messages.extend(delay.map(|delay| job.message(delay)));
         }
         moved.released += 1;
     }
@@ -502,7 +489,7 @@ pub async fn release_line(
             match ports.store.transact(&writes).await {
                 Ok(()) => {
                     released += 1;
-                    send(ports, delay.map(|delay| message(&job, delay)).into_iter().collect()).await;
+                    send(ports, delay.map(|delay| job.message(delay)).into_iter().collect()).await;
                 }
                 // Somebody handles this very delivery; it is read again.
                 Err(StoreError::Conflict { .. }) => {}

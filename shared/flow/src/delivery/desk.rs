@@ -11,7 +11,7 @@ use domain::wheel::Wheel;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::callback::{Place, message, schedule_now, send};
+use super::callback::{Place, schedule_now, send};
 use super::row::{DeliveryRow, Status, body_of, found_by};
 use super::{DeliveryError, resume, store};
 use crate::job::DeliveryJob;
@@ -242,7 +242,7 @@ async fn send_again(ports: &Ports, wheel: &Wheel, one: &Found) -> Result<bool, D
     }));
     match ports.store.transact(&writes).await {
         Ok(()) => {
-            send(ports, vec![message(&job, std::time::Duration::ZERO)]).await;
+            send(ports, vec![job.message(std::time::Duration::ZERO)]).await;
             Ok(true)
         }
         Err(StoreError::Conflict { .. }) => Ok(false),
@@ -296,7 +296,7 @@ pub async fn send_test(
     for outgoing in outbox::file(instance, element, TEST_RESOURCE, TEST_RESOURCE, &[change], now, now, safeguard) {
         ports.store.transact(&outgoing.writes).await.map_err(store("a test event"))?;
         if let Some(job) = outgoing.job {
-            send(ports, vec![message(&job, std::time::Duration::ZERO)]).await;
+            send(ports, vec![job.message(std::time::Duration::ZERO)]).await;
             sent = Some(job.delivery);
         }
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use domain::wheel::Wheel;
 
-use super::callback::message;
 use super::{DeliveryError, store};
 use crate::job::DeliveryJob;
 use crate::outbox::retry_entry;
@@ -56,7 +55,7 @@ async fn move_on(ports: &Ports, wheel: &Wheel, items: &[Item]) -> Result<usize, 
     write_each(ports, items.iter().map(old).collect()).await?;
 
     let spread = |index: usize| if jobs.len() > AT_ONCE { index * 60 / jobs.len() } else { 0 };
-    let messages = jobs.iter().enumerate().map(|(index, job)| message(job, Duration::from_secs(spread(index) as u64)));
+    let messages = jobs.iter().enumerate().map(|(index, job)| job.message(Duration::from_secs(spread(index) as u64)));
     let outcomes = ports.queue.send(QueueName::Deliveries, messages.collect()).await;
     Ok(outcomes.iter().filter(|outcome| outcome.is_ok()).count())
 }

@@ -27,7 +27,7 @@ use crate::limits::Allowance;
 use crate::poll::handed_over;
 use crate::poll::state::ResourceRecord;
 use crate::poll::{self, Mode};
-use crate::ports::{Condition, Message, Ports, QueueName, StoreError, Write, query_all, within};
+use crate::ports::{Condition, Ports, QueueName, StoreError, Write, query_all, within};
 use crate::principal::{Caller, draw_secret, hash};
 use crate::secrets::{self, PROVEN_CONNECTION};
 use crate::service::Service;
@@ -593,13 +593,12 @@ async fn first_polls(service: &Service, record: &InstanceRecord, resources: Vec<
             None => unfinished.push(job),
         }
     }
-    let message = |job: &PollJob| Message {
-        body: serde_json::to_string(job).expect("a job has text keys and serializes"),
-        delay: Duration::ZERO,
-        group: record.organization.to_string(),
-    };
     // A message that is not taken is no loss: the resource's slot comes round.
-    service.ports.queue.send(QueueName::Polls, unfinished.iter().map(message).collect()).await;
+    service
+        .ports
+        .queue
+        .send(QueueName::Polls, unfinished.iter().map(|job| job.message(Duration::ZERO)).collect())
+        .await;
     warnings.sort_by(|a, b| a.field.cmp(&b.field));
     warnings
 }

@@ -9,7 +9,7 @@ use super::seen::Seen;
 use super::state::{LastPoll, Recent, ResourceRecord, Resume};
 use super::{Place, Run, Stop};
 use crate::outbox::{self, ElementLabel};
-use crate::ports::{Message, StoreError, Write};
+use crate::ports::{StoreError, Write};
 use crate::service::FlowError;
 use crate::table;
 
@@ -105,9 +105,7 @@ impl Run<'_> {
                     if job.retry_minute.is_none() {
                         self.loaded.state.handed_over.push(job.row.clone());
                     }
-                    let body = serde_json::to_string(&job).expect("jobs serialize");
-                    let group = job.organization.to_string();
-                    self.uncommitted.push(Message { body, delay: Duration::ZERO, group });
+                    self.uncommitted.push(job.message(Duration::ZERO));
                 }
             }
             // An entry and the event it stands for share a transaction: all changed buckets go with the rows.

@@ -7,14 +7,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::id::DeliveryId;
 
 use super::state::ResourceRecord;
 use super::{Loaded, Run, send_deliveries};
 use crate::delivery::row::{DeliveryRow, Status};
 use crate::job::{DeliveryJob, PollJob};
-use crate::outbox::{GRACE, Safeguard, format_of, retry_entry};
-use crate::ports::{Key, Message, StoreError, Write};
+use crate::outbox::{GRACE, Safeguard, entry_minute, format_of, retry_entry};
+use crate::ports::{Key, StoreError, Write};
 use crate::service::{FlowError, Service};
 use crate::table::{self, InstanceRecord};
 
@@ -26,10 +25,12 @@ const LONGEST_INTERVAL_MINUTES: u16 = 15;
 impl Run<'_> {
     /// What is to bring the deliveries of a group of so many changes, should their jobs be lost.
     pub(super) fn safeguard(&self, changes: usize, now: DateTime<Utc>) -> Safeguard {
-        let is_soon = self.loaded.instance.interval_of(&self.job.resource) <= LONGEST_INTERVAL_MINUTES;
-        let deliveries = changes.div_ceil(format_of(&self.loaded.instance).most_events());
+        let instance = &self.loaded.instance;
+        let deliveries = changes.div_ceil(format_of(instance).most_events());
         let has_room = self.loaded.state.handed_over.len() + deliveries <= MOST_NAMED;
-        match self.service.ports.queue.outlives_us() && is_soon && has_room {
+        // Asked last, as it reads the configuration: a burst has room for its first deliveries only.
+        let is_soon = || instance.interval_of(&self.job.resource) <= LONGEST_INTERVAL_MINUTES;
+        match self.service.ports.queue.outlives_us() && has_room && is_soon() {
             true => Safeguard::NextPoll,
             false => Safeguard::entry(&Service::RETRY_WHEEL, now),
         }
@@ -48,6 +49,7 @@ pub(super) async fn look_after(service: &Service, job: &PollJob, loaded: &mut Lo
     let keys: Vec<Key> = named.into_iter().map(|row| Key::new(partition.clone(), row)).collect();
     let items = ports.store.get_many(&keys).await.map_err(FlowError::store("deliveries that were handed over"))?;
     let now = ports.now();
+    let minute = entry_minute(&Service::RETRY_WHEEL, now);
     let mut lost = Vec::new();
     for item in items {
         let row: DeliveryRow = table::read(&item)?;
@@ -55,20 +57,13 @@ pub(super) async fn look_after(service: &Service, job: &PollJob, loaded: &mut Lo
         if untouched && row.created_at + GRACE > now {
             loaded.state.handed_over.push(item.key.sk);
         } else if untouched {
-            lost.push(DeliveryJob {
-                organization: row.organization,
-                instance: row.instance,
-                row: item.key.sk,
-                delivery: row.id,
-                retry_minute: None,
-            });
+            lost.extend(DeliveryJob::of_row(row.organization, row.instance, item.key.sk, Some(minute)));
         }
     }
     if lost.is_empty() {
         return Ok(true);
     }
     tracing::warn!(deliveries = lost.len(), "deliveries were lost on their way and set out again");
-    let minute = Service::RETRY_WHEEL.minute_of(now + GRACE);
     let mut writes: Vec<_> = lost.iter().map(|job| retry_entry(job, minute)).collect();
     writes.push(table::replace(table::resource_key(job.instance, &job.resource), loaded.version, &loaded.state));
     match ports.store.transact(&writes).await {
@@ -76,28 +71,18 @@ pub(super) async fn look_after(service: &Service, job: &PollJob, loaded: &mut Lo
         Err(StoreError::Conflict { .. }) => return Ok(false),
         Err(source) => return Err(FlowError::Store { subject: "deliveries that were lost", source }),
     }
-    let message = |job: DeliveryJob| {
-        let job = DeliveryJob { retry_minute: Some(minute), ..job };
-        let body = serde_json::to_string(&job).expect("jobs serialize");
-        Message { body, delay: Duration::ZERO, group: job.organization.to_string() }
-    };
-    send_deliveries(service, lost.into_iter().map(message).collect()).await;
+    send_deliveries(service, lost.iter().map(|job| job.message(Duration::ZERO)).collect()).await;
     Ok(true)
 }
 
 /// Jobs for the deliveries that a state names.
 pub(crate) fn jobs(instance: &InstanceRecord, state: &ResourceRecord) -> Vec<DeliveryJob> {
-    let job = |row: &String| {
-        let (_, delivery) = row.rsplit_once('#')?;
-        let (organization, instance) = (instance.organization, instance.id);
-        let delivery = DeliveryId(delivery.to_owned());
-        Some(DeliveryJob { organization, instance, row: row.clone(), delivery, retry_minute: None })
-    };
+    let job = |row: &String| DeliveryJob::of_row(instance.organization, instance.id, row.clone(), None);
     state.handed_over.iter().filter_map(job).collect()
 }
 
 /// Entries for the deliveries of a state that goes: no poll will look after them any more.
 pub(crate) fn entries(instance: &InstanceRecord, state: &ResourceRecord, now: DateTime<Utc>) -> Vec<Write> {
-    let minute = Service::RETRY_WHEEL.minute_of(now + GRACE);
+    let minute = entry_minute(&Service::RETRY_WHEEL, now);
     jobs(instance, state).iter().map(|job| retry_entry(job, minute)).collect()
 }

@@ -859,11 +859,9 @@ fn version_of(record: &Record) -> u64 {
 
 /// Sends the job again. A message that the queue does not take is no loss: the next slot of the wheel comes.
 async fn requeue(service: &Service, job: &PollJob, delay: Duration) {
-    let body = serde_json::to_string(job).expect("jobs serialize");
     // A whole second later than the pause, so that the message does not arrive within it.
     let delay = if delay.is_zero() { delay } else { delay + Duration::from_secs(1) };
-    let message = Message { body, delay, group: job.organization.to_string() };
-    for outcome in service.ports.queue.send(QueueName::Polls, vec![message]).await {
+    for outcome in service.ports.queue.send(QueueName::Polls, vec![job.message(delay)]).await {
         if let Err(error) = outcome {
             tracing::warn!(error = %error, "a poll could not be queued again");
         }
