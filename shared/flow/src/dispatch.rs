@@ -111,8 +111,7 @@ async fn intervals_in_use(service: &Service) -> Result<Vec<u16>, FlowError> {
 /// The slots of an interval that are due from minute `first` to `last`, each once, with the newest minute it was
 /// due in: nobody needs fifteen identical polls.
 fn due_slots(interval: u16, first: i64, last: i64) -> BTreeMap<Slot, i64> {
-    let earliest = first.max(last - i64::from(interval) + 1);
-    (earliest..=last).map(|minute| (Slot::due(interval, minute), minute)).collect()
+    (first..=last).map(|minute| (Slot::due(interval, minute), minute)).collect()
 }
 
 async fn read_slot(service: &Service, slot: Slot, minute: i64, jobs: &mut Vec<PollJob>) -> Result<(), FlowError> {

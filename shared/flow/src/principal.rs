@@ -570,6 +570,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ids_are_drawn_so_often_and_no_more() {
+        let first = world();
+        for taken in 0..=DRAWS {
+            // Dice that begin with every id that is taken.
+            let ports = TestPorts { store: first.store.clone(), ..world() }.ports();
+            match create_organization(&ports, "one more").await {
+                Ok(_) => assert!(taken < DRAWS, "{taken} were taken"),
+                Err(AdministerError::Store(StoreError::Conflict { .. })) => assert_eq!(taken, DRAWS),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(organizations(&first.ports()).await.unwrap().len(), DRAWS);
+    }
+
+    #[tokio::test]
     async fn the_header_is_read_in_any_order_and_case() {
         let ports = world().ports();
         let made = create_organization(&ports, "one").await.unwrap();

@@ -324,7 +324,7 @@ fn same_element(service: &Service, wanted: &str, record: &InstanceRecord) -> Res
 /// Writes the step from one state to the next; answers the resources that now need a first poll.
 ///
 /// A conflict means that the instance or the state of a resource moved in between: read again and repeat.
-async fn write_change(
+pub(super) async fn write_change(
     service: &Service,
     before: &Stored,
     record: &InstanceRecord,
@@ -418,7 +418,11 @@ async fn write_change(
     Ok(started)
 }
 
-async fn index_keys(ports: &Ports, id: InstanceId, resource: &str) -> Result<Vec<crate::ports::Key>, InstanceError> {
+pub(super) async fn index_keys(
+    ports: &Ports,
+    id: InstanceId,
+    resource: &str,
+) -> Result<Vec<crate::ports::Key>, InstanceError> {
     let items = query_all(&*ports.store, &instance_partition(id), &index_prefix(resource)).await?;
     Ok(items.into_iter().map(|item| item.key).collect())
 }

@@ -245,10 +245,15 @@ mod tests {
             refused(json!({ POLLER_CONFIGURATION: long(limits::CONFIGURATION_BYTES) })),
             ["configuration: read 98330 bytes, expected at most 98304 bytes in all"]
         );
-        let many: Map<String, Value> = (0..=limits::CONFIGURATION_KEYS).map(|n| (n.to_string(), json!(1))).collect();
-        assert_eq!(refused(Value::Object(many)), ["configuration: read 501 keys, expected at most 500 keys"]);
-        let key = "k".repeat(limits::KEY_CHARACTERS + 1);
-        let said = refused(json!({ key: 1 }));
+        let room = limits::CONFIGURATION_BYTES - POLLER_CONFIGURATION.len();
+        assert!(refused(json!({ POLLER_CONFIGURATION: long(room) })).is_empty());
+        let many = |count| (0..count).map(|n: usize| (n.to_string(), json!(1))).collect::<Map<_, _>>();
+        assert!(refused(Value::Object(many(limits::CONFIGURATION_KEYS))).is_empty());
+        let said = refused(Value::Object(many(limits::CONFIGURATION_KEYS + 1)));
+        assert_eq!(said, ["configuration: read 501 keys, expected at most 500 keys"]);
+        let key = |length| "ü".repeat(length);
+        assert!(refused(json!({ key(limits::KEY_CHARACTERS): 1 })).is_empty());
+        let said = refused(json!({ key(limits::KEY_CHARACTERS + 1): 1 }));
         assert!(said[0].ends_with("read a longer key, expected a key of at most 250 characters"), "{said:?}");
     }
 }

@@ -13,6 +13,8 @@ mod list;
 mod login;
 mod rehearse;
 mod remove;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use domain::id::{InstanceId, OrganizationId};
