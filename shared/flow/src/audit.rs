@@ -136,7 +136,8 @@ impl AuditRecord {
     }
 
     /// The write that belongs into the transaction of the change. `subject` and `version` name the item that the change
-    /// wrote and its new version, so that two changes in one millisecond have two entries and a repeated one has one.
+    /// wrote and the version that it had before, 0 if it is new, so that two changes in one millisecond have two entries
+    /// and a repeated one has one.
     pub fn write(&self, organization: OrganizationId, subject: &str, version: u64) -> Write {
         let key = audit_key(organization, self.at, subject, version);
         let mut write = table::put(key, 1, self, Condition::Unconditional);

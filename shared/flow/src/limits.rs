@@ -159,7 +159,7 @@ pub async fn set(ports: &Ports, organization: OrganizationId, limits: Limits) ->
         let record = LimitsRecord { limits, instances: count(ports, organization).await? };
         let entry = AuditRecord::new(ports.now(), By::Operator, Action::LimitsSet);
         let writes =
-            [table::replace(key.clone(), item.version, &record), entry.write(organization, "LIMITS", item.version + 1)];
+            [table::replace(key.clone(), item.version, &record), entry.write(organization, "LIMITS", item.version)];
         match ports.store.transact(&writes).await {
             Ok(()) => return Ok(record),
             Err(StoreError::Conflict { .. }) => {}

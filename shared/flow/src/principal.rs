@@ -280,7 +280,7 @@ pub async fn create_organization(ports: &Ports, name: &str) -> Result<NewOrganiz
         let mut writes = vec![
             table::insert(organization_key(organization), &record),
             table::insert(principal_key(&record.secret_hash), &Principal::Organization { organization }),
-            AuditRecord::new(ports.now(), By::Operator, Action::OrganizationCreated).write(organization, "ORG", 1),
+            AuditRecord::new(ports.now(), By::Operator, Action::OrganizationCreated).write(organization, "ORG", 0),
         ];
         writes.extend(new_user(ports, organization, user, "first user", &made.user_secret));
         match ports.store.transact(&writes).await {
@@ -305,7 +305,7 @@ fn new_user(ports: &Ports, organization: OrganizationId, user: UserId, name: &st
     [
         table::insert(user_key(organization, user), &record),
         table::insert(principal_key(&record.secret_hash), &Principal::User { user, organization }),
-        entry.write(organization, &format!("USER{user}"), 1),
+        entry.write(organization, &format!("USER{user}"), 0),
     ]
 }
 
@@ -360,7 +360,7 @@ async fn change_organization(
         let entry = AuditRecord::new(ports.now(), By::Operator, action);
         let mut writes = vec![
             table::replace(organization_key(organization), version, &record),
-            entry.write(organization, "ORG", version + 1),
+            entry.write(organization, "ORG", version),
         ];
         writes.extend(more);
         match ports.store.transact(&writes).await {
@@ -387,7 +387,7 @@ async fn change_user(
         let mut writes = vec![table::replace(key.clone(), item.version, &record)];
         writes.extend(action.map(|action| {
             let entry = AuditRecord::new(ports.now(), By::Operator, action).of_user(user);
-            entry.write(organization, &format!("USER{user}"), item.version + 1)
+            entry.write(organization, &format!("USER{user}"), item.version)
         }));
         writes.extend(more);
         match ports.store.transact(&writes).await {

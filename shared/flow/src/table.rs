@@ -83,7 +83,7 @@ pub fn account_limits_key(organization: OrganizationId) -> Key {
 /// What the sort keys of audit entries begin with.
 pub const AUDIT_PREFIX: &str = "AUDIT#";
 
-/// Key of an audit entry: by time, then by what was changed into which version.
+/// Key of an audit entry: by time, then by which version of what was changed.
 pub fn audit_key(organization: OrganizationId, at: DateTime<Utc>, subject: &str, version: u64) -> Key {
     let sk = format!("{AUDIT_PREFIX}{:013}#{subject}#{version:08}", at.timestamp_millis().max(0));
     Key::new(organization_partition(organization), sk)

@@ -72,10 +72,8 @@ pub async fn rotate(
         record.secrets = secrets::seal(service, id, &hidden).await?;
         record.updated_at = ports.now();
         let entry = AuditRecord::new(ports.now(), caller.by(), Action::SigningSecretRotated).of_instance(id);
-        let writes = [
-            replace(instance_key(id), version, &record),
-            entry.write(caller.organization, &id.to_string(), version + 1),
-        ];
+        let writes =
+            [replace(instance_key(id), version, &record), entry.write(caller.organization, &id.to_string(), version)];
         match ports.store.transact(&writes).await {
             Ok(()) => return Ok(Rotated { key, previous_until: until }),
             Err(StoreError::Conflict { .. }) => {}

@@ -126,7 +126,7 @@ pub async fn create(service: &Service, caller: &Caller, body: InstanceBody) -> R
         let entry = AuditRecord::new(now, caller.by(), Action::InstanceCreated).of_instance(id);
         let mut writes = vec![
             allowance.counting(1),
-            entry.write(caller.organization, &id.to_string(), 1),
+            entry.write(caller.organization, &id.to_string(), 0),
             table::insert(instance_key(id), &record),
             table::insert(listing_key(caller.organization, id), &listing(&record)),
             table::insert(principal_key(&record.token_hash), &principal),
@@ -341,7 +341,7 @@ pub(super) async fn write_change(
         table::put(listing_key(record.organization, id), 1, &listing(record), Condition::Unconditional),
     ];
     if !entry.keys.is_empty() {
-        core.push(entry.write(record.organization, &id.to_string(), before.version + 1));
+        core.push(entry.write(record.organization, &id.to_string(), before.version));
     }
     match login {
         Login::Tokens(new) => {

@@ -182,7 +182,7 @@ pub async fn decide_deletions(
         let subject = format!("{}-{:016x}", record.id, xxh3_64(resource.as_bytes()));
         let writes = [
             table::replace(key.clone(), item.version, &state),
-            entry.write(record.organization, &subject, item.version + 1),
+            entry.write(record.organization, &subject, item.version),
         ];
         match service.ports.store.transact(&writes).await {
             Ok(()) => return Ok(Some(held)),

@@ -39,7 +39,7 @@ pub async fn set_disabled(
         let entry = AuditRecord::new(ports.now(), caller.by(), action).of_instance(id);
         let writes = [
             table::replace(instance_key(id), version, &record),
-            entry.write(caller.organization, &id.to_string(), version + 1),
+            entry.write(caller.organization, &id.to_string(), version),
         ];
         match ports.store.transact(&writes).await {
             Ok(()) => return Ok(record),
@@ -116,7 +116,7 @@ async fn begin(ports: &Ports, caller: &Caller, id: InstanceId) -> Result<Instanc
         let mut writes = vec![
             table::replace(instance_key(id), version, &record),
             Allowance::read(ports, caller.organization).await?.counting(-1),
-            entry.write(caller.organization, &id.to_string(), version + 1),
+            entry.write(caller.organization, &id.to_string(), version),
             delete(principal_key(&record.token_hash)),
         ];
         writes.extend(record.previous_token.iter().map(|previous| delete(principal_key(&previous.hash))));

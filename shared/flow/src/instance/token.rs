@@ -45,7 +45,7 @@ pub async fn rotate_token(
             (Principal::Instance { instance: id, organization }, false),
         );
         writes.push(table::replace(instance_key(id), version, &record));
-        writes.push(entry.write(organization, &id.to_string(), version + 1));
+        writes.push(entry.write(organization, &id.to_string(), version));
         match ports.store.transact(&writes).await {
             Ok(()) => {
                 let previous_until = record.previous_token.map(|previous| previous.until);
