@@ -231,3 +231,155 @@ async fn read(line: &mut Line<'_>, one: &HubOne) -> Result<Value, HubError> {
     }
     Err(HubError::NoRecord)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use domain::secret::Secret;
+    use elements::definition::Span;
+    use serde_json::json;
+
+    use super::*;
+    use crate::outbox::tests::instance;
+    use crate::ports::{HttpError, Store};
+    use crate::table;
+    use crate::testing::TestPorts;
+
+    /// An account at a vendor who gives `new` for a refresh token, and what `answer` says for anything else.
+    struct Account {
+        test: TestPorts,
+        service: Service,
+        record: InstanceRecord,
+    }
+
+    fn said(status: u16, body: impl Into<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
+        Ok(http::Response::builder().status(status).body(body.into()).expect("an answer"))
+    }
+
+    /// What a token that has ended is answered.
+    fn refused() -> Result<http::Response<Bytes>, HttpError> {
+        said(401, r#"{"errors":[{"code":"ACCESS_TOKEN_EXPIRED","detail":"too old"}]}"#)
+    }
+
+    fn is_new(request: &http::Request<Bytes>) -> bool {
+        request.headers().get("authorization").is_some_and(|value| value == "Bearer new")
+    }
+
+    impl Account {
+        async fn new(
+            secrets: &[(&str, &str)],
+            answer: impl Fn(&http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> + Send + Sync + 'static,
+        ) -> Self {
+            let test = TestPorts::new("2026-01-05T09:00:00Z", move |request| match request.uri().path() {
+                "/oauth2/token" => said(200, r#"{"access_token":"new","expires_at":"2026-02-05T09:00:00Z"}"#),
+                _ => answer(&request),
+            });
+            let service = test.service();
+            let mut record = instance(None);
+            let secrets: BTreeMap<String, Secret> =
+                secrets.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect();
+            record.secrets = secrets::seal(&service, record.id, &secrets).await.expect("sealed");
+            record.configuration.insert("oauth.api.key".into(), json!("id"));
+            let stored = Tokens {
+                access: Secret::new("old"),
+                refresh: Some(Secret::new("refresh")),
+                expires_at: None,
+                extra: BTreeMap::new(),
+            };
+            let stored = tokens::seal(&service, record.id, &stored).await.expect("sealed");
+            let write = table::insert(table::tokens_key(record.id), &stored);
+            test.store.transact(&[write]).await.expect("written");
+            Self { test, service, record }
+        }
+
+        /// One that logged in, with an access token that has ended.
+        async fn logged_in(
+            answer: impl Fn(&http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> + Send + Sync + 'static,
+        ) -> Self {
+            Self::new(&[("oauth.api.secret", "s")], answer).await
+        }
+
+        async fn get(&self, path: &str) -> Result<HubAnswer, HubError> {
+            get(&self.service, &self.record, path, &[]).await
+        }
+
+        /// The last part of the path of each request.
+        fn asked(&self) -> Vec<String> {
+            let path = |request: &http::Request<Bytes>| request.uri().path().rsplit('/').next().map(str::to_owned);
+            self.test.http.requests().iter().filter_map(|(request, _)| path(request)).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_renewed_and_the_question_asked_again() {
+        let account = Account::logged_in(|request| match (is_new(request), request.uri().path().ends_with("T1")) {
+            (false, _) => refused(),
+            (true, true) => said(200, r#"{"timecard":{"id":"T1"}}"#),
+            (true, false) => said(200, r#"{"timecards":[{"id":"T1"},{"id":"T2"}]}"#),
+        })
+        .await;
+        let HubAnswer::Page(page) = account.get("timesheets").await.expect("a page") else { panic!("a page") };
+        assert_eq!(page.records, [json!({"id": "T1"}), json!({"id": "T2"})]);
+        assert_eq!(account.asked(), ["search", "token", "search"]);
+        // What was renewed is kept.
+        let HubAnswer::Record(one) = account.get("timesheets/T1").await.expect("a record") else { panic!("one") };
+        assert_eq!(one, json!({"id": "T1"}));
+        assert_eq!(account.asked()[3..], ["T1"]);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_refused_though_it_is_new_wants_a_login() {
+        for (path, asked) in [("timesheets", "search"), ("timesheets/T1", "T1")] {
+            let account = Account::logged_in(|_| refused()).await;
+            let answer = account.get(path).await;
+            assert!(matches!(&answer, Err(HubError::NeedsLogin(said)) if said.contains("too old")), "{answer:?}");
+            assert_eq!(account.asked(), [asked, "token", asked]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_made_by_hand_cannot_be_renewed() {
+        let account = Account::new(&[("access.token", "mine")], |_| refused()).await;
+        let answer = account.get("timesheets").await;
+        assert!(matches!(answer, Err(HubError::NeedsLogin(_))), "{answer:?}");
+        assert_eq!(account.asked(), ["search"]);
+    }
+
+    #[tokio::test]
+    async fn no_token_is_renewed_for_another_trouble() {
+        let account = Account::logged_in(|_| said(403, r#"{"errors":[{"detail":"no permission"}]}"#)).await;
+        let answer = account.get("timesheets").await;
+        assert!(matches!(&answer, Err(HubError::Refused(said)) if said.contains("no permission")), "{answer:?}");
+        assert_eq!(account.asked(), ["search"]);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_some_megabytes_is_read_and_a_larger_one_refused() {
+        for (megabytes, fits) in [(2, true), (20, false)] {
+            let text = "x".repeat(megabytes << 20);
+            let page = Bytes::from(format!(r#"{{"timecards":[{{"id":"T1","note":"{text}"}}]}}"#));
+            let account = Account::logged_in(move |_| said(200, page.clone())).await;
+            match account.get("timesheets").await {
+                Ok(HubAnswer::Page(page)) => assert!(fits && page.records.len() == 1, "{megabytes}"),
+                Err(HubError::Refused(said)) => assert!(!fits && said.contains("pageSize"), "{megabytes}: {said}"),
+                other => panic!("{megabytes}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_vendor_has_the_time_its_file_gives_but_no_more_than_the_gateway_does() {
+        let account = Account::logged_in(|_| said(200, "{}")).await;
+        let mut line = Line::open(&account.service, &account.record).await.expect("a line");
+        for seconds in [5, 60] {
+            let mut element = (*line.element).clone();
+            element.defaults.timeout = Some(Span(Duration::from_secs(seconds)));
+            line.element = Arc::new(element);
+            line.exchange(http::Request::new(Bytes::new())).await.expect("an answer");
+        }
+        let given: Vec<u64> =
+            account.test.http.requests().iter().map(|(_, bounds)| bounds.deadline.as_secs()).collect();
+        assert_eq!(given, [5, BOUNDS.deadline.as_secs()]);
+    }
+}

@@ -213,10 +213,9 @@ impl Parcel {
     }
 }
 
-/// The put of a job's entry among what is due in a minute.
+/// The put of a job's entry among what is due in a minute, which its key tells.
 pub(crate) fn retry_entry(job: &DeliveryJob, minute: i64) -> Write {
-    let entry = DeliveryJob { retry_minute: Some(minute), ..job.clone() };
-    put(retry_key(minute, job.instance, &job.delivery.0), 1, &entry, Condition::Unconditional)
+    put(retry_key(minute, job.instance, &job.delivery.0), 1, job, Condition::Unconditional)
 }
 
 pub(crate) fn expiring(write: Write, expires_at: Option<DateTime<Utc>>) -> Write {

@@ -388,3 +388,28 @@ pub trait Vault: Send + Sync {
     /// Whether it was sealed with the key that seals now. False where that cannot be told.
     fn is_newest(&self, sealed: &str) -> bool;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::insert;
+    use crate::testing::MemoryStore;
+
+    #[tokio::test]
+    async fn a_limited_range_is_read_so_many_at_a_time() {
+        let store = MemoryStore::default();
+        let writes: Vec<Write> = (0..5).map(|n| insert(Key::new("p", format!("a{n}")), &n)).collect();
+        store.transact(&writes).await.expect("an empty table");
+        let range = Range::prefix("a").descending().limit(2);
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.query("p", &range, after.as_deref()).await.expect("a page");
+            pages.push(page.items.into_iter().map(|item| item.key.sk).collect::<Vec<_>>());
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, [vec!["a4", "a3"], vec!["a2", "a1"], vec!["a0"]]);
+    }
+}

@@ -77,7 +77,7 @@ async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
     let mut deliveries = 0;
     // One that is set aside may bring out the next of its line, filed under the present minute: round again.
     loop {
-        let mut found = 0;
+        let mut found = false;
         for minute in first..=last {
             let partition = table::retry_partition(minute);
             loop {
@@ -87,13 +87,13 @@ async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
                 }
                 for item in &page.items {
                     let job: DeliveryJob = table::read(item)?;
-                    delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, Some(&item.key)).await?;
-                    found += 1;
+                    let set_aside = delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, Some(&item.key)).await?;
+                    deliveries += usize::from(set_aside);
+                    found = true;
                 }
             }
         }
-        deliveries += found;
-        if found == 0 {
+        if !found {
             return Ok(deliveries);
         }
     }
@@ -105,11 +105,11 @@ async fn set_aside_handed_over(
     instance: &InstanceRecord,
     state: &ResourceRecord,
 ) -> Result<usize, FlowError> {
-    let jobs = handed_over::jobs(instance, state);
-    for job in &jobs {
-        delivery::set_aside(ports, &Service::RETRY_WHEEL, job, None).await?;
+    let mut deliveries = 0;
+    for job in handed_over::jobs(instance, state) {
+        deliveries += usize::from(delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, None).await?);
     }
-    Ok(jobs.len())
+    Ok(deliveries)
 }
 
 async fn instances_of(ports: &Ports, of: &OrganizationRecord) -> Result<Vec<InstanceRecord>, FlowError> {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::secret::Secret;
 use elements::Catalog;
+use futures::future::BoxFuture;
 
 use crate::ports::{
     Ambient, Bounds, Condition, Exchange, Http, HttpError, Item, Key, LONGEST_QUEUE_DELAY, Message, Ports, QueryPage,
@@ -110,19 +111,25 @@ impl TestPorts {
 
 /// A clock that stands until it is moved, and randomness that repeats.
 pub struct FixedAmbient {
-    state: Mutex<(DateTime<Utc>, u64)>,
+    state: Arc<Mutex<(DateTime<Utc>, u64)>>,
+    leaps: bool,
 }
 
 impl FixedAmbient {
     /// At an instant in RFC 3339. Panics when it is not one: it is a literal of the test.
     pub fn at(instant: &str) -> Self {
-        Self { state: Mutex::new((parse(instant), 0)) }
+        Self { state: Arc::new(Mutex::new((parse(instant), 0))), leaps: false }
     }
 
     /// The same clock with another series of random bits.
     pub fn seeded(self, seed: u64) -> Self {
         lock(&self.state).1 = seed;
         self
+    }
+
+    /// The same clock, which nobody waits for: it leaps to the end of every sleep.
+    pub fn leaping(self) -> Self {
+        Self { leaps: true, ..self }
     }
 
     /// Moves the clock on.
@@ -156,6 +163,14 @@ impl Ambient for FixedAmbient {
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
         }
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        if !self.leaps {
+            return Box::pin(tokio::time::sleep(time));
+        }
+        let state = Arc::clone(&self.state);
+        Box::pin(async move { lock(&state).0 += time })
     }
 }
 

@@ -208,8 +208,7 @@ async fn refresh_claimed(
             // The claim is given back so that the next poll need not wait for its end. Losing this write costs
             // only that wait.
             if let Some(stored) = stored {
-                let record = TokensRecord { refreshing_until: None, ..stored };
-                let write = table::replace(table::tokens_key(instance), claimed_version, &record);
+                let write = table::replace(table::tokens_key(instance), claimed_version, &stored);
                 let _ = service.ports.store.transact(&[write]).await;
             }
             Err(error)
@@ -249,7 +248,161 @@ async fn keep(service: &Service, instance: InstanceId, claimed: u64, tokens: &To
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use chrono::TimeDelta;
+    use futures::FutureExt;
+    use serde_json::json;
+
     use super::*;
+    use crate::ports::{Ports, Store, Write};
+    use crate::testing::{Fault, FixedAmbient, MemoryStore, TestPorts};
+
+    const INSTANCE: InstanceId = InstanceId(42);
+
+    /// An account whose access token has ended, and a vendor who gives the next one for the refresh token.
+    struct Account {
+        store: Arc<MemoryStore>,
+        test: TestPorts,
+        service: Service,
+        element: Arc<Element>,
+        connection: Connection,
+        /// What is written while the vendor is asked.
+        meanwhile: Arc<Mutex<Vec<Write>>>,
+    }
+
+    impl Account {
+        async fn with(status: u16) -> Self {
+            let (store, meanwhile) = (Arc::<MemoryStore>::default(), Arc::<Mutex<Vec<Write>>>::default());
+            let (of_vendor, writes) = (store.clone(), meanwhile.clone());
+            let test = TestPorts::new("2026-01-05T09:00:00Z", move |_| {
+                let writes = std::mem::take(&mut *writes.lock().expect("no panic"));
+                for outcome in of_vendor.write_each(&writes).now_or_never().expect("at once") {
+                    outcome.expect("written");
+                }
+                let answer = json!({"access_token": "new", "expires_at": "2026-02-05T09:00:00Z"});
+                let answer = http::Response::builder().status(status).body(Bytes::from(answer.to_string()));
+                Ok(answer.expect("an answer"))
+            });
+            let ambient = Arc::new(FixedAmbient::at("2026-01-05T09:00:00Z").leaping());
+            let test = TestPorts { store: store.clone(), ambient, ..test };
+            let service = test.service();
+            let element = service.catalog.get("square").expect("an element").clone();
+            let configuration = json!({"oauth.api.key": "id", "oauth.api.secret": "s"});
+            let configuration = configuration.as_object().expect("an object");
+            let (connection, _) =
+                Connection::resolve(&element, configuration, &Default::default()).expect("a connection");
+            let account = Self { store, test, service, element, connection, meanwhile };
+            account.put(1, "old", None).await;
+            account
+        }
+
+        fn ports(&self) -> &Ports {
+            &self.service.ports
+        }
+
+        async fn record(&self, access: &str, refreshing_until: Option<DateTime<Utc>>) -> TokensRecord {
+            let expires_at = Some(self.ports().now());
+            let tokens = Tokens {
+                access: Secret::new(access),
+                refresh: Some(Secret::new("refresh")),
+                expires_at,
+                extra: Default::default(),
+            };
+            let record = seal(&self.service, INSTANCE, &tokens).await.expect("sealed");
+            TokensRecord { refreshing_until, ..record }
+        }
+
+        async fn put(&self, version: u64, access: &str, refreshing_until: Option<DateTime<Utc>>) {
+            let record = self.record(access, refreshing_until).await;
+            let write = table::put(table::tokens_key(INSTANCE), version, &record, Condition::Unconditional);
+            self.store.transact(&[write]).await.expect("written");
+        }
+
+        async fn renewed(&self) -> Result<String, TokenError> {
+            let renewed = renewed(&self.service, &self.element, INSTANCE, &self.connection, None).await;
+            renewed.map(|tokens| tokens.access.expose().to_owned())
+        }
+
+        /// Version, access token and claim as they are stored.
+        async fn stored(&self) -> (u64, String, Option<DateTime<Utc>>) {
+            let item = self.store.get(&table::tokens_key(INSTANCE)).await.expect("the table").expect("tokens");
+            let record: TokensRecord = table::read(&item).expect("tokens");
+            let tokens = open(&self.service, INSTANCE, &record).await.expect("opened");
+            (item.version, tokens.access.expose().to_owned(), record.refreshing_until)
+        }
+
+        fn asked(&self) -> usize {
+            self.test.http.requests().len()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claim_and_what_came_of_it_are_versions_of_their_own() {
+        let account = Account::with(200).await;
+        assert_eq!(account.renewed().await.expect("renewed"), "new");
+        // Whoever read the tokens, or the claim on them, before cannot write over these.
+        assert_eq!(account.stored().await, (3, "new".into(), None));
+        assert_eq!(account.renewed().await.expect("kept"), "new");
+        assert_eq!(account.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_came_to_nothing_is_given_back() {
+        let account = Account::with(503).await;
+        let began = account.ports().now();
+        for asked in 1..=2 {
+            assert!(matches!(account.renewed().await, Err(TokenError::Busy { .. })));
+            assert_eq!(account.asked(), asked);
+        }
+        assert_eq!(account.stored().await, (5, "old".into(), None));
+        assert_eq!(account.ports().now(), began, "nobody waits for the end of a claim");
+    }
+
+    #[tokio::test]
+    async fn a_busy_table_is_asked_five_times_to_keep_what_the_vendor_gave() {
+        for (failures, is_kept) in [(4, true), (5, false)] {
+            let account = Account::with(200).await;
+            // The first of all is the claim.
+            account.store.plan_faults(move |number| (1..=failures).contains(&number).then_some(Fault::NotWritten));
+            match account.renewed().await {
+                Ok(access) => assert!(is_kept && access == "new", "{failures}: {access}"),
+                Err(error) => assert!(!is_kept && matches!(error, TokenError::Flow(_)), "{failures}: {error:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn kept_tokens_whose_answer_was_lost_are_told_from_anothers() {
+        let account = Account::with(200).await;
+        account.store.plan_faults(|number| (number == 1).then_some(Fault::AnswerLost));
+        assert_eq!(account.renewed().await.expect("kept"), "new");
+
+        let account = Account::with(200).await;
+        let theirs = account.record("theirs", None).await;
+        let write = table::put(table::tokens_key(INSTANCE), 9, &theirs, Condition::Unconditional);
+        account.meanwhile.lock().expect("no panic").push(write);
+        assert!(matches!(account.renewed().await, Err(TokenError::Busy { .. })));
+        assert_eq!(account.stored().await, (9, "theirs".into(), None));
+    }
+
+    #[tokio::test]
+    async fn anothers_claim_is_waited_for_until_it_ends_but_not_for_ever() {
+        let instant = |account: &Account, milliseconds| account.ports().now() + TimeDelta::milliseconds(milliseconds);
+        let claim = CLAIM.as_millis() as i64;
+        // The other's clock may be a little ahead.
+        for (left, waited) in [(-1, 0), (0, 0), (1, 100), (claim, claim), (claim + 50, claim + 100)] {
+            let account = Account::with(200).await;
+            let began = account.ports().now();
+            account.put(2, "old", Some(instant(&account, left))).await;
+            assert_eq!(account.renewed().await.expect("renewed"), "new", "{left}");
+            assert_eq!((account.ports().now() - began).num_milliseconds(), waited, "{left}");
+        }
+        let account = Account::with(200).await;
+        account.put(2, "old", Some(instant(&account, 2 * claim))).await;
+        assert!(matches!(account.renewed().await, Err(TokenError::Busy { .. })));
+        assert_eq!(account.asked(), 0);
+    }
 
     /// A token may carry claims and keys.
     #[test]

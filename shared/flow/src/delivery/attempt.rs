@@ -85,7 +85,7 @@ pub struct DeliveryReport {
 pub struct Since {
     /// The delivery's commit.
     pub committed: DateTime<Utc>,
-    /// When the attempt was due. None for one that waited in line or came as a probe.
+    /// When the attempt was due. None for one that came out of the line or was moved up.
     pub due: Option<DateTime<Utc>>,
 }
 
@@ -149,7 +149,8 @@ pub async fn deliver(
     let body = body_of(&*ports.store, &key, &row).await?;
     let at = ports.now();
     let tried = try_once(ports, limits.deadline(), &instance, &url, &row, body, at).await?;
-    let due = if row.in_line || moved_up.is_some() { None } else { Some(row.due.unwrap_or(row.created_at)) };
+    let wanted = row.due.unwrap_or(row.created_at);
+    let due = (!row.in_line && moved_up.is_none_or(|up| up >= wanted)).then_some(wanted);
     let report = conclude(&mut scene, &instance, &ticket, &url, at, tried).await?;
     Ok(DeliveryReport { since: Some(Since { committed: row.created_at, due }), ..report })
 }
@@ -187,6 +188,7 @@ async fn scene_of<'a>(
 }
 
 /// Settles a delivery as `queued`, whatever state it is in, and removes the retry entry under which it was found.
+/// Answers whether it was under way.
 ///
 /// # Errors
 /// Store or data trouble.
@@ -195,13 +197,15 @@ pub async fn set_aside(
     wheel: &domain::wheel::Wheel,
     job: &DeliveryJob,
     entry: Option<&Key>,
-) -> Result<(), DeliveryError> {
+) -> Result<bool, DeliveryError> {
     let (mut scene, ..) = scene_of(ports, wheel, job).await?;
-    if scene.row.as_ref().is_some_and(|(row, _)| !row.status.is_settled()) {
+    let under_way = scene.row.as_ref().is_some_and(|(row, _)| !row.status.is_settled());
+    if under_way {
         stand_down(&mut scene, &ticket_of(job), Filing::Settled, Outcome::Queued).await?;
     }
     let removed = entry.map(|key| Write::Delete { key: key.clone(), condition: Condition::Unconditional });
-    ports.store.transact(removed.as_slice()).await.map_err(store("a retry entry"))
+    ports.store.transact(removed.as_slice()).await.map_err(store("a retry entry"))?;
+    Ok(under_way)
 }
 
 /// Writes that a job needs no attempt; its delivery leaves the callback's state unless `ticket` is empty.

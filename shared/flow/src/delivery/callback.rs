@@ -143,7 +143,7 @@ pub(super) struct Moved {
 pub(super) enum Ending {
     /// As decided.
     Moved(Moved),
-    /// Somebody else wrote the row meanwhile: whatever was decided is void.
+    /// Somebody else wrote the row meanwhile, or what made a copy stale: whatever was decided is void.
     Outrun,
 }
 
@@ -238,7 +238,10 @@ impl Scene<'_> {
                     }
                     return Ok(Ending::Moved(moved));
                 }
-                Err(StoreError::Conflict { index }) if index < about_it => return Ok(Ending::Outrun),
+                // A copy that was stale may be the live one by now.
+                Err(StoreError::Conflict { index }) if index < about_it || filing == Filing::Stale => {
+                    return Ok(Ending::Outrun);
+                }
                 Err(StoreError::Conflict { .. }) => {
                     if let Some((place, stored)) = &mut self.callback {
                         *stored = place.read(self.ports).await?;
@@ -335,7 +338,7 @@ async fn drain(
         return Ok(());
     }
     let mut line = if state.waiting > 0 { place.heads(ports).await? } else { Vec::new() };
-    if line.is_empty() && state.waiting > 0 {
+    if line.is_empty() {
         state.line_is_empty(joining);
     }
     // What is taken out for another reason in this very transaction is still read.
@@ -479,7 +482,7 @@ pub async fn release_line(
             let mut writes = vec![Write::Delete { key: place.line_key(&ticket), condition: Condition::Unconditional }];
             if let Some(item) = ports.store.get(&row_key(&job)).await.map_err(store("a delivery"))? {
                 let mut row: DeliveryRow = read(&item)?;
-                if !row.status.is_settled() || row.in_line {
+                if row.in_line {
                     (row.status, row.in_line, row.due, row.retry_minute) =
                         (Status::Waiting, false, Some(at), Some(minute));
                     writes.push(expiring(replace(item.key.clone(), item.version, &row), item.expires_at));

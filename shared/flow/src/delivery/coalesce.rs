@@ -19,8 +19,9 @@ use crate::outbox::{KEPT, expiring};
 use crate::ports::{Condition, Item, Key, Ports, Write};
 use crate::table::{put, read, replace, retry_key};
 
-/// As many as one move takes out: each is two writes of a transaction, which has room for a hundred.
-const MOST: usize = 20;
+/// As many of those with a time of their own as one move takes out. It takes out of the line no more than it has records,
+/// which are ten. Each is two writes of a transaction, which has room for a hundred.
+const MOST: usize = 10;
 
 /// Where the delivery goes now, and what is to be written of those whose place it takes.
 #[allow(clippy::too_many_arguments)] // What a move knows, for its one caller.
@@ -37,7 +38,7 @@ pub(super) async fn coalesce(
         return Ok((filing, Vec::new()));
     }
     let (ticket, records) = (ticket_of(job), row.records());
-    let (mut older, at) = match state.coalesce(&ticket, &records, MOST / 2, now) {
+    let (mut older, at) = match state.coalesce(&ticket, &records, MOST, now) {
         Coalesced::Overtaken => return Ok((overtaken(row), Vec::new())),
         Coalesced::Overtakes { older, at } => (older, at),
     };
@@ -93,7 +94,7 @@ async fn in_line(ports: &Ports, place: &Place, ticket: &str, records: &[u64]) ->
     }
     let newer =
         |record: &u64| newest.get(record).is_some_and(|newer| newer.as_str() > ticket && line.contains_key(newer));
-    if !records.is_empty() && records.iter().all(newer) {
+    if records.iter().all(newer) {
         return Ok(AmongLine { overtaken: true, older: vec![], newest_of: vec![] });
     }
     let newest_of: Vec<u64> = records
@@ -111,7 +112,7 @@ async fn in_line(ports: &Ports, place: &Place, ticket: &str, records: &[u64]) ->
             && entry.records.iter().all(|record| newest.get(record).is_some_and(|newer| newer > older))
     };
     let older = line.iter().filter(|(older, entry)| needless(older, entry)).map(|(older, _)| older.clone());
-    Ok(AmongLine { overtaken: false, older: older.take(MOST / 2).collect(), newest_of })
+    Ok(AmongLine { overtaken: false, older: older.collect(), newest_of })
 }
 
 /// Who joined the line last for each of the records.

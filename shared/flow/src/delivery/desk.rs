@@ -54,7 +54,7 @@ impl Filter {
 }
 
 /// A delivery found, and where it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Found {
     /// Its row. The status of one in line is that of the line: `waiting`, or `queued` while its callback is disabled.
     pub row: DeliveryRow,
@@ -63,7 +63,7 @@ pub struct Found {
 }
 
 /// Some deliveries, the youngest first.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct FoundPage {
     /// Those that the filter takes.
     pub deliveries: Vec<Found>,

@@ -76,6 +76,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_place_is_waited_for_a_fifteenth_of_the_deadline() {
+        let ambient = FixedAmbient::at("2026-01-05T09:00:00Z").leaping();
+        let limits = CallbackLimits::new(1, Duration::from_secs(15));
+        let began = ambient.now();
+        let _held = limits.enter(&ambient, "slow").await.expect("a place");
+        assert!(limits.enter(&ambient, "slow").await.is_none());
+        assert_eq!(ambient.now() - began, chrono::TimeDelta::seconds(1));
+    }
+
+    #[tokio::test]
     async fn callbacks_without_attempts_are_forgotten_when_there_are_many() {
         let ambient = FixedAmbient::at("2026-01-05T09:00:00Z");
         let limits = CallbackLimits::default();

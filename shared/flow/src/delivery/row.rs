@@ -149,14 +149,8 @@ impl InlineBody {
     }
 }
 
-impl PartialEq for InlineBody {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
-    }
-}
-
 /// A delivery: which events, and what became of them so far.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryRow {
     /// Its name on every attempt.

@@ -21,10 +21,15 @@ use super::row::Status;
 use super::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due, release_line, resume};
 use crate::job::DeliveryJob;
 use crate::outbox::tests::{change, filed, filed_with, instance, now};
-use crate::outbox::{ElementLabel, GRACE, Safeguard};
+use crate::outbox::{self, ElementLabel, GRACE, Safeguard};
 use crate::ports::{Condition, HttpError, Message, Ports, Queue, QueueName, Store, Vault, Write};
 use crate::table::{InstanceRecord, ListingRecord, instance_key, listing_key, put};
 use crate::testing::{Fault, TestPorts, TransparentVault};
+
+mod newest;
+mod races;
+mod reports;
+mod restored;
 
 const URL: &str = "https://a.example/hook";
 const LABEL: ElementLabel<'static> = ElementLabel { key: "square", hub: "payment" };
@@ -653,6 +658,7 @@ async fn a_new_address_takes_over_the_line_of_the_old() {
     }
     world.drain().await;
     world.answers(200);
+    world.test.ambient.advance(Duration::from_secs(300));
     let other = "https://b.example/hook";
     world.store_instance(&instance(Some(other)));
     assert_eq!(release_line(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap(), 20);
@@ -699,6 +705,7 @@ async fn the_queue_policy_tries_once() {
         world.pass(TimeDelta::minutes(20)).await;
     }
     assert_eq!(world.requests().len(), 5);
+    assert!(world.reports[..5].iter().all(|report| report.outcome == Outcome::Queued), "{:?}", world.reports);
     assert_eq!(world.statuses().await, BTreeMap::from([("queued", 8)]));
     assert_eq!(world.items_under("RETRY#"), 0);
 }
@@ -765,6 +772,21 @@ async fn deliveries_are_listed_by_status_time_and_page() {
     let objects: Vec<&str> =
         first.deliveries.iter().chain(&rest.deliveries).map(|found| found.row.events[0].object_id.as_str()).collect();
     assert_eq!(objects, ["4", "3", "2", "1", "0"]);
+
+    // The same of all instances, page by page: the last says that it is.
+    let organization = instance(None).organization;
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = desk::of_organization(&world.ports, organization, &Filter::default(), None, 2, after.as_deref())
+            .await
+            .unwrap();
+        pages.push(page.deliveries.len());
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [2, 2, 1]);
 }
 
 #[tokio::test]

@@ -135,3 +135,33 @@ async fn count(ports: &Ports, organization: OrganizationId) -> Result<(), TrialE
     }
     Err(TrialError::TooMany { after: Duration::from_secs(1) })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use domain::id::UserId;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::TestPorts;
+
+    #[tokio::test]
+    async fn a_trial_is_the_first_attempt_and_there_are_a_few_at_once() {
+        let test = TestPorts::new("2026-01-05T09:00:00Z", |_| {
+            Ok(http::Response::builder().status(202).body(Bytes::from_static(b"thanks")).expect("an answer"))
+        });
+        let caller = Caller { organization: OrganizationId(7), user: UserId(9), instance: None };
+        let element = ElementLabel { key: "square", hub: "payment" };
+        let from = TrialSender { instance: None, name: "Shop", element };
+        let configuration = json!({ CALLBACK_URL: "https://a.example/hook?key=1" });
+        let configuration = configuration.as_object().expect("an object");
+        for _ in 0..AT_ONCE {
+            let attempt = try_callback(&test.ports(), &caller, &from, configuration).await.expect("an attempt");
+            assert_eq!((attempt.number, attempt.status, attempt.response.as_str()), (1, Some(202), "thanks"));
+        }
+        let refused = try_callback(&test.ports(), &caller, &from, configuration).await;
+        let Err(TrialError::TooMany { after }) = refused else { panic!("{refused:?}") };
+        test.ambient.advance(after);
+        assert!(try_callback(&test.ports(), &caller, &from, configuration).await.is_ok());
+    }
+}

@@ -1,0 +1,315 @@
+//! What an attempt says of itself, and what one that is not made leaves to the others of its callback.
+
+use domain::id::InstanceId;
+
+use super::*;
+use crate::delivery::Since;
+use crate::outbox::KEPT;
+use crate::ports::{Audience, Item};
+use crate::trace;
+
+impl World {
+    /// Handles the next message that is due, whoever's it is.
+    async fn one(&mut self) -> Option<DeliveryJob> {
+        let message = self.test.queue.take(QueueName::Deliveries, 1).pop()?;
+        let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
+        self.reports.push(deliver(&self.ports, &self.wheel, &self.limits, &job).await.unwrap());
+        Some(job)
+    }
+
+    fn last(&self) -> &DeliveryReport {
+        self.reports.last().unwrap()
+    }
+
+    /// Five fail, so that the next that comes is the probe, and those after it stand in line.
+    async fn opens(&mut self) {
+        for n in 0..5 {
+            self.commit(&[change(&format!("failing {n}"), 1, "{}")], true);
+        }
+        self.drain().await;
+    }
+
+    fn items_with(&self, sk: &str) -> Vec<Item> {
+        self.test.store.items().into_iter().filter(|item| item.key.sk.starts_with(sk)).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_is_measured_from_when_it_was_due() {
+    let mut world = World::answering(503);
+    world.commit(&[change("1", 1, "{}")], true);
+    world.test.ambient.advance(Duration::from_secs(7));
+    world.drain().await;
+    let first = world.last().clone();
+    let Outcome::RetryAt(again) = first.outcome else { panic!("{first:?}") };
+    assert_eq!(first.since, Some(Since { committed: now(), due: Some(now()) }));
+    // On its ladder, by the message and by its entry.
+    world.pass(TimeDelta::hours(20)).await;
+    let attempts: Vec<&DeliveryReport> = world.reports.iter().filter(|report| report.attempt.is_some()).collect();
+    assert_eq!(attempts[1].since, Some(Since { committed: now(), due: Some(again) }));
+    for pair in attempts.windows(2) {
+        let due = pair[1].since.and_then(|since| since.due);
+        assert_eq!(due, pair[0].attempt.as_ref().unwrap().next);
+        let late = pair[1].attempt.as_ref().unwrap().at - due.unwrap();
+        assert!((0..=60).contains(&late.num_seconds()), "{late}");
+    }
+    // Moved up, for the callback is back.
+    world.answers(200);
+    world.commit(&[change("2", 1, "{}")], true);
+    let committed = world.ports.now();
+    world.pass(TimeDelta::minutes(20)).await;
+    let [second, first] = &world.reports[world.reports.len() - 2..] else { panic!("two") };
+    assert_eq!((&second.outcome, &first.outcome), (&Outcome::Delivered, &Outcome::Delivered));
+    assert_eq!(second.since, Some(Since { committed, due: Some(committed) }));
+    assert_eq!(first.since, Some(Since { committed: now(), due: None }));
+}
+
+#[tokio::test]
+async fn what_waited_in_line_was_not_due() {
+    let mut world = World::answering(410);
+    world.commit(&[change("1", 1, "{}")], true);
+    world.drain().await;
+    assert_eq!(world.last().outcome, Outcome::Queued);
+    world.answers(200);
+    world.test.ambient.advance(Duration::from_secs(3600));
+    resume(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap();
+    world.drain().await;
+    assert_eq!(world.last().outcome, Outcome::Delivered);
+    assert_eq!(world.last().since, Some(Since { committed: now(), due: None }));
+}
+
+#[tokio::test]
+async fn every_attempt_names_itself_to_those_who_trace() {
+    let mut world = World::answering(500);
+    let job = world.commit(&[change("1", 1, "{}")], true).remove(0);
+    world.pass(TimeDelta::minutes(10)).await;
+    let row = world.deliveries().await.remove(0).row;
+    assert_eq!(row.trace, trace::of_poll(row.instance, "orders", now()));
+    let parents: Vec<String> =
+        row.attempts.iter().map(|attempt| trace::traceparent(&row.trace, &job.delivery.0, attempt.number)).collect();
+    assert!(parents.len() > 1);
+    let requests = world.requests();
+    assert_eq!(requests.iter().map(|request| header(request, "traceparent")).collect::<Vec<_>>(), parents);
+
+    // A row of an earlier release is of no trace.
+    let [found] = &world.items_with("DLV#")[..] else { panic!("one") };
+    let untraced = super::super::row::DeliveryRow { trace: String::new(), ..row };
+    world.write(&[crate::table::replace(found.key.clone(), found.version, &untraced)]);
+    world.pass(TimeDelta::hours(1)).await;
+    assert!(world.requests().len() > requests.len());
+    assert!(!world.requests()[requests.len()].headers().contains_key("traceparent"));
+}
+
+#[tokio::test]
+async fn an_attempt_without_an_answer_took_its_deadline_or_until_it_broke_off() {
+    let mut world = World::answering(200);
+    let clock = world.test.ambient.clone();
+    world.behaves(move |request| {
+        clock.advance(Duration::from_millis(40));
+        Err(match objects(request)[0].as_str() {
+            "hangs" => HttpError::Deadline(Duration::from_secs(15)),
+            _ => HttpError::Broken("reset".into()),
+        })
+    });
+    world.commit(&[change("hangs", 1, "{}")], true);
+    world.drain().await;
+    world.commit(&[change("breaks", 1, "{}")], true);
+    world.drain().await;
+    let took: Vec<u64> = world.reports.iter().filter_map(|report| Some(report.attempt.as_ref()?.duration_ms)).collect();
+    assert_eq!(took, [15_000, 40]);
+    let (_, bounds) = world.test.http.requests().remove(0);
+    assert_eq!((bounds.audience, bounds.deadline), (Audience::Callback, world.limits.deadline()));
+}
+
+#[tokio::test]
+async fn where_no_place_is_free_the_job_is_put_back_for_some_seconds() {
+    let mut world = World::answering(200);
+    world.limits = CallbackLimits::new(1, Duration::from_millis(15));
+    let held = world.limits.enter(&*world.test.ambient, URL).await.expect("a place");
+    for n in 0..20 {
+        world.commit(&[change(&n.to_string(), 1, "{}")], true);
+        assert!(world.one().await.is_some());
+        assert_eq!((&world.last().outcome, &world.last().attempt), (&Outcome::PutBack, &None));
+    }
+    let back: Vec<i64> =
+        world.test.queue.waiting(QueueName::Deliveries).iter().map(|(due, _)| (*due - now()).num_seconds()).collect();
+    assert!(back.len() == 20 && back.iter().all(|seconds| (5..15).contains(seconds)), "{back:?}");
+    assert!(back.iter().any(|seconds| seconds != &back[0]), "they come back one by one: {back:?}");
+    drop(held);
+    world.pass(TimeDelta::minutes(15)).await;
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 20)]));
+    world.assert_at_rest();
+}
+
+/// A failed one holds up the newer of its record only for as long as it is on its way itself.
+#[tokio::test]
+async fn what_stands_down_holds_nobody_up() {
+    let mut world = World::answering(500);
+    world.commit(&[change("x", 1, "{}")], true);
+    world.drain().await;
+    world.store_instance(&InstanceRecord { disabled: true, ..instance(Some(URL)) });
+    world.pass(TimeDelta::minutes(1)).await;
+    assert_eq!(world.last().outcome, Outcome::Queued);
+    world.store_instance(&instance(Some(URL)));
+    world.answers(200);
+    world.commit(&[change("x", 2, "{}")], true);
+    world.drain().await;
+    assert_eq!(world.last().outcome, Outcome::Delivered);
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 1), ("queued", 1)]));
+}
+
+#[tokio::test]
+async fn the_line_goes_on_without_a_probe_whose_instance_is_gone() {
+    let mut world = World::answering(503);
+    world.opens().await;
+    world.commit(&[change("probe", 1, "{}")], true);
+    world.drain().await;
+    // Another instance with the same callback.
+    let other = InstanceRecord { id: InstanceId(43), ..instance(Some(URL)) };
+    world.store_instance(&other);
+    let entry = Safeguard::entry(&world.wheel, now());
+    for n in 0..3 {
+        let changes = [change(&format!("other {n}"), 1, "{}")];
+        world.test.ambient.advance(Duration::from_millis(1));
+        let at = world.ports.now();
+        for outgoing in outbox::file(&other, &LABEL, "orders", "orders", &changes, at, at, entry) {
+            world.write(&outgoing.writes);
+            world.send(outgoing.job.as_slice());
+        }
+    }
+    world.drain().await;
+    let view = callback_view(&world.ports, other.organization, URL).await.unwrap();
+    assert_eq!((view.status, view.waiting), ("open", 3));
+    world.write(&[Write::Delete { key: instance_key(instance(None).id), condition: Condition::Present }]);
+    world.answers(200);
+    let so_far = world.requests().len();
+    world.pass(TimeDelta::hours(1)).await;
+    let arrived: Vec<String> = world.received().split_off(so_far).concat();
+    assert_eq!(arrived, ["other 0", "other 1", "other 2"]);
+    let drew: usize =
+        world.reports.iter().filter(|report| report.outcome == Outcome::Gone).map(|report| report.released).sum();
+    assert_eq!(drew, 1);
+    world.assert_at_rest();
+}
+
+/// The head of the line waits for one that is under way, and there is room for others.
+#[tokio::test]
+async fn a_newcomer_passes_those_in_line_that_must_wait_for_another() {
+    let mut world = World::answering(503);
+    world.opens().await;
+    world.commit(&[change("probe", 1, "{}")], true);
+    let first = world.commit(&[change("x", 1, "{}")], true).remove(0);
+    world.test.ambient.advance(Duration::from_millis(1));
+    world.commit(&[change("x", 2, "{}")], true);
+    world.drain().await;
+    world.answers(200);
+    world.test.ambient.advance(Duration::from_secs(60));
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        for message in world.test.queue.take(QueueName::Deliveries, 100) {
+            let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
+            match job.delivery == first.delivery {
+                true => held.push(job),
+                false => world.reports.push(deliver(&world.ports, &world.wheel, &world.limits, &job).await.unwrap()),
+            }
+        }
+    }
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 6), ("waiting", 2)]));
+    world.commit(&[change("y", 1, "{}")], true);
+    world.one().await;
+    assert_eq!((&world.last().outcome, world.last().released), (&Outcome::Waiting, 1));
+    world.one().await;
+    assert_eq!(world.last().outcome, Outcome::Delivered);
+    world.send(&held);
+    world.pass(TimeDelta::minutes(15)).await;
+    assert_eq!(world.received()[world.requests().len() - 3..], [["y"], ["x"], ["x"]]);
+    world.assert_at_rest();
+}
+
+#[tokio::test]
+async fn a_probe_that_arrives_draws_the_line_in_the_same_transaction() {
+    let mut world = World::answering(503);
+    world.opens().await;
+    for n in 0..3 {
+        world.commit(&[change(&format!("in line {n}"), 1, "{}")], true);
+        world.drain().await;
+    }
+    let in_line = world.items_with("WAIT#");
+    assert_eq!(in_line.len(), 2);
+    assert!(in_line.iter().all(|item| item.expires_at == Some(now() + KEPT)), "{in_line:?}");
+    // None of the five that failed is due at the same instant as the probe.
+    let view = callback_view(&world.ports, instance(None).organization, URL).await.unwrap();
+    world.answers(200);
+    world.pass(view.next_probe.unwrap() - world.ports.now() - TimeDelta::seconds(1)).await;
+    world.test.ambient.advance(Duration::from_secs(2));
+    world.test.store.forget_operations();
+    world.one().await;
+    assert_eq!((&world.last().outcome, world.last().released), (&Outcome::Delivered, 4));
+    // One says that it is being sent, the other what came of it and who follows.
+    assert_eq!(world.test.store.operations().transactions, 2);
+}
+
+#[tokio::test]
+async fn a_line_whose_entries_have_expired_is_none() {
+    let mut world = World::answering(410);
+    for n in 0..3 {
+        world.commit(&[change(&n.to_string(), 1, "{}")], true);
+    }
+    world.drain().await;
+    let gone = world.items_with("WAIT#").into_iter().chain(world.items_with("DLV#"));
+    let gone: Vec<Write> = gone.map(|item| Write::Delete { key: item.key, condition: Condition::Present }).collect();
+    world.write(&gone);
+    let view = callback_view(&world.ports, instance(None).organization, URL).await.unwrap();
+    assert_eq!((view.status, view.waiting), ("disabled", 3));
+    world.answers(200);
+    resume(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap();
+    world.commit(&[change("new", 1, "{}")], true);
+    world.pass(TimeDelta::minutes(15)).await;
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 1)]));
+    world.assert_at_rest();
+}
+
+#[tokio::test]
+async fn a_delivery_in_line_is_called_as_its_own_callback_stands() {
+    let other = "https://b.example/hook";
+    let mut world = World::answering(410);
+    world.commit(&[change("disabled", 1, "{}")], true);
+    world.drain().await;
+    world.answers(503);
+    world.store_instance(&instance(Some(other)));
+    for n in 0..7 {
+        for outgoing in filed(Some(other), &[change(&n.to_string(), 1, "{}")], world.ports.now()) {
+            world.write(&outgoing.writes);
+            world.send(outgoing.job.as_slice());
+        }
+        world.drain().await;
+    }
+    let in_line: Vec<(String, Status)> = world
+        .deliveries()
+        .await
+        .into_iter()
+        .filter(|found| found.row.in_line)
+        .map(|found| (found.row.events[0].object_id.clone(), found.row.status))
+        .collect();
+    assert_eq!(in_line.len(), 2, "{in_line:?}");
+    for (record, status) in in_line {
+        assert_eq!(status, if record == "disabled" { Status::Queued } else { Status::Waiting }, "{record}");
+    }
+}
+
+/// Only the state of a callback is read and written for one that follows another on its own time.
+#[tokio::test]
+async fn without_a_line_none_is_looked_for() {
+    let mut world = World::answering(500);
+    world.commit(&[change("x", 1, "{}")], true);
+    world.test.ambient.advance(Duration::from_millis(1));
+    world.drain().await;
+    world.commit(&[change("x", 2, "{}")], true);
+    world.drain().await;
+    world.answers(200);
+    world.test.ambient.advance(Duration::from_secs(10));
+    world.test.store.forget_operations();
+    world.drain().await;
+    assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 2)]));
+    assert_eq!(world.test.store.operations().queries, 1, "the list of the line before this");
+}
