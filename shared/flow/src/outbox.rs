@@ -309,7 +309,7 @@ pub(crate) mod tests {
     }
 
     /// Text that does not compress below three quarters.
-    fn noise(bytes: usize) -> String {
+    pub(crate) fn noise(bytes: usize) -> String {
         let mut state = 1u64;
         let mut next = || {
             state ^= state << 13;

@@ -29,6 +29,9 @@ pub const LARGEST_PAGE: usize = 1024 * 1024;
 /// DynamoDB takes at most so many writes in one transaction.
 pub const LARGEST_TRANSACTION: usize = 100;
 
+/// DynamoDB takes at most 4 MB in one transaction.
+pub const LARGEST_TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
+
 /// A test that panicked while it held a lock has failed already; the others may go on reading.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -290,6 +293,12 @@ impl Table {
     fn transact(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         if writes.len() > LARGEST_TRANSACTION {
             return Err(StoreError::Refused(format!("{} writes in one transaction", writes.len())));
+        }
+        let puts =
+            writes.iter().filter_map(|write| if let Write::Put { item, .. } = write { Some(size(item)) } else { None });
+        let bytes: usize = puts.sum();
+        if bytes > LARGEST_TRANSACTION_BYTES {
+            return Err(StoreError::Refused(format!("{bytes} bytes in one transaction")));
         }
         let mut keys = BTreeSet::new();
         for write in writes {

@@ -75,12 +75,12 @@ impl Run<'_> {
                 && let Some((change, key, entry)) =
                     told.next_if(|(change, ..)| weight == 0 || weight + change.raw.len() <= BYTES_PER_GROUP)
             {
-                weight += change.raw.len() + 1;
+                weight += change.raw.len();
                 changes.push(change);
                 entries.push((key, entry));
             }
             // Before the entries of this group are in the index: what is written now must not stand for them.
-            if bytes + 2 * weight > BYTES_PER_COMMIT && !writes.is_empty() {
+            if bytes + weight > BYTES_PER_COMMIT && !writes.is_empty() {
                 self.write(std::mem::take(&mut writes), None).await?;
                 bytes = 0;
             }
@@ -109,7 +109,7 @@ impl Run<'_> {
                 }
             }
             // An entry and the event it stands for share a transaction: all changed buckets go with the rows.
-            if writes.len() + self.index.dirty() > WRITES_PER_COMMIT || bytes > BYTES_PER_COMMIT {
+            if writes.len() + self.index.dirty() > WRITES_PER_COMMIT {
                 self.write(std::mem::take(&mut writes), None).await?;
                 bytes = 0;
             }

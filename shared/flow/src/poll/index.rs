@@ -171,3 +171,51 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::detect::Rule;
+
+    use super::*;
+    use crate::testing::MemoryStore;
+
+    fn entries(range: std::ops::Range<u64>) -> Vec<(String, Entry)> {
+        let entry =
+            |n| Entry { fingerprint: n, stamp: 1, revision: 1, gone: false, rule: Rule::Baseline, seen_minute: 1 };
+        range.map(|n| (format!("record {n}"), entry(n))).collect()
+    }
+
+    /// Adds entries to what is stored, as a poll does that knows of no others.
+    async fn add(store: &MemoryStore, state: &mut ResourceRecord, range: std::ops::Range<u64>) {
+        let mut index = Index::of(InstanceId(42), "things", state);
+        let entries = entries(range);
+        index.load(store, entries.iter().map(|(key, _)| hash_of(key))).await.expect("an index");
+        index.put(store, entries).await.expect("an index");
+        index.note(state);
+        store.transact(&index.take_writes(99)).await.expect("written");
+    }
+
+    #[tokio::test]
+    async fn an_index_that_grows_keeps_what_was_not_read() {
+        let (store, mut state) = (MemoryStore::default(), ResourceRecord::default());
+        add(&store, &mut state, 0..600).await;
+        for few in 0..20 {
+            add(&store, &mut state, 600 + 30 * few..630 + 30 * few).await;
+        }
+        let mut index = Index::of(InstanceId(42), "things", &state);
+        index.load_everything(&store).await.expect("an index");
+        for (key, entry) in entries(0..1200) {
+            assert_eq!(index.get(hash_of(&key), &key), Some(entry), "{key}");
+        }
+        assert_eq!((state.entries, state.buckets), (1200, Layout(50)));
+    }
+
+    #[tokio::test]
+    async fn a_bucket_in_hand_is_not_read_again_to_be_split() {
+        let (store, mut state) = (MemoryStore::default(), ResourceRecord::default());
+        add(&store, &mut state, 0..24).await;
+        assert_eq!((state.buckets, store.operations().batch_gets), (Layout(1), 0), "there was nothing to read");
+        add(&store, &mut state, 24..25).await;
+        assert_eq!((state.buckets, store.operations().batch_gets), (Layout(2), 1));
+    }
+}

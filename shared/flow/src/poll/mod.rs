@@ -18,6 +18,8 @@ mod missing;
 mod report;
 mod seen;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod trouble;
 pub mod why;
 
@@ -62,10 +64,8 @@ const VENDOR_BOUNDS: Bounds =
 const CHANGES_HELD: usize = 2000;
 /// The same in bytes of records.
 const CHANGE_BYTES_HELD: usize = 16 * 1024 * 1024;
-/// How often one pass may start over because the vendor's page cursor died.
-const RESTARTS: u32 = 3;
-/// How often one pass may ask for a smaller page.
-const SHRINKS: u32 = 10;
+/// How often one pass may start over because the vendor forgot our place.
+const RESETS: u32 = 3;
 /// A listing that breaks off after so many pages goes on where it stopped: begun anew it might never get further.
 const PAGES_WORTH_KEEPING: u32 = 5;
 /// A poll that runs this long, or a quarter of the schedule's minute, is taken out of the others' reach.
@@ -129,7 +129,7 @@ async fn poll_once(
     let mut run = match Run::prepare(service, job, loaded, report, began, until).await? {
         Ok(run) => run,
         Err((loaded, report, message)) => {
-            let trouble = VendorTrouble { message, passing: false, ..VendorTrouble::default() };
+            let trouble = VendorTrouble { message, ..VendorTrouble::default() };
             return give_up(service, job, loaded, report, trouble, mode, None).await;
         }
     };
@@ -476,12 +476,15 @@ impl<'a> Run<'a> {
                         return Ok(self.plan.partitions_of(&names));
                     }
                 }
+                // The listing went back to its first page by itself, and says when that is too often.
+                Err(Fault::RestartScan { .. }) => names.clear(),
                 Err(fault) => return Err(Stop::Trouble(trouble_of(fault))),
             }
         }
     }
 
-    /// One page of a listing. A refused token is renewed once a poll; what else the vendor says is the caller's.
+    /// One page of a listing, a smaller one where the vendor wants that. A refused token is renewed once a poll; what else
+    /// the vendor says is the caller's.
     async fn page(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Result<Page, Fault>, Stop> {
         loop {
             let request = listing.request(plan, &self.caller()).map_err(|problem| trouble(problem.to_string()))?;
@@ -489,6 +492,7 @@ impl<'a> Run<'a> {
             self.report.pages += 1;
             match listing.read(plan, &self.caller(), &response) {
                 Err(Fault::RefreshAuth { reason }) => self.renew_after(reason).await?,
+                Err(Fault::ShrinkPage) => {}
                 other => return Ok(other),
             }
         }
@@ -586,27 +590,21 @@ impl<'a> Run<'a> {
             }
         }
         let mut pass = self.pass(baseline);
-        let (mut restarts, mut shrinks, mut good_pages) = (0, 0, 0);
+        let (mut resets, mut good_pages) = (0, 0);
         let plan = Arc::clone(&self.plan);
         loop {
             let place =
                 |listing: &Listing, newest| Place { partition, listing: listing.save(), complete, newest, lower };
             let page = match self.page(&plan, &mut listing).await {
                 Ok(Ok(page)) => page,
-                Ok(Err(Fault::ShrinkPage)) if shrinks < SHRINKS => {
-                    shrinks += 1;
-                    continue;
-                }
-                Ok(Err(Fault::RestartScan { .. })) if restarts < RESTARTS => {
-                    // The listing went back to its first page by itself.
-                    restarts += 1;
+                Ok(Err(Fault::RestartScan { .. })) => {
                     seen = complete.then(Seen::default);
                     continue;
                 }
-                Ok(Err(Fault::ResetCursor { .. })) if restarts < RESTARTS => {
+                Ok(Err(Fault::ResetCursor { .. })) if resets < RESETS => {
                     // The vendor forgot our place. Everything is listed and compared with what is known; only a
                     // resource whose listing cannot show everything has a gap after that.
-                    restarts += 1;
+                    resets += 1;
                     self.so_far.lost_history |= !baseline
                         && (!self.loaded.state.index_is_complete || self.plan.change_kind() == Finding::HistoryId);
                     (complete, lower) = (true, None);
@@ -754,7 +752,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let store = self.service.ports.store.clone();
-        if seen.is_some() && self.loaded.state.entries > 0 {
+        if seen.is_some() {
             self.index.load_everything(&*store).await?;
         } else {
             self.index.load(&*store, unknown.iter().map(|(_, _, hash)| *hash)).await?;

@@ -360,4 +360,66 @@ mod tests {
         assert_eq!(serde_json::from_str::<ResourceRecord>(&json).expect("reads back"), state);
         assert!(state.recent.contains(5, 5) && !state.recent.contains(5, 6) && !state.recent.contains(40, 40));
     }
+
+    fn at(ms: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_state_that_knows_nothing_says_next_to_nothing() {
+        let text = serde_json::to_string(&ResourceRecord::default()).unwrap_or_default();
+        assert_eq!(text, r#"{"buckets":1,"entries":0,"coverage":[],"lateness":[]}"#);
+    }
+
+    #[test]
+    fn a_later_life_counts_from_where_no_earlier_one_got() {
+        let revision = |ms| ResourceRecord::anew(at(0), at(ms)).first_revision;
+        assert_eq!((revision(0), revision(99), revision(123_456)), (0, 0, 1234));
+        assert_eq!(revision(-5000), 0, "a clock that went back");
+        let decades = 30 * 365 * 86_400_000;
+        assert!(revision(decades) > revision(decades / 6), "and leaves room to count on");
+    }
+
+    #[test]
+    fn a_resource_is_stale_after_two_intervals_and_a_minute() {
+        let mut state = ResourceRecord::default();
+        assert!(!state.is_stale(5, at(1_000_000_000)), "nothing was promised yet");
+        state.coverage.extend(at(0));
+        for (interval, minutes) in [(1, 3), (5, 11), (60, 121)] {
+            assert!(!state.is_stale(interval, at(minutes * 60_000)));
+            assert!(state.is_stale(interval, at(minutes * 60_000 + 1)), "interval of {interval}");
+        }
+    }
+
+    #[test]
+    fn a_complete_listing_is_due_when_its_time_has_come_and_none_was_just_tried() {
+        let (day, hour) = (86_400_000, 3_600_000);
+        let due = |swept: Option<i64>, tried: Option<i64>, approved: bool| {
+            let held = Held { since: at(0), missing: 20, known: 30, sample: vec![], approved };
+            let state = ResourceRecord {
+                swept_at: swept.map(at),
+                sweep_tried: tried.map(at),
+                held: Some(held),
+                ..ResourceRecord::default()
+            };
+            state.sweep_is_due(Duration::from_secs(86_400), at(day))
+        };
+        assert!(due(None, None, false), "never made");
+        assert!(due(Some(0), Some(0), false), "a day ago");
+        assert!(!due(Some(1), Some(1), false), "less than a day ago");
+        assert!(!due(Some(0), Some(day - hour + 1), false), "tried less than an hour ago");
+        assert!(due(Some(0), Some(day - hour), false), "tried an hour ago");
+        assert!(due(Some(1), Some(1), true), "someone approved of what it found");
+    }
+
+    #[test]
+    fn listing_a_million_records_keeps_the_newest_few() {
+        let listed = |count: u64| (0..count).map(|n| (Some(at(n as i64)), n, 0)).collect::<Vec<_>>();
+        let mut few = listed(2047);
+        Recent::shorten(&mut few);
+        assert_eq!(few.len(), 2047, "sorting now and then is cheap, sorting at each page is not");
+        let mut many = listed(2048);
+        Recent::shorten(&mut many);
+        assert_eq!(many.iter().map(|(_, n, _)| *n).collect::<Vec<_>>(), (2016..2048).rev().collect::<Vec<_>>());
+    }
 }
