@@ -132,13 +132,15 @@ impl Parcel {
     /// Puts the body into the row, or cuts it into pieces, compressed if it needs more than one. False: too large for a
     /// transaction.
     fn fits(&mut self) -> bool {
-        self.inline = InlineBody::of(&self.notification.body);
+        // Nothing of an earlier body may stay.
+        (self.inline, self.pieces, self.packing) =
+            (InlineBody::of(&self.notification.body), Vec::new(), Packing::Plain);
         if self.inline.is_some() {
             return true;
         }
         let body = self.notification.body.as_bytes();
         if body.len() <= LARGEST_PIECE {
-            (self.packing, self.pieces) = (Packing::Plain, vec![Bytes::copy_from_slice(body)]);
+            self.pieces = vec![Bytes::copy_from_slice(body)];
             return true;
         }
         let packed = zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL)
