@@ -65,7 +65,7 @@ async fn records_share_a_notification_up_to_half_a_megabyte() {
 
 #[tokio::test]
 async fn a_transaction_takes_no_more_than_the_table_does() {
-    for sizes in [vec![500_000; 10], vec![1_900_000, 2_600_000, 10]] {
+    for sizes in [vec![600_000; 10], vec![2_600_000, 3_800_000, 10]] {
         let world = World::polled("ledger", "balances", json!({}), 0).await;
         world.pass(MINUTE * 5);
         world.vendor().rows =

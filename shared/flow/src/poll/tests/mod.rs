@@ -1,6 +1,7 @@
 //! Polls one at a time, on ports in memory: of a vendor that is made up, and whose every answer the test decides.
 
 mod commits;
+mod handed;
 mod passes;
 mod skips;
 mod troubles;
@@ -25,7 +26,7 @@ use crate::ports::{Condition, HttpError, Store, query_all};
 use crate::secrets;
 use crate::service::Service;
 use crate::table::{self, InstanceRecord};
-use crate::testing::TestPorts;
+use crate::testing::{MemoryQueue, TestPorts};
 
 type Answer = Result<Response<Bytes>, HttpError>;
 type Meddle = Box<dyn FnMut(&Request<Bytes>) -> Option<Answer> + Send>;
@@ -147,6 +148,13 @@ impl World {
         world.vendor().rows = (0..count).map(|n| row(&format!("r{n}"), n as i64 - count as i64 - 59)).collect();
         world.poll(Mode::Scheduled).await;
         world
+    }
+
+    /// From now on with queues that outlive every process, as the cloud's do.
+    fn in_the_cloud(mut self) -> Self {
+        self.test.queue = Arc::new(MemoryQueue::new(self.test.ambient.clone()).durable());
+        self.service.ports.queue = self.test.queue.clone();
+        self
     }
 
     fn vendor(&self) -> std::sync::MutexGuard<'_, Vendor> {
