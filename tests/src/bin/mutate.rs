@@ -84,22 +84,30 @@ fn try_wanted(options: &Options, mutants: &[Mutant]) -> anyhow::Result<()> {
     try_all(&wanted, &built.executables, &tests, how, &say)
 }
 
-/// Says what all came to, what survives without a reason, and what has a reason and does not survive.
+/// Says what all came to, what survives and why it may, what survives without a reason, and which reasons are needed by none.
 fn report(mutants: &[Mutant]) -> anyhow::Result<ExitCode> {
     let (known, reasons) = (results(), Reasons::read()?);
     let of: BTreeMap<&str, &Tried> =
         mutants.iter().filter_map(|mutant| Some((mutant.key.as_str(), known.get(&mutant.key)?))).collect();
     let (mut unneeded, mut open): (BTreeSet<&str>, usize) = (reasons.names().collect(), 0);
+    let mut excused: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for mutant in mutants {
         if of.get(mutant.key.as_str()).is_some_and(|tried| tried.outcome.is_survivor()) {
             match reasons.of(&mutant.key) {
-                Some((name, _)) => drop(unneeded.remove(name)),
+                Some((name, reason)) => {
+                    unneeded.remove(name);
+                    excused.entry((name, reason)).or_default().push(&mutant.name);
+                }
                 None => {
                     say(&format!("survives without a reason: {} ({})", mutant.key, mutant.name));
                     open += 1;
                 }
             }
         }
+    }
+    for ((_, reason), names) in &excused {
+        names.iter().for_each(|name| say(&format!("survives: {name}")));
+        say(&format!("    {reason}"));
     }
     for name in &unneeded {
         say(&format!("has a reason and does not survive: {name}"));
