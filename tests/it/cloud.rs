@@ -236,7 +236,10 @@ impl Cloud {
     /// Cases of the store's contract that are left out there, each with the reason.
     fn store_exceptions(&self) -> &'static [contract::Exception] {
         match self {
-            Self::Moto(_) => &[("one_of_fifty_wins", "its transactions are not atomic when several run at once")],
+            Self::Moto(_) => &[
+                ("one_of_fifty_wins", "its transactions are not atomic when several run at once"),
+                ("four_megabytes_are_too_much_at_once", "it takes any amount"),
+            ],
             Self::MiniStack(_) | Self::Aws(_) => &[],
         }
     }

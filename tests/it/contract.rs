@@ -122,6 +122,7 @@ pub async fn store_contract_but(store: Arc<dyn Store>, exceptions: &[Exception])
         single_writes_obey_their_condition(&*store);
         transactions_are_all_or_nothing(&*store);
         limits_are_refused(&*store);
+        four_megabytes_are_too_much_at_once(&*store);
         many_are_read_at_once(&*store);
         stretches_are_read_in_order(&*store);
         long_stretches_come_in_pages(&*store);
@@ -220,6 +221,15 @@ async fn limits_are_refused(store: &dyn Store) {
         assert!(matches!(outcome, Err(StoreError::Refused(_))), "{what}: {outcome:?}");
     }
     assert_eq!(store.query("LIMIT", &Range::prefix(""), None).await, Ok(QueryPage::default()));
+}
+
+async fn four_megabytes_are_too_much_at_once(store: &dyn Store) {
+    let heavy = |n: usize| Item { body: noise(380_000, 3), ..item("HEAVY", &n.to_string(), 1, "") };
+    let writes: Vec<Write> = (0..12).map(|n| put(&heavy(n), Condition::Unconditional)).collect();
+    let outcome = store.transact(&writes).await;
+    assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
+    assert_eq!(store.transact(&writes[..7]).await, Ok(()));
+    assert_eq!(store.get(&heavy(9).key).await, Ok(None));
 }
 
 async fn many_are_read_at_once(store: &dyn Store) {
