@@ -66,7 +66,10 @@ async fn an_error_that_looks_like_an_empty_page_ends_no_listing() {
 #[tokio::test]
 async fn what_a_machine_with_a_slow_clock_files_is_found() {
     let world = World::new("2026-01-05T09:00:00Z").await;
-    let instance = world.create(seed("square")).await;
+    let mut body = seed("square");
+    // No poll looks after its deliveries in time: they have entries.
+    body["configuration"]["event.poller.refresh_interval"] = json!("60");
+    let instance = world.create(body).await;
     world.advance(Duration::from_secs(300)).await;
     world.sandbox.create("square", "timecards", json!({})).expect("a record");
     let mut slow = world.service.clone();
