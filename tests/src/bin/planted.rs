@@ -1,18 +1,34 @@
 //! Plants each bug of `tests/planted` in a copy of the tree and runs the test that must notice:
-//! `cargo run -p tests --bin planted`, or with names for some of them. Takes a minute or so for each, and the first time as
-//! long as all dependencies take to build.
+//! `cargo run -p tests --bin planted`.
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
+use clap::Parser;
 use serde_json::{Map, Value, json};
 use tests::planted::{all, copy_tree, root};
 use tests::reliability::{last, record};
 
+/// Plants each bug of `tests/planted` in a copy of the tree and runs the test that must notice. Takes a minute or so for each,
+/// and the first time as long as all dependencies take to build.
+#[derive(Parser)]
+struct Options {
+    /// Only these, by the names of their patches.
+    names: Vec<String>,
+}
+
 #[allow(clippy::print_stdout)] // What it found is what it is for.
 fn main() -> anyhow::Result<ExitCode> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = Options::parse().names;
     let mut planted = all()?;
     let names: Vec<String> = planted.iter().map(|bug| bug.name.clone()).collect();
+    let unknown = wanted.iter().find(|name| !names.contains(name));
+    ensure!(
+        unknown.is_none(),
+        "no patch is called {}; there are {}",
+        unknown.map_or("", String::as_str),
+        names.join(", ")
+    );
     planted.retain(|bug| wanted.is_empty() || wanted.contains(&bug.name));
     // Cargo takes packages of two copies of a workspace for the same: in one folder each would run the other's code.
     let (tree, target) = (root().join("target/planted"), root().join("target/planted/target"));
