@@ -456,18 +456,19 @@ async fn how_late_records_come_is_learned_from_those_that_came_late() {
     let samples = || async { world.state().await.lateness.samples() };
     assert_eq!(samples().await, 0, "what existed before the first poll is not late");
     world.pass(MINUTE * 5);
-    world.vendor().rows.extend([row("a", 100), row("b", 200)]);
+    world.vendor().rows.extend([row("a", 100), row("b", 200), row("c", 210)]);
     world.poll(Mode::Scheduled).await;
-    assert_eq!(samples().await, 2, "every change that a cursor finds is a measure");
+    assert_eq!(samples().await, 3, "every change that a cursor finds is a measure");
 
     // The first pass was at 9:00. A complete listing finds two that should have come by the polls since (one of them is known
-    // in an earlier version), two of before, and an edit that no stamp tells of.
+    // in an earlier version), three of before, and two edits that no stamp tells of.
     world.pass(MINUTE * 5);
     world.vendor().rows[40]["edited"] = json!(true);
+    world.vendor().rows[42]["edited"] = json!(true);
     world.vendor().rows[41]["at"] = row("", 250)["at"].clone();
-    world.vendor().rows.extend([row("late", 0), row("before", -1), row("long before", -2)]);
+    world.vendor().rows.extend([row("late", 0), row("before", -1), row("earlier", -2), row("earliest", -3)]);
     let report = world.poll(SWEEP).await;
-    assert_eq!((report.created + report.updated, samples().await), (5, 4), "{:?}", world.told().await);
+    assert_eq!((report.created + report.updated, samples().await), (7, 5), "{:?}", world.told().await);
 }
 
 #[tokio::test]
