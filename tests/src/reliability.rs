@@ -49,7 +49,7 @@ struct Run {
 }
 
 const RUNS: [Run; 8] = [
-    Run { name: "simulator", what: "simulated worlds", command: "cargo run -p tests --bin simulate -- --seeds 2000" },
+    Run { name: "simulator", what: "simulated worlds", command: "cargo run -p tests --bin simulate -- --seeds 3000" },
     Run { name: "planted", what: "planted bugs", command: "cargo run -p tests --bin planted" },
     Run { name: "mutants", what: "mutants", command: "cargo run -p tests --bin mutate" },
     Run { name: "kill", what: "kills of a real process", command: "cargo run -p tests --bin kill -- --times 100" },
