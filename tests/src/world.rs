@@ -22,11 +22,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::secret::Secret;
-use elements::{Bases, Catalog};
+use elements::Bases;
 use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Message, Ports, Queue, QueueName, Store, Vault};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
-use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore, TransparentVault};
+pub use flow::testing::answer;
+use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore, TransparentVault, catalog};
 use http::{HeaderMap, StatusCode};
 use instances::ApiState;
 use local::inbox::{self, Behaviour, Inbox, Receipt};
@@ -92,13 +93,13 @@ impl World {
             vault,
             ambient: ambient.clone(),
         };
-        let catalog = Catalog::embedded();
+        let catalog = catalog();
         let mut bases = Bases::default();
         for element in catalog.iter() {
             let base = format!("http://pollux.test/sandbox/{}", element.key);
             bases.overrides.insert(element.key.clone(), base.parse().expect("a URL"));
         }
-        let service = Service::new(ports, Arc::new(catalog), Arc::new(bases));
+        let service = Service::new(ports, catalog, Arc::new(bases));
         let organization = create_organization(&service.ports, "Acme").await.expect("an empty table takes it");
         let api = instances::router(ApiState { service: service.clone() });
         let poller = Poller::new(service.clone());
@@ -401,12 +402,6 @@ impl Http for RoutedHttp {
 pub fn id_of(record: &Value) -> String {
     let id = record.get("id").unwrap_or(record);
     id.as_str().map_or_else(|| id.to_string(), str::to_owned)
-}
-
-/// An answer in a vendor's place.
-pub fn answer(status: u16, body: &Value) -> http::Response<Bytes> {
-    let response = http::Response::builder().status(status).header("content-type", "application/json");
-    response.body(Bytes::from(body.to_string())).expect("a response")
 }
 
 /// The instant of a literal.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -95,7 +95,7 @@ impl TestPorts {
 
     /// What the steps around polling take: the embedded elements at their vendors' own addresses, and a wheel of minutes.
     pub fn service(&self) -> Service {
-        Service::new(self.ports(), Arc::new(Catalog::embedded()), Arc::default())
+        Service::new(self.ports(), catalog(), Arc::default())
     }
 
     /// What the steps take.
@@ -108,6 +108,12 @@ impl TestPorts {
             ambient: self.ambient.clone(),
         }
     }
+}
+
+/// The embedded elements, read once for all tests of a process.
+pub fn catalog() -> Arc<Catalog> {
+    static CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| Arc::new(Catalog::embedded()));
+    CATALOG.clone()
 }
 
 // ---------------------------------------------------------------- Time and chance
@@ -216,6 +222,7 @@ type FaultPlan = Box<dyn FnMut(u64) -> Option<Fault> + Send>;
 #[derive(Default)]
 pub struct MemoryStore {
     table: Mutex<Table>,
+    interruption: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[derive(Default)]
@@ -223,6 +230,7 @@ struct Table {
     items: BTreeMap<Key, Item>,
     operations: Operations,
     faults: Option<(u64, FaultPlan)>,
+    lagging: Option<BTreeMap<Key, Item>>,
 }
 
 impl MemoryStore {
@@ -244,6 +252,17 @@ impl MemoryStore {
     /// Lets transactions fail: `plan` is asked for each, by its number from 0.
     pub fn plan_faults(&self, plan: impl FnMut(u64) -> Option<Fault> + Send + 'static) {
         lock(&self.table).faults = Some((0, Box::new(plan)));
+    }
+
+    /// From now on queries that do not ask for the newest show what is there now.
+    pub fn lag(&self) {
+        let mut table = lock(&self.table);
+        table.lagging = Some(table.items.clone());
+    }
+
+    /// Lets something happen once, right before the next transaction: after whatever is read for it.
+    pub fn interrupt(&self, happens: impl FnOnce() + Send + 'static) {
+        *lock(&self.interruption) = Some(Box::new(happens));
     }
 }
 
@@ -370,7 +389,8 @@ impl Store for MemoryStore {
         if first > last || (first == last && after.is_some()) {
             return Ok(QueryPage::default());
         }
-        let stretch = table.items.range((from, to)).map(|(_, item)| item);
+        let items = table.lagging.as_ref().filter(|_| !range.consistent).unwrap_or(&table.items);
+        let stretch = items.range((from, to)).map(|(_, item)| item);
         let stretch: Box<dyn Iterator<Item = &Item>> =
             if range.descending { Box::new(stretch.rev()) } else { Box::new(stretch) };
         let mut page = QueryPage::default();
@@ -388,6 +408,8 @@ impl Store for MemoryStore {
     }
 
     async fn transact(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let happens = lock(&self.interruption).take();
+        happens.into_iter().for_each(|happens| happens());
         let mut table = lock(&self.table);
         let outcome = table.transact(writes);
         match outcome {
@@ -502,6 +524,12 @@ impl Queue for MemoryQueue {
 // ---------------------------------------------------------------- Http
 
 type Answer = dyn Fn(http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> + Send + Sync;
+
+/// An answer with a JSON body.
+pub fn answer(status: u16, body: &serde_json::Value) -> http::Response<Bytes> {
+    let response = http::Response::builder().status(status).header("content-type", "application/json");
+    response.body(Bytes::from(body.to_string())).expect("a status")
+}
 
 /// Vendors and callbacks played by a closure; remembers what it was asked.
 pub struct AnsweringHttp {

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::ensure;
+use anyhow::bail;
 use clap::Parser;
 use serde_json::{Map, Value, json};
 use tests::planted::{all, copy_tree, root};
@@ -22,13 +22,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let wanted = Options::parse().names;
     let mut planted = all()?;
     let names: Vec<String> = planted.iter().map(|bug| bug.name.clone()).collect();
-    let unknown = wanted.iter().find(|name| !names.contains(name));
-    ensure!(
-        unknown.is_none(),
-        "no patch is called {}; there are {}",
-        unknown.map_or("", String::as_str),
-        names.join(", ")
-    );
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(name)) {
+        bail!("no patch is called {unknown}; there are {}", names.join(", "));
+    }
     planted.retain(|bug| wanted.is_empty() || wanted.contains(&bug.name));
     // Cargo takes packages of two copies of a workspace for the same: in one folder each would run the other's code.
     let (tree, target) = (root().join("target/planted"), root().join("target/planted/target"));

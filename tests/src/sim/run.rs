@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use axum::Router;
 use axum::body::Body;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use elements::{Bases, Catalog};
+use elements::Bases;
 use flow::ports::{Ambient, Item, Message, Ports, QueueName, Store};
 use flow::principal::{NewOrganization, create_organization};
 use flow::service::Service;
-use flow::testing::TransparentVault;
+use flow::testing::{TransparentVault, catalog};
 use http::StatusCode;
 use instances::ApiState;
 use local::sandbox::{self, Faults, Sandbox};
@@ -122,11 +122,6 @@ struct World {
     /// Of each subject, the records that were not deleted.
     records: BTreeMap<&'static str, Vec<String>>,
     crashes: u64,
-}
-
-fn catalog() -> Arc<Catalog> {
-    static CATALOG: OnceLock<Arc<Catalog>> = OnceLock::new();
-    CATALOG.get_or_init(|| Arc::new(Catalog::embedded())).clone()
 }
 
 impl World {

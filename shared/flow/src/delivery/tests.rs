@@ -21,7 +21,7 @@ use super::row::Status;
 use super::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due, release_line, resume};
 use crate::job::DeliveryJob;
 use crate::outbox::tests::{change, filed, filed_with, instance, now};
-use crate::outbox::{self, ElementLabel, GRACE, Safeguard};
+use crate::outbox::{self, ElementLabel, GRACE, Outgoing, Safeguard};
 use crate::ports::{Condition, HttpError, Message, Ports, Queue, QueueName, Store, Vault, Write};
 use crate::table::{InstanceRecord, ListingRecord, instance_key, listing_key, put};
 use crate::testing::{Fault, TestPorts, TransparentVault};
@@ -92,22 +92,25 @@ impl World {
 
     /// Commits changes, and sends their jobs unless the poller is to die between the two.
     fn commit(&self, changes: &[Change], sends: bool) -> Vec<DeliveryJob> {
-        let mut jobs = vec![];
-        for outgoing in filed(Some(URL), changes, self.ports.now()) {
-            self.write(&outgoing.writes);
-            jobs.extend(outgoing.job);
-        }
+        let jobs = self.carry_out(filed(Some(URL), changes, self.ports.now()));
         if sends {
             self.send(&jobs);
         }
         jobs
     }
 
+    /// Writes what was filed, a transaction each.
+    fn carry_out(&self, filed: Vec<Outgoing>) -> Vec<DeliveryJob> {
+        let write = |outgoing: Outgoing| {
+            self.write(&outgoing.writes);
+            outgoing.job
+        };
+        filed.into_iter().filter_map(write).collect()
+    }
+
     fn send(&self, jobs: &[DeliveryJob]) {
-        let message =
-            |job| Message { body: serde_json::to_string(job).unwrap(), delay: Duration::ZERO, group: "7".into() };
-        let outcomes = self.test.queue.send(QueueName::Deliveries, jobs.iter().map(message).collect());
-        outcomes.now_or_never().unwrap();
+        let messages = jobs.iter().map(|job| job.message(Duration::ZERO)).collect();
+        self.test.queue.send(QueueName::Deliveries, messages).now_or_never().unwrap();
     }
 
     /// Handles every job that is due now, and those that these send at once. A failed one comes again after 2 minutes.
@@ -567,11 +570,10 @@ async fn one_delivery_costs_four_writes_or_two_and_is_found_by_its_id() {
 
     // Where the next poll looks after it, there is no entry.
     world.test.store.forget_operations();
-    let [outgoing] = &filed_with(Some(URL), &[change("y", 1, "{}")], world.ports.now(), Safeguard::NextPoll)[..] else {
-        panic!("one")
-    };
-    world.write(&outgoing.writes);
-    world.send(outgoing.job.as_slice());
+    let filed = filed_with(Some(URL), &[change("y", 1, "{}")], world.ports.now(), Safeguard::NextPoll);
+    let jobs = world.carry_out(filed);
+    assert_eq!(jobs.len(), 1);
+    world.send(&jobs);
     world.drain().await;
     assert_eq!(world.test.store.operations().items_written, 2);
     world.assert_at_rest();

@@ -25,7 +25,7 @@ use crate::ports::{QueueName, Store, StoreError};
 use crate::principal::Caller;
 use crate::service::Service;
 use crate::table::{self, InstanceRecord, instance_key, resource_key, tokens_key};
-use crate::testing::{Fault, TestPorts};
+use crate::testing::{Fault, TestPorts, answer};
 use crate::tokens;
 
 const START: &str = "2026-01-05T09:00:00Z";
@@ -38,10 +38,6 @@ struct World {
     service: Service,
     caller: Caller,
     temper: Arc<Mutex<Temper>>,
-}
-
-fn answer(status: u16, body: &Value) -> Response<Bytes> {
-    Response::builder().status(status).body(Bytes::from(body.to_string())).unwrap()
 }
 
 /// A vendor that lets everybody in and has nothing.

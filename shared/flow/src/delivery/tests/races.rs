@@ -1,42 +1,8 @@
 //! What happens while a request is under way: neither undoes the other.
 
-use async_trait::async_trait;
-
 use super::*;
-use crate::ports::{Item, Key, QueryPage, Range, StoreError};
 use crate::table::retry_key;
-use crate::testing::{AnsweringHttp, MemoryStore};
-
-/// The table, where something happens between what was read and the first transaction.
-struct Interrupted<F> {
-    store: Arc<MemoryStore>,
-    happens: Mutex<Option<F>>,
-}
-
-#[async_trait]
-impl<F: FnOnce() + Send> Store for Interrupted<F> {
-    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
-        self.store.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        self.store.get_many(keys).await
-    }
-
-    async fn query(&self, pk: &str, range: &Range, after: Option<&str>) -> Result<QueryPage, StoreError> {
-        self.store.query(pk, range, after).await
-    }
-
-    async fn transact(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let happens = self.happens.lock().unwrap().take();
-        happens.into_iter().for_each(|happens| happens());
-        self.store.transact(writes).await
-    }
-
-    async fn write_each(&self, writes: &[Write]) -> Vec<Result<(), StoreError>> {
-        self.store.write_each(writes).await
-    }
-}
+use crate::testing::AnsweringHttp;
 
 impl World {
     /// Everything answers `status`; while the first request is under way, the job is handled elsewhere, where the callback
@@ -67,14 +33,11 @@ async fn two_that_fail_at_once_both_count() {
         world.store_instance(&record);
         // The next poll looks after them: there is no entry to be taken off.
         let changes = [change("1", 1, "{}"), change("2", 1, "{}")];
-        let jobs: Vec<DeliveryJob> = changes
+        let filed: Vec<Outgoing> = changes
             .iter()
             .flat_map(|change| filed_with(Some(URL), std::slice::from_ref(change), now(), Safeguard::NextPoll))
-            .filter_map(|outgoing| {
-                world.write(&outgoing.writes);
-                outgoing.job
-            })
             .collect();
+        let jobs = world.carry_out(filed);
         world.meanwhile(500, jobs[1].clone(), 500);
         let report = world.deliver(&jobs[0]).await;
         match policy {
@@ -131,13 +94,11 @@ async fn a_stale_copy_does_not_take_the_entry_of_one_that_has_just_left_the_line
     assert_eq!((world.statuses().await, world.items_under("RETRY#")), (BTreeMap::from([("queued", 1)]), 0));
     world.answers(200);
     let (ports, wheel) = (world.ports.clone(), world.wheel);
-    let happens = move || {
+    world.test.store.interrupt(move || {
         let resumed = resume(&ports, &wheel, instance(None).organization, URL).now_or_never();
         assert_eq!(resumed.expect("nothing is waited for").expect("resumed"), 1);
-    };
-    let store = Interrupted { store: world.test.store.clone(), happens: Mutex::new(Some(happens)) };
-    let ports = Ports { store: Arc::new(store), ..world.ports.clone() };
-    let report = deliver(&ports, &world.wheel, &world.limits, &job).await.unwrap();
+    });
+    let report = world.deliver(&job).await;
     assert_eq!(report.attempt, None, "{report:?}");
     assert_eq!(world.items_under("RETRY#"), 1);
     // So that it arrives though its message is lost.

@@ -172,10 +172,8 @@ async fn the_line_goes_on_without_a_probe_whose_instance_is_gone() {
         let changes = [change(&format!("other {n}"), 1, "{}")];
         world.test.ambient.advance(Duration::from_millis(1));
         let at = world.ports.now();
-        for outgoing in outbox::file(&other, &LABEL, "orders", "orders", &changes, at, at, entry) {
-            world.write(&outgoing.writes);
-            world.send(outgoing.job.as_slice());
-        }
+        let filed = outbox::file(&other, &LABEL, "orders", "orders", &changes, at, at, entry);
+        world.send(&world.carry_out(filed));
     }
     world.drain().await;
     let view = callback_view(&world.ports, other.organization, URL).await.unwrap();
@@ -278,10 +276,8 @@ async fn a_delivery_in_line_is_called_as_its_own_callback_stands() {
     world.answers(503);
     world.store_instance(&instance(Some(other)));
     for n in 0..7 {
-        for outgoing in filed(Some(other), &[change(&n.to_string(), 1, "{}")], world.ports.now()) {
-            world.write(&outgoing.writes);
-            world.send(outgoing.job.as_slice());
-        }
+        let filed = filed(Some(other), &[change(&n.to_string(), 1, "{}")], world.ports.now());
+        world.send(&world.carry_out(filed));
         world.drain().await;
     }
     let in_line: Vec<(String, Status)> = world

@@ -123,10 +123,7 @@ async fn what_was_committed_on_the_way_is_no_memory_of_what_was_listed_before() 
         vendor.rows.push(json!({"id": "a", "v": 1}));
         vendor.most = 1;
     }
-    world.meddle(|request| {
-        let last = request.uri().query().unwrap_or_default().contains("page=6");
-        last.then(|| Ok(answer(503, &json!({"message": "not now"}))))
-    });
+    world.breaks_off_at(6);
     let report = world.poll(NOW).await;
     assert_eq!((report.outcome, report.pages), (Outcome::Failed, 7));
     assert_eq!(world.told().await.len(), 6, "what was read before the failure is told");
@@ -143,10 +140,7 @@ async fn how_late_records_come_is_kept_with_what_is_committed_on_the_way() {
     world.pass(MINUTE * 5);
     world.vendor().rows.extend((0..7).map(|n| row(&format!("new{n}"), 60 + n)));
     world.vendor().most = 1;
-    world.meddle(|request| {
-        let last = request.uri().query().unwrap_or_default().contains("page=7");
-        last.then(|| Ok(answer(503, &json!({"message": "not now"}))))
-    });
+    world.breaks_off_at(7);
     assert_eq!(world.poll(NOW).await.outcome, Outcome::Failed);
     assert_eq!(world.state().await.lateness.samples(), 6);
 }

@@ -86,10 +86,7 @@ async fn the_next_poll_brings_what_nobody_attempted_and_forgets_the_rest() {
 async fn what_is_committed_on_the_way_and_what_a_new_life_begins_with_is_looked_after_too() {
     let world = with_changes("elements", 5, 7).await;
     world.vendor().most = 1;
-    world.meddle(|request| {
-        let last = request.uri().query().unwrap_or_default().contains("page=7");
-        last.then(|| Ok(answer(503, &json!({"message": "not now"}))))
-    });
+    world.breaks_off_at(7);
     assert_eq!(world.poll(NOW).await.outcome, Outcome::Failed);
     assert_eq!((world.told().await.len(), world.state().await.handed_over.len()), (6, 1));
 

@@ -8,7 +8,7 @@ mod troubles;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -26,7 +26,7 @@ use crate::ports::{Condition, HttpError, Store, query_all};
 use crate::secrets;
 use crate::service::Service;
 use crate::table::{self, InstanceRecord};
-use crate::testing::{MemoryQueue, TestPorts};
+use crate::testing::{MemoryQueue, TestPorts, answer};
 
 type Answer = Result<Response<Bytes>, HttpError>;
 type Meddle = Box<dyn FnMut(&Request<Bytes>) -> Option<Answer> + Send>;
@@ -47,10 +47,6 @@ struct Vendor {
     listed: usize,
     /// How many records it was asked for.
     read: usize,
-}
-
-fn answer(status: u16, body: &Value) -> Response<Bytes> {
-    Response::builder().status(status).body(Bytes::from(body.to_string())).expect("an answer")
 }
 
 impl Vendor {
@@ -111,6 +107,11 @@ struct World {
 
 const ID: InstanceId = InstanceId(42);
 
+static MADE_UP: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
+    let elements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/elements");
+    Arc::new(Catalog::default().with_directory(&elements).expect("elements of the tests"))
+});
+
 impl World {
     /// Nothing was polled yet.
     async fn new(element: &str, resource: &str, configured: Value) -> Self {
@@ -118,9 +119,7 @@ impl World {
         let of_http = Arc::clone(&vendor);
         let test =
             TestPorts::new("2026-01-05T09:00:00Z", move |request| of_http.lock().expect("whole").answer(&request));
-        let elements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/elements");
-        let catalog = Catalog::embedded().with_directory(&elements).expect("elements of the tests");
-        let service = Service::new(test.ports(), Arc::new(catalog), Arc::default());
+        let service = Service::new(test.ports(), MADE_UP.clone(), Arc::default());
         let minute = service.wheel.minute_of(test.ports().now());
         let job = PollJob { organization: OrganizationId(7), instance: ID, resource: resource.to_owned(), minute };
         let world = Self { test, service, vendor, job };
@@ -172,6 +171,15 @@ impl World {
         self.meddle(move |_| {
             clock.advance(time.to_std().expect("forwards"));
             None
+        });
+    }
+
+    /// From now on there is no page from this record on.
+    fn breaks_off_at(&self, record: usize) {
+        let last = format!("page={record}");
+        self.meddle(move |request| {
+            let last = request.uri().query().unwrap_or_default().contains(&last);
+            last.then(|| Ok(answer(503, &json!({"message": "not now"}))))
         });
     }
 

@@ -1,5 +1,10 @@
 //! One pass over what a vendor lists, and what is concluded from it.
 
+use std::time::Duration;
+
+use domain::wheel::Wheel;
+use futures::FutureExt;
+
 use super::super::Outcome;
 use super::super::missing::CONFIRMATIONS_PER_POLL;
 use super::super::report::PROBLEMS_SHOWN;
@@ -401,24 +406,31 @@ async fn a_first_pass_that_commits_on_the_way_and_has_time_promises_nothing() {
     assert_eq!((world.told().await.len(), world.state().await.told_until), (2000, None));
 }
 
-#[tokio::test]
-async fn a_long_poll_takes_the_resource_for_a_minute_and_renews_that() {
-    let world = World::polled("ledger", "entries", json!({}), 0).await;
+/// A poll follows that reads a page with one new record in each of these many milliseconds. For how long the resource is taken
+/// at each page, in milliseconds from now.
+fn taken(world: &World, steps: &'static [u64]) -> Arc<Mutex<Vec<Option<i64>>>> {
     world.pass(MINUTE * 20);
-    world.vendor().rows = (0..9).map(|n| row(&format!("r{n}"), 900 + n)).collect();
+    world.vendor().rows = (0..steps.len()).map(|n| row(&format!("r{n}"), 900 + n as i64)).collect();
     world.vendor().most = 1;
     let (clock, store, began) = (Arc::clone(&world.test.ambient), Arc::clone(&world.test.store), world.now());
     let key = table::resource_key(ID, "entries");
     let taken = Arc::<Mutex<Vec<Option<i64>>>>::default();
     let of_vendor = Arc::clone(&taken);
-    let mut steps = [1999, 1, 1000, 28_999, 1, 1000, 1000, 1000, 1000].into_iter();
+    let mut steps = steps.iter().copied();
     world.meddle(move |_| {
-        let item = futures::FutureExt::now_or_never(store.get(&key))?.ok()??;
+        let item = store.get(&key).now_or_never()?.ok()??;
         let state: ResourceRecord = table::read(&item).ok()?;
         of_vendor.lock().ok()?.push(state.taken_until.map(|until| (until - began).num_milliseconds()));
-        clock.advance(std::time::Duration::from_millis(steps.next()?));
+        clock.advance(Duration::from_millis(steps.next()?));
         None
     });
+    taken
+}
+
+#[tokio::test]
+async fn a_long_poll_takes_the_resource_for_a_minute_and_renews_that() {
+    let world = World::polled("ledger", "entries", json!({}), 0).await;
+    let taken = taken(&world, &[1999, 1, 1000, 28_999, 1, 1000, 1000, 1000, 1000]);
     assert_eq!(world.poll(Mode::Scheduled).await.outcome, Outcome::Committed);
     // After two seconds it is taken for sixty; with half of them left it is taken anew.
     let renewed = Some(92_000);
@@ -430,22 +442,8 @@ async fn a_long_poll_takes_the_resource_for_a_minute_and_renews_that() {
 #[tokio::test]
 async fn in_a_fast_schedule_a_poll_is_long_after_a_quarter_of_its_minute() {
     let mut world = World::polled("ledger", "entries", json!({}), 0).await;
-    world.service.wheel = domain::wheel::Wheel::turning(std::time::Duration::from_secs(4));
-    world.pass(MINUTE * 20);
-    world.vendor().rows = (0..4).map(|n| row(&format!("r{n}"), 900 + n)).collect();
-    world.vendor().most = 1;
-    let (clock, store, began) = (Arc::clone(&world.test.ambient), Arc::clone(&world.test.store), world.now());
-    let key = table::resource_key(ID, "entries");
-    let taken = Arc::<Mutex<Vec<Option<i64>>>>::default();
-    let of_vendor = Arc::clone(&taken);
-    let mut steps = [999, 1, 0, 0].into_iter();
-    world.meddle(move |_| {
-        let item = futures::FutureExt::now_or_never(store.get(&key))?.ok()??;
-        let state: ResourceRecord = table::read(&item).ok()?;
-        of_vendor.lock().ok()?.push(state.taken_until.map(|until| (until - began).num_milliseconds()));
-        clock.advance(std::time::Duration::from_millis(steps.next()?));
-        None
-    });
+    world.service.wheel = Wheel::turning(Duration::from_secs(4));
+    let taken = taken(&world, &[999, 1, 0, 0]);
     world.poll(Mode::Scheduled).await;
     assert_eq!(*taken.lock().expect("whole"), [None, None, Some(31_000), Some(31_000)]);
 }

@@ -1,14 +1,12 @@
 //! Whether a poll is made at all, and what it reads first.
 
-use async_trait::async_trait;
 use futures::FutureExt;
 
 use super::super::Outcome;
 use super::super::state::{Resume, SoFar};
 use super::*;
-use crate::ports::{Item, Key, Ports, QueryPage, QueueName, Range, StoreError, Write};
+use crate::ports::{Item, QueueName, Write};
 use crate::table::PauseRecord;
-use crate::testing::MemoryStore;
 
 /// Somebody else commits while the vendor answers, so many times.
 fn outrun(world: &World, times: usize) {
@@ -42,56 +40,12 @@ async fn whoever_waits_is_polled_for_again_when_outrun_and_not_for_ever() {
     }
 }
 
-/// Shows what was there when it was made to whoever does not ask for the newest.
-struct Lagging {
-    now: Arc<MemoryStore>,
-    before: MemoryStore,
-}
-
-impl Lagging {
-    fn behind(now: &Arc<MemoryStore>) -> Self {
-        let before = MemoryStore::default();
-        let put = |item| Write::Put { item, condition: Condition::Unconditional };
-        before
-            .transact(&now.items().into_iter().map(put).collect::<Vec<_>>())
-            .now_or_never()
-            .expect("at once")
-            .expect("few");
-        Self { now: Arc::clone(now), before }
-    }
-}
-
-#[async_trait]
-impl Store for Lagging {
-    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
-        self.now.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        self.now.get_many(keys).await
-    }
-
-    async fn query(&self, pk: &str, range: &Range, after: Option<&str>) -> Result<QueryPage, StoreError> {
-        let store = if range.consistent { &*self.now } else { &self.before };
-        store.query(pk, range, after).await
-    }
-
-    async fn transact(&self, writes: &[Write]) -> Result<(), StoreError> {
-        self.now.transact(writes).await
-    }
-
-    async fn write_each(&self, writes: &[Write]) -> Vec<Result<(), StoreError>> {
-        self.now.write_each(writes).await
-    }
-}
-
 #[tokio::test]
 async fn whoever_waits_reads_what_was_just_written_and_a_schedule_pays_half_for_a_moment_old() {
     for (mode, wanted) in [(NOW, Outcome::Committed), (Mode::Scheduled, Outcome::OutrunByAnother)] {
-        let mut world = World::polled("ledger", "balances", json!({}), 2).await;
+        let world = World::polled("ledger", "balances", json!({}), 2).await;
         world.pass(MINUTE * 5);
-        let store = Arc::new(Lagging::behind(&world.test.store));
-        world.service.ports = Ports { store, ..world.service.ports.clone() };
+        world.test.store.lag();
         world.set_state(|state| state.entries = 2).await;
         let before = world.vendor().listed;
         let report = world.poll(mode).await;
