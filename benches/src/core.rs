@@ -19,10 +19,9 @@ use domain::index::{Bucket, Entry, hash_of, key_of};
 use domain::record::{Change, ChangeKind, Record, Told};
 use domain::secret::Secret;
 use domain::signature::{elements_signature, standard_webhooks};
-use elements::auth::Tokens;
-use elements::call::Caller;
-use elements::listing::{Cursor, Listing, Pass as ListingPass};
-use elements::{Bases, Catalog, Connection, Plan};
+use elements::call::CallContext;
+use elements::listing::{Cursor, Listing, ScanMode};
+use elements::{Bases, Catalog, Connection, Plan, Tokens};
 use serde_json::{Map, Value, json};
 
 use crate::vendor::record;
@@ -130,12 +129,12 @@ pub fn run(piece: &str) -> anyhow::Result<()> {
             let (plan, _) = Plan::resolve(element, "timesheets", &entry, &account).map_err(problems)?;
             let (connection, _) = Connection::resolve(element, &account, &Map::new()).map_err(problems)?;
             let (bases, tokens) = (Bases::default(), None::<Tokens>);
-            let caller = Caller { element, connection: &connection, bases: &bases, tokens: tokens.as_ref() };
+            let caller = CallContext { element, connection: &connection, bases: &bases, tokens: tokens.as_ref() };
             let all: Vec<String> = (0..RECORDS).map(|number| record(number, 0)).collect();
             let body = Bytes::from(format!(r#"{{"timecards":[{}]}}"#, all.join(",")));
             let response = http::Response::builder().header("content-type", "application/json").body(body)?;
             let began = instant("2026-01-03T00:00:00Z");
-            let mut listing = Listing::start(&plan, ListingPass::Complete, &Cursor::Start, None, "", began);
+            let mut listing = Listing::start(&plan, ScanMode::Complete, &Cursor::Start, None, "", began);
             counted(|| {
                 let page = listing.read(&plan, &caller, &response);
                 assert_eq!(page.map(|page| page.records.len()), Ok(RECORDS as usize));

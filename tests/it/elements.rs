@@ -14,11 +14,10 @@ use chrono::{DateTime, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::record::Record;
 use domain::secret::Secret;
-use elements::auth::Tokens;
-use elements::call::Caller;
-use elements::listing::{Cursor, Listing, Pass, RecordProblem};
+use elements::call::CallContext;
+use elements::listing::{Cursor, Listing, RecordProblem, ScanMode};
 use elements::single;
-use elements::{Bases, Catalog, Connection, Plan};
+use elements::{Bases, Catalog, Connection, Plan, Tokens};
 use http::{Request, Response};
 use local::system::{Options, System};
 use serde::{Deserialize, Serialize};
@@ -38,7 +37,7 @@ struct Exchange {
     /// The entry of `event.poller.configuration`.
     #[serde(default)]
     entry: Map<String, Value>,
-    pass: Pass,
+    pass: ScanMode,
     cursor: Cursor,
     /// The cursor less the overlap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,7 +153,7 @@ fn replay(file: &Path) -> anyhow::Result<String> {
     let mut last: Vec<Record> = Vec::new();
     for (at, step) in exchange.steps.iter_mut().enumerate() {
         let known = connection.clone();
-        let caller = Caller { element, connection: &known, bases: &bases, tokens: tokens.as_ref() };
+        let caller = CallContext { element, connection: &known, bases: &bases, tokens: tokens.as_ref() };
         let response = answer(&step.response)?;
         let (word, argument) = step.call.split_once(' ').unwrap_or((&step.call, ""));
         writeln!(read, "{}", step.call)?;

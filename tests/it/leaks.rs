@@ -16,7 +16,7 @@ use bytes::Bytes;
 use domain::configuration::EventSettings;
 use domain::id::InstanceId;
 use domain::secret::Secret;
-use elements::auth::Tokens;
+use elements::Tokens;
 use flow::instance::{self, InstanceBody};
 use flow::ports::QueueName;
 use flow::principal::{self, Renewal, create_organization};

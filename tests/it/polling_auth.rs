@@ -91,7 +91,7 @@ async fn c41_a_grant_refused_after_a_lost_race_is_read_again_before_it_counts() 
             futures::executor::block_on(async {
                 let key = flow::table::tokens_key(instance);
                 let item = service.ports.store.get(&key).await.expect("a store").expect("tokens");
-                let tokens = elements::auth::Tokens {
+                let tokens = elements::Tokens {
                     access: domain::secret::Secret::new(good),
                     refresh: Some(domain::secret::Secret::new("theirs")),
                     expires_at: None,

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use domain::problem::nearest;
 use elements::Element;
 use elements::auth::authorize_url;
-use elements::definition::{Auth, Change, Resource};
+use elements::definition::{Auth, ChangeDetection, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
@@ -139,7 +139,7 @@ pub async fn metadata(State(state): State<ApiState>, Path(element): Path<String>
 pub fn event_types(resource: &Resource) -> &'static [&'static str] {
     let finds_deletions = resource.delete.flag.is_some()
         || resource.delete.absence.is_some()
-        || matches!(resource.change, Change::SyncToken { .. } | Change::HistoryId { .. });
+        || matches!(resource.change, ChangeDetection::SyncToken { .. } | ChangeDetection::HistoryId { .. });
     if finds_deletions { &["created", "updated", "deleted"] } else { &["created", "updated"] }
 }
 

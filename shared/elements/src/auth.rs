@@ -13,36 +13,20 @@ use domain::zone::Zone;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::call::{Bases, Caller, absolute};
+use crate::call::{Bases, CallContext, absolute};
 use crate::catalog::Element;
 use crate::connection::{Connection, describe, fits, key_of};
 use crate::definition::{Auth, ClientAuth, Expiry, RefreshResult, TokenBody, TokenEndpoint};
 use crate::fault::{self, Fault};
 use crate::pointer::{Pointer, Wanted};
 use crate::template::{Filling, Template, Values};
+use crate::tokens::Tokens;
 
 /// How long before its end a token is refreshed where the element does not say.
 const REFRESH_BEFORE: Duration = Duration::from_secs(300);
-
-/// What was got by logging in. Holds secrets: it is stored sealed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tokens {
-    /// Sent with every call.
-    pub access: Secret,
-    /// Sent for the next access token.
-    #[serde(default)]
-    pub refresh: Option<Secret>,
-    /// When the access token ends, where the vendor says so.
-    #[serde(default)]
-    pub expires_at: Option<DateTime<Utc>>,
-    /// More of the answer that is worth keeping (an account number).
-    #[serde(default)]
-    pub extra: BTreeMap<String, String>,
-}
 
 /// What is offered for tokens.
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +105,7 @@ fn static_token(template: Option<&Template>, connection: &Connection) -> Option<
 }
 
 /// The bearer token of a call.
-pub(crate) fn bearer(caller: &Caller<'_>) -> Option<String> {
+pub(crate) fn bearer(caller: &CallContext<'_>) -> Option<String> {
     let made_by_hand = match &caller.element.auth {
         Auth::Oauth2Code(oauth) => static_token(oauth.static_token.as_ref(), caller.connection),
         Auth::StaticBearer(bearer) => static_token(Some(&bearer.token), caller.connection),

@@ -11,12 +11,13 @@ use http::{HeaderValue, Request};
 use serde_json::Value;
 use url::Url;
 
-use crate::auth::{self, Tokens};
+use crate::auth;
 use crate::catalog::Element;
 use crate::connection::Connection;
 use crate::definition::{Call, Method};
 use crate::pointer::Pointer;
 use crate::template::{Filling, Values, plain_text};
+use crate::tokens::Tokens;
 
 /// Other places for elements' URLs, by element key: scheme, host, port and the head of every path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Bases {
 
 /// Who calls whom: what every request of an instance needs.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller<'a> {
+pub struct CallContext<'a> {
     /// The vendor.
     pub element: &'a Element,
     /// The account.
@@ -61,7 +62,7 @@ pub(crate) struct Extras {
     pub body: Vec<(Pointer, Value)>,
 }
 
-impl Caller<'_> {
+impl CallContext<'_> {
     /// The text without the secrets of the account.
     pub(crate) fn hide(&self, text: &str) -> String {
         let tokens = self.tokens.into_iter().flat_map(|tokens| std::iter::once(&tokens.access).chain(&tokens.refresh));

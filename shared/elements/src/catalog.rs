@@ -8,8 +8,8 @@ use std::sync::Arc;
 use domain::problem::nearest;
 
 use crate::definition::{
-    Auth, Budget, Call, Change, Check, Defaults, ElementFile, ErrorRule, Fanout, Field, Hydrate, Misprint, Page,
-    Resource,
+    Auth, Budget, Call, ChangeDetection, Check, Defaults, ElementFile, ErrorRule, Fanout, Field, Hydrate, Misprint,
+    Paging, Resource,
 };
 use crate::pointer::Pointer;
 use crate::template::Template;
@@ -297,8 +297,8 @@ fn inconsistency(element: &Element) -> Option<(String, String)> {
         if let Some(found) = order.into_iter().find_map(|template| check_names(template, &["field"])) {
             return Some(found);
         }
-        let stamped = matches!(resource.change, Change::Filter { .. } | Change::ScanDesc { .. })
-            || matches!(resource.page, Page::Keyset { .. });
+        let stamped = matches!(resource.change, ChangeDetection::Filter { .. } | ChangeDetection::ScanDesc { .. })
+            || matches!(resource.page, Paging::Keyset { .. });
         let complaint = if stamped && resource.time.updated.is_none() {
             Some("finds changes by a stamp, but has no `time.updated`")
         } else if matches!(resource.hydrate, Hydrate::ById { .. }) && resource.get.is_none() {

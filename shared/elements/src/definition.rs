@@ -508,9 +508,9 @@ pub struct Resource {
     pub time: Time,
     /// How a listing goes on.
     #[serde(default)]
-    pub page: Page,
+    pub page: Paging,
     /// How changes are found.
-    pub change: Change,
+    pub change: ChangeDetection,
     /// How deletions are found.
     #[serde(default)]
     pub delete: Delete,
@@ -648,7 +648,8 @@ impl TryFrom<String> for ZoneSource {
 /// How a listing goes on after a page.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Page {
+#[schemars(rename = "Page")]
+pub enum Paging {
     /// It does not.
     #[default]
     None,
@@ -696,16 +697,16 @@ pub enum Page {
     },
 }
 
-impl Page {
+impl Paging {
     /// Most records on a page, `None` where there are no pages.
     pub fn size(&self) -> Option<u32> {
         match self {
-            Page::None => None,
-            Page::Token { size, .. }
-            | Page::OffsetTotal { size, .. }
-            | Page::NextUrl { size, .. }
-            | Page::LinkHeader { size }
-            | Page::Keyset { size, .. } => Some(*size),
+            Paging::None => None,
+            Paging::Token { size, .. }
+            | Paging::OffsetTotal { size, .. }
+            | Paging::NextUrl { size, .. }
+            | Paging::LinkHeader { size }
+            | Paging::Keyset { size, .. } => Some(*size),
         }
     }
 }
@@ -724,7 +725,8 @@ pub enum Ties {
 /// How changes are found.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Change {
+#[schemars(rename = "Change")]
+pub enum ChangeDetection {
     /// The vendor filters by `${watermark}`, inclusively.
     Filter {
         /// How far a poll reads back before what is covered.

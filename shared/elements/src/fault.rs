@@ -9,7 +9,7 @@ use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Response};
 use serde_json::Value;
 
-use crate::call::Caller;
+use crate::call::CallContext;
 use crate::catalog::Element;
 use crate::definition::{Action, ErrorRule, Wait, When};
 use crate::pointer::{Wanted, as_text};
@@ -81,7 +81,7 @@ impl Fault {
 
 /// What is wrong with the answer, `None` when it is to be read.
 /// The vendor's words come without the account's secrets, should he repeat them.
-pub(crate) fn classify(caller: &Caller<'_>, own: &[ErrorRule], response: &Response<Bytes>) -> Option<Fault> {
+pub(crate) fn classify(caller: &CallContext<'_>, own: &[ErrorRule], response: &Response<Bytes>) -> Option<Fault> {
     judge(caller.element, own, response, &|text| caller.hide(text))
 }
 

@@ -19,7 +19,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::call::Caller;
+use crate::call::CallContext;
 use crate::catalog::Element;
 use crate::fault::Fault;
 use crate::listing::Listing;
@@ -239,7 +239,7 @@ impl HubList {
     ///
     /// # Errors
     /// A value that the request lacks.
-    pub fn request(&self, listing: &Listing, caller: &Caller<'_>) -> Result<Request<Bytes>, FieldProblem> {
+    pub fn request(&self, listing: &Listing, caller: &CallContext<'_>) -> Result<Request<Bytes>, FieldProblem> {
         let request = listing.request(&self.plan, caller)?;
         let first = Listing::from_place(&self.plan, None, listing.partition(), DateTime::UNIX_EPOCH);
         let list = first.map(|first| first.request(&self.plan, caller)).transpose()?;
@@ -261,7 +261,7 @@ impl HubList {
     pub fn read(
         &self,
         listing: &mut Listing,
-        caller: &Caller<'_>,
+        caller: &CallContext<'_>,
         partitions: &[String],
         response: &Response<Bytes>,
     ) -> Result<HubPage, Fault> {
@@ -290,7 +290,7 @@ impl HubOne {
     ///
     /// # Errors
     /// A resource that cannot be read by id.
-    pub fn request(&self, caller: &Caller<'_>, partition: &str) -> Result<Request<Bytes>, FieldProblem> {
+    pub fn request(&self, caller: &CallContext<'_>, partition: &str) -> Result<Request<Bytes>, FieldProblem> {
         single::get_request(&self.plan, caller, &self.id, partition)
     }
 
@@ -300,7 +300,7 @@ impl HubOne {
     /// What the answer means instead.
     pub fn read(
         &self,
-        caller: &Caller<'_>,
+        caller: &CallContext<'_>,
         partition: &str,
         response: &Response<Bytes>,
     ) -> Result<Option<Value>, Fault> {

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod pointer;
 pub mod single;
 pub mod template;
+pub mod tokens;
 
 mod date;
 mod reader;
@@ -24,3 +25,4 @@ pub use catalog::{Catalog, Element, FileProblem};
 pub use connection::Connection;
 pub use fault::Fault;
 pub use plan::Plan;
+pub use tokens::Tokens;

@@ -16,9 +16,9 @@ use http::header::LINK;
 use http::{HeaderMap, Request, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Caller, Extras};
+use crate::call::{CallContext, Extras};
 use crate::date::StampReader;
-use crate::definition::{Change, Method, Page as PageKind, Target, Ties};
+use crate::definition::{ChangeDetection, Method, Paging, Target, Ties};
 use crate::fault::{self, Fault, not_json, server_date, text_of};
 use crate::plan::Plan;
 use crate::pointer::{Found, Pointer};
@@ -53,7 +53,7 @@ pub enum Cursor {
 /// What a pass reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Pass {
+pub enum ScanMode {
     /// Everything there is.
     Complete,
     /// What changed since the cursor.
@@ -63,7 +63,8 @@ pub enum Pass {
 /// A pass under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
-    pass: Pass,
+    #[serde(rename = "pass")]
+    mode: ScanMode,
     partition: String,
     from: Cursor,
     lower: Option<DateTime<Utc>>,
@@ -106,7 +107,7 @@ enum Position {
 
 /// What a page holds.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct RecordPage {
     /// Its records.
     pub records: Vec<Record>,
     /// What could not be read.
@@ -135,16 +136,17 @@ impl Listing {
     /// upper bounds that the configuration asks for and nothing else.
     pub fn start(
         plan: &Plan,
-        pass: Pass,
+        mode: ScanMode,
         cursor: &Cursor,
         lower: Option<DateTime<Utc>>,
         partition: &str,
         now: DateTime<Utc>,
     ) -> Self {
-        let pass = if matches!(plan.resource().change, Change::FullScanHash) { Pass::Complete } else { pass };
-        let lower = if pass == Pass::Complete { None } else { lower };
+        let mode =
+            if matches!(plan.resource().change, ChangeDetection::FullScanHash) { ScanMode::Complete } else { mode };
+        let lower = if mode == ScanMode::Complete { None } else { lower };
         let mut listing = Self {
-            pass,
+            mode,
             partition: partition.to_owned(),
             from: cursor.clone(),
             lower,
@@ -181,7 +183,7 @@ impl Listing {
 
     /// Everything that meets the configured conditions, from `at` on: a token of [`Listing::place`].
     pub(crate) fn from_place(plan: &Plan, at: Option<&str>, partition: &str, now: DateTime<Utc>) -> Option<Self> {
-        let mut listing = Self::start(plan, Pass::Complete, &Cursor::Start, None, partition, now);
+        let mut listing = Self::start(plan, ScanMode::Complete, &Cursor::Start, None, partition, now);
         if let Some(at) = at {
             listing.position = serde_json::from_str(at).ok().filter(|position| *position != Position::End)?;
         }
@@ -199,8 +201,8 @@ impl Listing {
     }
 
     /// What the pass reads: a complete one where the vendor offers nothing else.
-    pub fn pass(&self) -> Pass {
-        self.pass
+    pub fn mode(&self) -> ScanMode {
+        self.mode
     }
 
     /// The partition it lists.
@@ -210,8 +212,8 @@ impl Listing {
 
     fn beginning(&self, plan: &Plan) -> Position {
         match &plan.resource().page {
-            PageKind::Keyset { .. } => Position::Keyset { from: self.lower, offset: 0, given: BTreeSet::new() },
-            PageKind::OffsetTotal { .. } => Position::Offset(0),
+            Paging::Keyset { .. } => Position::Keyset { from: self.lower, offset: 0, given: BTreeSet::new() },
+            Paging::OffsetTotal { .. } => Position::Offset(0),
             _ => Position::First,
         }
     }
@@ -249,7 +251,7 @@ impl Listing {
                 Some(Target::Watermark) if !dynamic.contains(attribute) => {
                     // A fixed date: nothing older is ever wanted.
                     let floor = reader.read_text(&text, &zone);
-                    if self.pass == Pass::Changes || floor.is_some() {
+                    if self.mode == ScanMode::Changes || floor.is_some() {
                         self.lower = self.lower.max(floor);
                     }
                 }
@@ -265,9 +267,9 @@ impl Listing {
     ///
     /// # Errors
     /// A value that the request lacks, or a next link that leads away.
-    pub fn request(&self, plan: &Plan, caller: &Caller<'_>) -> Result<Request<Bytes>, FieldProblem> {
+    pub fn request(&self, plan: &Plan, caller: &CallContext<'_>) -> Result<Request<Bytes>, FieldProblem> {
         let resource = plan.resource();
-        if let (Position::First, Change::HistoryId { start, .. }) = (&self.position, &resource.change)
+        if let (Position::First, ChangeDetection::HistoryId { start, .. }) = (&self.position, &resource.change)
             && self.asks_where()
         {
             return caller.build(start, &|_| None, &Zone::GMT, &Extras::default());
@@ -282,7 +284,7 @@ impl Listing {
             _ => (self.lower, None),
         };
         let lower = match &resource.change {
-            Change::Filter { exclusive: Some(grain), .. } => {
+            ChangeDetection::Filter { exclusive: Some(grain), .. } => {
                 lower.map(|lower| lower - TimeDelta::from_std(grain.0).unwrap_or_default())
             }
             _ => lower,
@@ -298,8 +300,8 @@ impl Listing {
             "watermark" => lower.map(Filling::Time),
             "upper" => self.upper.map(Filling::Time),
             "now" => Some(Filling::Time(self.now)),
-            "sync_token" => match (&self.from, self.pass) {
-                (Cursor::Token(token), Pass::Changes) => Some(Filling::Text(token.clone())),
+            "sync_token" => match (&self.from, self.mode) {
+                (Cursor::Token(token), ScanMode::Changes) => Some(Filling::Text(token.clone())),
                 _ => None,
             },
             _ => None,
@@ -310,7 +312,7 @@ impl Listing {
 
     /// Whether the only thing to ask is where the history is now.
     fn asks_where(&self) -> bool {
-        self.pass == Pass::Complete || !matches!(self.from, Cursor::Token(_))
+        self.mode == ScanMode::Complete || !matches!(self.from, Cursor::Token(_))
     }
 
     /// Reads the answer to [`Listing::request`] and goes on to the next page.
@@ -318,7 +320,12 @@ impl Listing {
     /// # Errors
     /// What the answer means instead. After [`Fault::ShrinkPage`] and [`Fault::RestartScan`] the listing is ready for
     /// another request; after any other it stands where it stood.
-    pub fn read(&mut self, plan: &Plan, caller: &Caller<'_>, response: &Response<Bytes>) -> Result<Page, Fault> {
+    pub fn read(
+        &mut self,
+        plan: &Plan,
+        caller: &CallContext<'_>,
+        response: &Response<Bytes>,
+    ) -> Result<RecordPage, Fault> {
         let resource = plan.resource();
         match fault::classify(caller, &resource.errors, response) {
             None => {}
@@ -335,9 +342,9 @@ impl Listing {
         }
         let body = response.body();
         let text = text_of(body)?;
-        let mut page = Page { server_date: server_date(response.headers()), ..Page::default() };
+        let mut page = RecordPage { server_date: server_date(response.headers()), ..RecordPage::default() };
         self.asked_at = self.asked_at.or(page.server_date);
-        if let (Position::First, Change::HistoryId { start_from, .. }) = (&self.position, &resource.change)
+        if let (Position::First, ChangeDetection::HistoryId { start_from, .. }) = (&self.position, &resource.change)
             && self.asks_where()
         {
             let tree: serde_json::Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
@@ -416,17 +423,17 @@ impl Listing {
             false => Ok(new),
         };
         let position = match &resource.page {
-            PageKind::None => Position::End,
-            PageKind::Token { .. } => {
+            Paging::None => Position::End,
+            Paging::Token { .. } => {
                 after(next().map_or(Position::End, |token| Position::Token(token.into_owned())), &self.position)?
             }
-            PageKind::NextUrl { .. } => {
+            Paging::NextUrl { .. } => {
                 after(next().map_or(Position::End, |link| Position::Url(link.into_owned())), &self.position)?
             }
-            PageKind::LinkHeader { .. } => {
+            Paging::LinkHeader { .. } => {
                 after(next_of_link(headers).map_or(Position::End, Position::Url), &self.position)?
             }
-            PageKind::OffsetTotal { step_back, .. } => {
+            Paging::OffsetTotal { step_back, .. } => {
                 let offset = if let Position::Offset(offset) = self.position { offset } else { 0 };
                 self.first_total = self.first_total.or(total);
                 self.last_total = total;
@@ -439,7 +446,7 @@ impl Listing {
                 let back = u64::from(*step_back).min((count as u64).saturating_sub(1));
                 if ended { Position::End } else { Position::Offset(reached - back) }
             }
-            PageKind::Keyset { more, ties, grain, .. } => {
+            Paging::Keyset { more, ties, grain, .. } => {
                 let Position::Keyset { from, offset, given } = &self.position else {
                     return Err(Fault::retry("the listing lost its place"));
                 };
@@ -486,7 +493,7 @@ impl Listing {
             }
         };
         self.position = position;
-        if let (Change::ScanDesc { .. }, Some(lower)) = (&resource.change, self.lower) {
+        if let (ChangeDetection::ScanDesc { .. }, Some(lower)) = (&resource.change, self.lower) {
             let last = rows.iter().rev().find_map(|row| row.stamp);
             if last.is_some_and(|last| last < lower) {
                 self.position = Position::End;
@@ -512,8 +519,10 @@ impl Listing {
         }
         let change = &plan.resource().change;
         let cursor = match (change, &self.token) {
-            (Change::SyncToken { .. } | Change::HistoryId { .. }, Some(token)) => Cursor::Token(token.clone()),
-            (Change::SyncToken { .. } | Change::HistoryId { .. }, None) => self.from.clone(),
+            (ChangeDetection::SyncToken { .. } | ChangeDetection::HistoryId { .. }, Some(token)) => {
+                Cursor::Token(token.clone())
+            }
+            (ChangeDetection::SyncToken { .. } | ChangeDetection::HistoryId { .. }, None) => self.from.clone(),
             _ => {
                 let before = if let Cursor::Watermark(before) = self.from { Some(before) } else { None };
                 // With nothing seen, everything from now on is new, whatever the vendor's clock says.
@@ -521,8 +530,8 @@ impl Listing {
             }
         };
         let shrank = self.first_total > self.last_total;
-        let complete = self.pass == Pass::Complete
-            && !matches!(change, Change::HistoryId { .. })
+        let complete = self.mode == ScanMode::Complete
+            && !matches!(change, ChangeDetection::HistoryId { .. })
             && !self.unnamed
             && !shrank
             && self.lower.is_none();

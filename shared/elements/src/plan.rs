@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::catalog::Element;
 use crate::connection::Connection;
-use crate::definition::{Change, Confirm, Fanout, Hydrate, Page, Resource, Target, Where, ZoneSource};
+use crate::definition::{ChangeDetection, Confirm, Fanout, Hydrate, Paging, Resource, Target, Where, ZoneSource};
 use crate::pointer::Wanted;
 use crate::reader::RecordReader;
 
@@ -42,7 +42,7 @@ pub struct Plan {
     partitions: PartitionSource,
     zone: Option<Zone>,
     pub(crate) records: RecordReader,
-    pub(crate) page: PageReader,
+    pub(crate) page: PageFields,
 }
 
 /// A comparison of `where`, or a parameter, that goes somewhere else than into the bounds. Its text is filled in at
@@ -56,7 +56,7 @@ pub(crate) struct Condition {
 
 /// How changes are found, as callers need to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
+pub enum ChangeStrategy {
     /// The vendor filters by a lower bound.
     Filter,
     /// Newest first, until what is covered.
@@ -91,7 +91,7 @@ enum PartitionSource {
 
 /// Everything that is wanted of a page, compiled once for a poll.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PageReader {
+pub(crate) struct PageFields {
     pub wanted: Wanted,
     pub next: Option<usize>,
     pub token: Option<usize>,
@@ -99,17 +99,17 @@ pub(crate) struct PageReader {
     pub zones: Vec<usize>,
 }
 
-impl PageReader {
+impl PageFields {
     fn new(resource: &Resource) -> Self {
         let mut reader = Self::default();
         reader.wanted.want_each(&resource.records.pointer);
         match &resource.page {
-            Page::Token { from, .. } | Page::NextUrl { from, .. } => reader.next = Some(reader.wanted.want(from)),
-            Page::Keyset { more, .. } => reader.next = more.as_ref().map(|more| reader.wanted.want(more)),
-            Page::OffsetTotal { total, .. } => reader.total = Some(reader.wanted.want(total)),
-            Page::None | Page::LinkHeader { .. } => {}
+            Paging::Token { from, .. } | Paging::NextUrl { from, .. } => reader.next = Some(reader.wanted.want(from)),
+            Paging::Keyset { more, .. } => reader.next = more.as_ref().map(|more| reader.wanted.want(more)),
+            Paging::OffsetTotal { total, .. } => reader.total = Some(reader.wanted.want(total)),
+            Paging::None | Paging::LinkHeader { .. } => {}
         }
-        if let Change::SyncToken { from } | Change::HistoryId { from, .. } = &resource.change {
+        if let ChangeDetection::SyncToken { from } | ChangeDetection::HistoryId { from, .. } = &resource.change {
             reader.token = Some(reader.wanted.want(from));
         }
         for source in &resource.time.zone {
@@ -165,7 +165,7 @@ impl Plan {
             (None, None) => usual,
         };
         let overlap = match &resource.change {
-            Change::Filter { overlap, .. } | Change::ScanDesc { overlap } => {
+            ChangeDetection::Filter { overlap, .. } | ChangeDetection::ScanDesc { overlap } => {
                 overlap.or(element.defaults.overlap).map_or(USUAL_OVERLAP, |span| span.0)
             }
             _ => Duration::ZERO,
@@ -189,7 +189,7 @@ impl Plan {
             );
             warnings.push(Warning::new(below(&path, "idField"), message));
         }
-        if matches!(resource.change, Change::FullScanHash) && entry.updated.is_some() {
+        if matches!(resource.change, ChangeDetection::FullScanHash) && entry.updated.is_some() {
             let message = "the vendor keeps no date of the last change; changes are found by comparing contents";
             warnings.push(Warning::new(below(&below(&path, "datesConfiguration"), "updatedDateField"), message));
         } else if let (Some(updated), Some(created)) = (&entry.updated, &entry.created)
@@ -223,7 +223,7 @@ impl Plan {
             partitions,
             zone,
             records: RecordReader::new(resource, id_field, entry.updated.as_ref(), entry.created.as_ref()),
-            page: PageReader::new(resource),
+            page: PageFields::new(resource),
         };
         Ok((plan, warnings))
     }
@@ -255,13 +255,13 @@ impl Plan {
     }
 
     /// How changes are found.
-    pub fn change_kind(&self) -> ChangeKind {
+    pub fn change_strategy(&self) -> ChangeStrategy {
         match self.resource().change {
-            Change::Filter { .. } => ChangeKind::Filter,
-            Change::ScanDesc { .. } => ChangeKind::ScanDesc,
-            Change::SyncToken { .. } => ChangeKind::SyncToken,
-            Change::HistoryId { .. } => ChangeKind::HistoryId,
-            Change::FullScanHash => ChangeKind::FullScanHash,
+            ChangeDetection::Filter { .. } => ChangeStrategy::Filter,
+            ChangeDetection::ScanDesc { .. } => ChangeStrategy::ScanDesc,
+            ChangeDetection::SyncToken { .. } => ChangeStrategy::SyncToken,
+            ChangeDetection::HistoryId { .. } => ChangeStrategy::HistoryId,
+            ChangeDetection::FullScanHash => ChangeStrategy::FullScanHash,
         }
     }
 
@@ -304,7 +304,7 @@ impl Plan {
 
     /// Whether the stamp of the last change moves with every change, so that it can be filtered by.
     pub fn updated_reliable(&self) -> bool {
-        matches!(self.resource().change, Change::Filter { .. } | Change::ScanDesc { .. })
+        matches!(self.resource().change, ChangeDetection::Filter { .. } | ChangeDetection::ScanDesc { .. })
     }
 
     /// The order in which the list comes by itself, as `orderBy` has it; `None` where the vendor does not say.
@@ -312,8 +312,8 @@ impl Plan {
         let resource = self.resource();
         let updated = resource.time.updated.as_ref()?.as_str().trim_start_matches('/').replace('/', ".");
         match (&resource.page, &resource.change) {
-            (Page::Keyset { .. }, _) => Some(format!("{updated} asc")),
-            (_, Change::ScanDesc { .. }) => Some(format!("{updated} desc")),
+            (Paging::Keyset { .. }, _) => Some(format!("{updated} asc")),
+            (_, ChangeDetection::ScanDesc { .. }) => Some(format!("{updated} desc")),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use domain::zone::Zone;
 use http::{Request, Response, StatusCode};
 use serde_json::Value;
 
-use crate::call::{Caller, Extras};
+use crate::call::{CallContext, Extras};
 use crate::connection::Connection;
 use crate::definition::{Check, Confirm, Hydrate, OnMissing};
 use crate::fault::{self, Fault, not_json, text_of};
@@ -40,7 +40,7 @@ pub enum Confirmation {
 /// A resource that cannot be read by id; a value that the request lacks.
 pub fn get_request(
     plan: &Plan,
-    caller: &Caller<'_>,
+    caller: &CallContext<'_>,
     id: &str,
     partition: &str,
 ) -> Result<Request<Bytes>, FieldProblem> {
@@ -63,7 +63,7 @@ pub fn get_request(
 /// See [`get_request`].
 pub fn hydrate_request(
     plan: &Plan,
-    caller: &Caller<'_>,
+    caller: &CallContext<'_>,
     record: &Record,
 ) -> Result<Option<Request<Bytes>>, FieldProblem> {
     match record.told {
@@ -78,7 +78,7 @@ pub fn hydrate_request(
 /// What the answer means instead.
 pub fn hydrated(
     plan: &Plan,
-    caller: &Caller<'_>,
+    caller: &CallContext<'_>,
     record: &Record,
     response: &Response<Bytes>,
 ) -> Result<Hydrated, Fault> {
@@ -103,7 +103,7 @@ pub fn hydrated(
 /// What the answer means instead.
 pub fn got(
     plan: &Plan,
-    caller: &Caller<'_>,
+    caller: &CallContext<'_>,
     partition: &str,
     response: &Response<Bytes>,
 ) -> Result<Option<Record>, Fault> {
@@ -120,7 +120,12 @@ fn is_missing(status: StatusCode) -> bool {
     matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
-fn one(plan: &Plan, caller: &Caller<'_>, response: &Response<Bytes>, partition: &str) -> Result<Option<Record>, Fault> {
+fn one(
+    plan: &Plan,
+    caller: &CallContext<'_>,
+    response: &Response<Bytes>,
+    partition: &str,
+) -> Result<Option<Record>, Fault> {
     let text = text_of(response.body())?;
     let whole = Pointer::default();
     let pointer = plan.resource().get_pointer.as_ref().unwrap_or(&whole);
@@ -140,7 +145,7 @@ fn one(plan: &Plan, caller: &Caller<'_>, response: &Response<Bytes>, partition: 
 /// See [`get_request`].
 pub fn confirm_request(
     plan: &Plan,
-    caller: &Caller<'_>,
+    caller: &CallContext<'_>,
     id: &str,
     partition: &str,
 ) -> Result<Option<Request<Bytes>>, FieldProblem> {
@@ -154,7 +159,7 @@ pub fn confirm_request(
 ///
 /// # Errors
 /// What the answer means instead; nothing is proved then.
-pub fn confirmed(plan: &Plan, caller: &Caller<'_>, response: &Response<Bytes>) -> Result<Confirmation, Fault> {
+pub fn confirmed(plan: &Plan, caller: &CallContext<'_>, response: &Response<Bytes>) -> Result<Confirmation, Fault> {
     let record = got(plan, caller, "", response)?;
     match (record, plan.confirm()) {
         (Some(record), _) if record.told != Told::Deleted => Ok(Confirmation::Present),
@@ -170,7 +175,7 @@ pub fn confirmed(plan: &Plan, caller: &Caller<'_>, response: &Response<Bytes>) -
 ///
 /// # Errors
 /// A value that the request lacks.
-pub fn check_request(check: &Check, caller: &Caller<'_>) -> Result<Option<Request<Bytes>>, FieldProblem> {
+pub fn check_request(check: &Check, caller: &CallContext<'_>) -> Result<Option<Request<Bytes>>, FieldProblem> {
     let known = !check.sets.is_empty() && check.sets.keys().all(|name| caller.connection.has(name));
     if known && check.expect.is_none() {
         return Ok(None);
@@ -182,7 +187,7 @@ pub fn check_request(check: &Check, caller: &Caller<'_>) -> Result<Option<Reques
 ///
 /// # Errors
 /// What the answer means instead.
-pub fn checked(check: &Check, caller: &Caller<'_>, response: &Response<Bytes>) -> Result<Connection, Fault> {
+pub fn checked(check: &Check, caller: &CallContext<'_>, response: &Response<Bytes>) -> Result<Connection, Fault> {
     let mut connection = caller.connection.clone();
     if let Some(fault) = fault::classify(caller, &[], response) {
         // A login that is refused is refused for everything; only what is not allowed or not there can be done without.

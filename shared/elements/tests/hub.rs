@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use elements::call::Caller;
+use elements::call::CallContext;
 use elements::hub::{HubList, HubPlan, HubProblem, plan_hub_get};
 use elements::{Bases, Catalog, Connection};
 use http::Response;
@@ -39,7 +39,7 @@ fn a_list_is_read_page_by_page_and_field_by_field() {
     let (connection, _) =
         Connection::resolve(element, account.as_object().expect("an object"), &Map::new()).expect("it");
     let bases = Bases::default();
-    let caller = Caller { element, connection: &connection, bases: &bases, tokens: None };
+    let caller = CallContext { element, connection: &connection, bases: &bases, tokens: None };
     let partitions = ["2".to_owned(), "3".to_owned()];
     let page = |list: &HubList, body: Value| {
         let mut listing = list.begin(&partitions, now()).expect("a listing");
@@ -80,7 +80,7 @@ fn conditions_become_the_vendors_own() {
     let (connection, _) =
         Connection::resolve(element, account.as_object().expect("an object"), &Map::new()).expect("it");
     let bases = Bases::default();
-    let caller = Caller { element, connection: &connection, bases: &bases, tokens: None };
+    let caller = CallContext { element, connection: &connection, bases: &bases, tokens: None };
     let list = list("revel", "employees", &[("where", "updated_date__gte='2026-08-01T16:00:00Z' AND active='true'")]);
     let listing = list.begin(&[String::new()], now()).expect("a listing");
     let uri = list.request(&listing, &caller).expect("a request").uri().to_string();

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::poll_url::PollUrl;
-use elements::call::Caller;
-use elements::listing::{Cursor, Listing, Pass};
+use elements::call::CallContext;
+use elements::listing::{Cursor, Listing, ScanMode};
 use elements::{Bases, Catalog, Connection, Fault, Plan};
 use http::Response;
 use serde_json::{Value, json};
@@ -34,10 +34,10 @@ fn time_cards_are_read_from_the_newest_back_to_what_is_covered() {
     assert_eq!(plan.overlap(), TimeDelta::minutes(2));
 
     let bases = Bases::default();
-    let caller = Caller { element, connection: &connection, bases: &bases, tokens: None };
+    let caller = CallContext { element, connection: &connection, bases: &bases, tokens: None };
     let cursor = Cursor::Watermark(at("2026-08-01T10:02:00Z"));
     let lower = Some(at("2026-08-01T10:00:00Z"));
-    let mut listing = Listing::start(&plan, Pass::Changes, &cursor, lower, "", at("2026-08-01T12:00:00Z"));
+    let mut listing = Listing::start(&plan, ScanMode::Changes, &cursor, lower, "", at("2026-08-01T12:00:00Z"));
     let request = listing.request(&plan, &caller).expect("a request");
     assert_eq!(request.uri(), "https://connect.squareup.com/v2/labor/timecards/search");
     assert_eq!(request.headers()["square-version"], "2025-08-20");

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::secret::Secret;
-use elements::auth::{self, AuthFault, Grant, Tokens};
-use elements::call::Caller;
+use elements::auth::{self, AuthFault, Grant};
+use elements::call::CallContext;
 use elements::catalog::read;
-use elements::listing::{Cursor, Listing, Page, Pass};
+use elements::listing::{Cursor, Listing, RecordPage, ScanMode};
 use elements::plan::Partitions;
-use elements::{Bases, Catalog, Connection, Element, Fault, Plan};
+use elements::{Bases, Catalog, Connection, Element, Fault, Plan, Tokens};
 use http::{Request, Response};
 use serde_json::{Map, Value, json};
 
@@ -88,11 +88,11 @@ impl Account {
         Self { element, connection, bases: Bases::default(), plan }
     }
 
-    fn caller(&self) -> Caller<'_> {
-        Caller { element: &self.element, connection: &self.connection, bases: &self.bases, tokens: None }
+    fn caller(&self) -> CallContext<'_> {
+        CallContext { element: &self.element, connection: &self.connection, bases: &self.bases, tokens: None }
     }
 
-    fn start(&self, pass: Pass, lower: Option<&str>) -> Listing {
+    fn start(&self, pass: ScanMode, lower: Option<&str>) -> Listing {
         let cursor = lower.map_or(Cursor::Start, |lower| Cursor::Watermark(at(lower)));
         Listing::start(&self.plan, pass, &cursor, lower.map(at), "", at("2026-08-13T12:00:00Z"))
     }
@@ -101,7 +101,7 @@ impl Account {
         listing.request(&self.plan, &self.caller()).expect("a request").uri().to_string()
     }
 
-    fn read(&self, listing: &mut Listing, response: &Response<Bytes>) -> Result<Page, Fault> {
+    fn read(&self, listing: &mut Listing, response: &Response<Bytes>) -> Result<RecordPage, Fault> {
         listing.read(&self.plan, &self.caller(), response)
     }
 }
@@ -110,7 +110,7 @@ fn answer(status: u16, body: &Value) -> Response<Bytes> {
     Response::builder().status(status).body(Bytes::from(body.to_string())).expect("an answer")
 }
 
-fn ids(page: &Page) -> Vec<&str> {
+fn ids(page: &RecordPage) -> Vec<&str> {
     page.records.iter().map(|record| record.id.as_str()).collect()
 }
 
@@ -122,8 +122,8 @@ fn body_of(request: &Request<Bytes>) -> &str {
 fn a_link_header_leads_to_the_next_page() {
     let account =
         Account::new(element(STATIC, &resource("", r#"kind = "link_header", size = 2"#, r#"kind = "full_scan_hash""#)));
-    let mut listing = account.start(Pass::Changes, None);
-    assert_eq!(listing.pass(), Pass::Complete, "comparing contents needs all of them");
+    let mut listing = account.start(ScanMode::Changes, None);
+    assert_eq!(listing.mode(), ScanMode::Complete, "comparing contents needs all of them");
     assert_eq!(account.uri(&listing), "https://acme.example.com/api/things");
     let mut page = answer(200, &json!({"rows":[{"id":1}]}));
     let link = "</api/things?page=0>; rel=\"prev\", <https://acme.example.com/api/things?page=2>; rel='next'";
@@ -141,7 +141,7 @@ fn a_next_link_never_leads_away() {
         &resource("", r#"kind = "next_url", from = "/next", size = 2"#, r#"kind = "full_scan_hash""#),
     ));
     let follow = |account: &Account, next: &str| {
-        let mut listing = account.start(Pass::Complete, None);
+        let mut listing = account.start(ScanMode::Complete, None);
         account.read(&mut listing, &answer(200, &json!({"rows":[{"id":1}],"next":next}))).expect("a page");
         listing.request(&account.plan, &account.caller()).map(|request| request.uri().to_string())
     };
@@ -181,7 +181,7 @@ fn serve(rows: &[(u64, &str)], uri: &str, cap: usize) -> Response<Bytes> {
 }
 
 fn read_all(account: &Account, rows: &[(u64, &str)], cap: usize) -> (Vec<u64>, usize, Cursor) {
-    let mut listing = account.start(Pass::Changes, Some("2026-08-01T00:00:00Z"));
+    let mut listing = account.start(ScanMode::Changes, Some("2026-08-01T00:00:00Z"));
     let (mut seen, mut pages) = (Vec::new(), 0);
     loop {
         pages += 1;
@@ -232,7 +232,7 @@ fn a_page_that_must_grow_but_was_too_much_already_ends_in_words() {
     let auth = format!("{STATIC}\n[[errors]]\nwhen = {{ status = 408 }}\naction = \"shrink_page\"");
     let account = Account::new(element(&auth, &resource));
     let rows: Vec<(u64, &str)> = (0..9).map(|id| (id, "2026-08-01T10:00:00Z")).collect();
-    let mut listing = account.start(Pass::Changes, Some("2026-08-01T00:00:00Z"));
+    let mut listing = account.start(ScanMode::Changes, Some("2026-08-01T00:00:00Z"));
     let (mut seen, mut faults) = (Vec::new(), Vec::new());
     for _ in 0..10 {
         let uri = account.uri(&listing);
@@ -256,19 +256,19 @@ fn an_exclusive_bound_is_moved_by_its_grain() {
     let query = r#"since = "${watermark|iso_ms}""#;
     let account =
         Account::new(element(STATIC, &resource(query, r#"kind = "none""#, r#"kind = "filter", exclusive = "1ms""#)));
-    let listing = account.start(Pass::Changes, Some("2026-08-01T10:00:00Z"));
+    let listing = account.start(ScanMode::Changes, Some("2026-08-01T10:00:00Z"));
     assert_eq!(account.uri(&listing), "https://acme.example.com/api/things?since=2026-08-01T09%3A59%3A59.999Z");
-    let complete = account.start(Pass::Complete, Some("2026-08-01T10:00:00Z"));
+    let complete = account.start(ScanMode::Complete, Some("2026-08-01T10:00:00Z"));
     assert_eq!(account.uri(&complete), "https://acme.example.com/api/things", "everything has no lower bound");
 }
 
 #[test]
 fn the_cursor_never_goes_back_and_never_comes_from_a_clock() {
     let account = Account::new(element(STATIC, &resource("", r#"kind = "none""#, r#"kind = "filter""#)));
-    let mut listing = account.start(Pass::Changes, Some("2026-08-01T10:00:00Z"));
+    let mut listing = account.start(ScanMode::Changes, Some("2026-08-01T10:00:00Z"));
     account.read(&mut listing, &answer(200, &json!({"rows":[{"id":1,"at":"2026-07-01T00:00:00Z"}]}))).expect("a page");
     assert_eq!(listing.finish(&account.plan).cursor, Cursor::Watermark(at("2026-08-01T10:00:00Z")));
-    let mut first = account.start(Pass::Complete, None);
+    let mut first = account.start(ScanMode::Complete, None);
     account.read(&mut first, &answer(200, &json!({"rows":[]}))).expect("a page");
     assert_eq!(first.finish(&account.plan).cursor, Cursor::Watermark(DateTime::UNIX_EPOCH));
 }
@@ -279,7 +279,7 @@ fn a_listing_that_shrank_or_hid_a_record_proves_no_absence() {
     let account =
         Account::new(element(STATIC, &resource(r#"offset = "${offset}""#, page, r#"kind = "full_scan_hash""#)));
     let complete = |pages: &[Value]| {
-        let mut listing = account.start(Pass::Complete, None);
+        let mut listing = account.start(ScanMode::Complete, None);
         for page in pages {
             account.read(&mut listing, &answer(200, page)).expect("a page");
         }
@@ -296,7 +296,7 @@ fn a_listing_that_shrank_or_hid_a_record_proves_no_absence() {
 fn common_sense_holds_where_the_element_has_no_rule() {
     let account = Account::new(element(STATIC, &resource("", r#"kind = "none""#, r#"kind = "full_scan_hash""#)));
     let fault = |response: Response<Bytes>| {
-        account.read(&mut account.start(Pass::Complete, None), &response).map(|_| ()).expect_err("no page")
+        account.read(&mut account.start(ScanMode::Complete, None), &response).map(|_| ()).expect_err("no page")
     };
     let plain = |status| fault(answer(status, &json!({"message": "no"})));
     assert!(matches!(plain(401), Fault::RefreshAuth { .. }));
@@ -324,7 +324,7 @@ fn a_page_that_comes_again_is_no_page() {
         STATIC,
         &resource(r#"t = "${page_token}""#, r#"kind = "token", from = "/t", size = 2"#, r#"kind = "full_scan_hash""#),
     ));
-    let mut listing = account.start(Pass::Complete, None);
+    let mut listing = account.start(ScanMode::Complete, None);
     let page = answer(200, &json!({"rows":[{"id":1}],"t":"same"}));
     account.read(&mut listing, &page).expect("a page");
     assert!(matches!(account.read(&mut listing, &page), Err(Fault::Retry { .. })));
@@ -336,7 +336,7 @@ fn versions_contents_and_exclusions_tell_one_state_from_the_next() {
         let resource = resource("", r#"kind = "none""#, r#"kind = "full_scan_hash""#)
             .replace("[resource.poll]", &format!("fingerprint = {{ {rule} }}\n[resource.poll]"));
         let account = Account::new(element(STATIC, &resource));
-        let page = account.read(&mut account.start(Pass::Complete, None), &answer(200, &json!({"rows":[row]})));
+        let page = account.read(&mut account.start(ScanMode::Complete, None), &answer(200, &json!({"rows":[row]})));
         page.expect("a page").records[0].fingerprint
     };
     let version = r#"pointer = "/v""#;
@@ -491,15 +491,15 @@ fn tokens_without_a_user_and_without_a_login() {
     let now = at("2026-08-13T12:00:00Z");
     let session = answer(200, &json!({"Code":0,"Data":{"Token":"T1"}}));
     let tokens = auth::read_tokens(&account.element, &session, now, None).expect("tokens");
-    let caller = Caller { tokens: Some(&tokens), ..account.caller() };
-    let request = account.start(Pass::Complete, None).request(&account.plan, &caller).expect("a request");
+    let caller = CallContext { tokens: Some(&tokens), ..account.caller() };
+    let request = account.start(ScanMode::Complete, None).request(&account.plan, &caller).expect("a request");
     assert_eq!(request.headers()["authorization"], "Bearer T1");
 
     let bearer =
         element("[auth]\nkind = \"static_bearer\"\ntoken = \"${connection.client_secret}\"", &plain_resource());
     let account = Account::new(bearer);
     assert!(!auth::needs_tokens(&account.element, &account.connection));
-    let request = account.start(Pass::Complete, None).request(&account.plan, &account.caller()).expect("a request");
+    let request = account.start(ScanMode::Complete, None).request(&account.plan, &account.caller()).expect("a request");
     assert_eq!(request.headers()["authorization"], "Bearer s+1");
     assert!(request.headers()["authorization"].is_sensitive());
 }
@@ -573,26 +573,26 @@ fn a_fixed_date_and_a_value_of_the_url_reach_the_request() {
     let (entry, _) = ResourceConfiguration::parse(entry.as_object().expect("an object"), "entry").expect("an entry");
     let (plan, _) = Plan::resolve(square, "payments", &entry, configuration).expect("a plan");
     let bases = Bases::default();
-    let caller = Caller { element: square, connection: &connection, bases: &bases, tokens: None };
+    let caller = CallContext { element: square, connection: &connection, bases: &bases, tokens: None };
     let query = |pass, lower: &str| {
         let cursor = Cursor::Watermark(at(lower));
         let listing = Listing::start(&plan, pass, &cursor, Some(at(lower)), "", at("2026-08-13T12:00:00Z"));
         let uri = listing.request(&plan, &caller).expect("a request").uri().to_string();
         url::Url::parse(&uri).expect("a URL").query_pairs().into_owned().collect::<BTreeMap<_, _>>()
     };
-    let older = query(Pass::Changes, "2026-07-01T00:00:00Z");
+    let older = query(ScanMode::Changes, "2026-07-01T00:00:00Z");
     assert_eq!(older["updated_at_begin_time"], "2026-08-01T00:00:00.000Z", "nothing older is wanted");
     assert_eq!(older["updated_at_end_time"], "2026-08-13T12:00:00.000Z");
     assert_eq!(older["location_id"], "L&1");
-    assert_eq!(query(Pass::Changes, "2026-08-05T00:00:00Z")["updated_at_begin_time"], "2026-08-05T00:00:00.000Z");
-    assert_eq!(query(Pass::Complete, "2026-08-05T00:00:00Z")["updated_at_begin_time"], "2026-08-01T00:00:00.000Z");
+    assert_eq!(query(ScanMode::Changes, "2026-08-05T00:00:00Z")["updated_at_begin_time"], "2026-08-05T00:00:00.000Z");
+    assert_eq!(query(ScanMode::Complete, "2026-08-05T00:00:00Z")["updated_at_begin_time"], "2026-08-01T00:00:00.000Z");
 }
 
 #[test]
 fn ids_are_listed_as_texts_whatever_they_are() {
     let account = Account::new(element(STATIC, &plain_resource()));
     let rows = json!({"rows":[{"id":7},{"id":"a/b"},{"id":null},{"id":{}},{"id":""},{"id":9007199254740993u64}]});
-    let page = account.read(&mut account.start(Pass::Complete, None), &answer(200, &rows)).expect("a page");
+    let page = account.read(&mut account.start(ScanMode::Complete, None), &answer(200, &rows)).expect("a page");
     assert_eq!(ids(&page), ["7", "a/b", "9007199254740993"]);
     assert_eq!(page.problems.len(), 3);
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::problem::FieldProblem;
-use elements::Element;
-use elements::auth::{Tokens, needs_tokens};
-use elements::call::Caller;
+use elements::auth::needs_tokens;
+use elements::call::CallContext;
 use elements::connection::Connection;
 use elements::fault::Fault;
 use elements::hub::{HubList, HubOne, HubPlan, HubProblem, plan_hub_get};
 use elements::plan::{Partitions, Plan};
+use elements::{Element, Tokens};
 use serde_json::Value;
 
 pub use elements::hub::HubPage;
@@ -126,8 +126,8 @@ impl<'a> Line<'a> {
         Ok(Self { service, record, element, connection, tokens, renewed: false })
     }
 
-    fn caller(&self) -> Caller<'_> {
-        Caller {
+    fn caller(&self) -> CallContext<'_> {
+        CallContext {
             element: &self.element,
             connection: &self.connection,
             bases: &self.service.bases,

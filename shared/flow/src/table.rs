@@ -316,7 +316,7 @@ pub struct Reconnect {
 /// An instance's tokens, apart from the instance so that a refresh and an edit never race.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TokensRecord {
-    /// Sealed JSON of `elements::auth::Tokens`.
+    /// Sealed JSON of `elements::Tokens`.
     pub sealed: String,
     /// When the access token ends, as the vendor said, so that nothing need be opened to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]

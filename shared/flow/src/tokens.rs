@@ -12,9 +12,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::id::InstanceId;
 use domain::secret::{Secret, hide};
-use elements::Element;
-use elements::auth::{self, AuthFault, Grant, Tokens};
+use elements::auth::{self, AuthFault, Grant};
 use elements::connection::Connection;
+use elements::{Element, Tokens};
 
 use crate::ports::{Audience, Bounds, Condition, Item, StoreError};
 use crate::secrets;

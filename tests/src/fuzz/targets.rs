@@ -12,11 +12,10 @@ use domain::ladder::{self, Outcome, Verdict};
 use domain::poll_url::{MacroTimes, PollUrl};
 use domain::secret::{MASK, Secret};
 use domain::zone::Zone;
-use elements::auth::Tokens;
-use elements::call::Caller;
+use elements::call::CallContext;
 use elements::catalog;
-use elements::listing::{Cursor, Listing, Pass};
-use elements::{Bases, Catalog, Connection, Plan};
+use elements::listing::{Cursor, Listing, ScanMode};
+use elements::{Bases, Catalog, Connection, Plan, Tokens};
 use flow::instance::InstanceBody;
 use flow::principal::{AuthenticateError, authenticate, create_organization};
 use flow::testing::TestPorts;
@@ -506,12 +505,12 @@ impl Listed {
         all
     }
 
-    fn caller<'a>(&'a self, bases: &'a Bases) -> Caller<'a> {
-        Caller { element: self.plan.element(), connection: &self.connection, bases, tokens: self.tokens.as_ref() }
+    fn caller<'a>(&'a self, bases: &'a Bases) -> CallContext<'a> {
+        CallContext { element: self.plan.element(), connection: &self.connection, bases, tokens: self.tokens.as_ref() }
     }
 
     fn start(&self) -> Listing {
-        Listing::start(&self.plan, Pass::Complete, &Cursor::Start, None, "", now())
+        Listing::start(&self.plan, ScanMode::Complete, &Cursor::Start, None, "", now())
     }
 }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use domain::problem::{FieldProblem, below};
 use domain::secret::Secret;
-use elements::Element;
-use elements::auth::{Grant, Tokens, grants_code, needs_tokens, unattended_grant};
-use elements::call::Caller;
+use elements::auth::{Grant, grants_code, needs_tokens, unattended_grant};
+use elements::call::CallContext;
 use elements::connection::Connection;
 use elements::fault::Fault;
 use elements::single;
+use elements::{Element, Tokens};
 use serde_json::{Map, Value};
 
 use super::InstanceError;
@@ -163,7 +163,7 @@ pub(super) async fn prove(
 ) -> Result<Connection, LoginError> {
     let mut connection = connection.clone();
     for check in &element.check {
-        let caller = Caller { element, connection: &connection, bases: &service.bases, tokens };
+        let caller = CallContext { element, connection: &connection, bases: &service.bases, tokens };
         let request =
             single::check_request(check, &caller).map_err(|problem| LoginError::Refused(problem.to_string()))?;
         let Some(request) = request else { continue };

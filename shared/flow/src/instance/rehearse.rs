@@ -9,12 +9,11 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::problem::Warning;
 use domain::record::{Record, Told};
-use elements::auth::Tokens;
-use elements::call::Caller;
+use elements::call::CallContext;
 use elements::connection::Connection;
-use elements::listing::{Cursor, Listing, Page, Pass};
-use elements::plan::{ChangeKind, Partitions, Plan};
-use elements::{Element, Fault};
+use elements::listing::{Cursor, Listing, RecordPage, ScanMode};
+use elements::plan::{ChangeStrategy, Partitions, Plan};
+use elements::{Element, Fault, Tokens};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -25,7 +24,7 @@ use super::check::{LoginGiven, check, choose_element};
 use super::login::{Login, log_in, prove};
 use super::{InstanceBody, get};
 use crate::ports::{Audience, Bounds};
-use crate::principal::Caller as Who;
+use crate::principal::Caller;
 use crate::secrets;
 use crate::service::Service;
 use crate::tokens;
@@ -124,7 +123,7 @@ pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehea
 /// What [`super::update`] would refuse.
 pub async fn rehearse(
     service: &Service,
-    who: &Who,
+    who: &Caller,
     id: InstanceId,
     body: InstanceBody,
 ) -> Result<Rehearsal, InstanceError> {
@@ -183,7 +182,7 @@ impl Stage<'_> {
             out.findings.push("the parent listing is empty, so there is nothing to list yet".into());
             return Ok(());
         };
-        let page = self.first_page(&plan, Pass::Complete, &Cursor::Start, None, &partition).await?;
+        let page = self.first_page(&plan, ScanMode::Complete, &Cursor::Start, None, &partition).await?;
         out.records = page.records.len();
         out.samples = page.records.iter().take(SAMPLES).map(sample).collect();
         out.problems.extend(page.problems.iter().map(|problem| match problem.sample.is_empty() {
@@ -194,14 +193,14 @@ impl Stage<'_> {
             out.findings.push("the vendor lists no records yet: dates and ids could not be tried".into());
         }
         self.weigh_stamps(&plan, &page, out);
-        if plan.change_kind() == ChangeKind::Filter {
+        if plan.change_strategy() == ChangeStrategy::Filter {
             self.try_filter(&plan, &page, &partition, out).await?;
         }
         Ok(())
     }
 
     /// Precision of the stamps, and whether their zone can be right.
-    fn weigh_stamps(&self, plan: &Plan, page: &Page, out: &mut Rehearsed) {
+    fn weigh_stamps(&self, plan: &Plan, page: &RecordPage, out: &mut Rehearsed) {
         let stamps: Vec<DateTime<Utc>> = page.records.iter().filter_map(|record| record.updated).collect();
         if stamps.is_empty() {
             if !page.records.is_empty() && plan.updated_reliable() {
@@ -231,11 +230,17 @@ impl Stage<'_> {
     }
 
     /// Whether the vendor's filter filters, and takes records of the very bound in.
-    async fn try_filter(&self, plan: &Plan, page: &Page, partition: &str, out: &mut Rehearsed) -> Result<(), String> {
+    async fn try_filter(
+        &self,
+        plan: &Plan,
+        page: &RecordPage,
+        partition: &str,
+        out: &mut Rehearsed,
+    ) -> Result<(), String> {
         let Some(newest) = page.records.iter().filter_map(|record| record.updated).max() else { return Ok(()) };
         let cursor = Cursor::Watermark(newest);
         let beyond = newest + TimeDelta::days(1);
-        let after = self.first_page(plan, Pass::Changes, &cursor, Some(beyond), partition).await?;
+        let after = self.first_page(plan, ScanMode::Changes, &cursor, Some(beyond), partition).await?;
         let older =
             after.records.iter().filter(|record| record.updated.is_some_and(|updated| updated < beyond)).count();
         if older > 0 {
@@ -245,7 +250,7 @@ impl Stage<'_> {
             ));
             return Ok(());
         }
-        let at = self.first_page(plan, Pass::Changes, &cursor, Some(newest), partition).await?;
+        let at = self.first_page(plan, ScanMode::Changes, &cursor, Some(newest), partition).await?;
         // A page that is not the whole listing need not hold the newest record.
         if page.done && !at.records.iter().any(|record| record.updated == Some(newest)) {
             out.findings.push(
@@ -261,7 +266,7 @@ impl Stage<'_> {
             Partitions::Single => Ok(Some(String::new())),
             Partitions::Fixed(names) => Ok(names.into_iter().next()),
             Partitions::Parent(parent) => {
-                let page = self.first_page(&parent, Pass::Complete, &Cursor::Start, None, "").await?;
+                let page = self.first_page(&parent, ScanMode::Complete, &Cursor::Start, None, "").await?;
                 let ids: Vec<String> = page
                     .records
                     .into_iter()
@@ -276,12 +281,12 @@ impl Stage<'_> {
     async fn first_page(
         &self,
         plan: &Plan,
-        pass: Pass,
+        pass: ScanMode,
         cursor: &Cursor,
         lower: Option<DateTime<Utc>>,
         partition: &str,
-    ) -> Result<Page, String> {
-        let caller = Caller {
+    ) -> Result<RecordPage, String> {
+        let caller = CallContext {
             element: self.element,
             connection: self.connection,
             bases: &self.service.bases,

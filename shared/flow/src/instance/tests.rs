@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::secret::Secret;
-use elements::auth::Tokens;
+use elements::Tokens;
 use http::{Request, Response};
 use serde_json::{Map, Value, json};
 

@@ -33,14 +33,14 @@ use domain::detect::{self, Judgement, Pass};
 use domain::index::{Entry, hash_of, key_of};
 use domain::record::{Change, ChangeKind, Record, Told};
 use domain::wheel::Wheel;
-use elements::auth::{self, Tokens};
-use elements::call::Caller;
+use elements::auth;
+use elements::call::CallContext;
 use elements::connection::Connection;
 use elements::definition::Budget;
-use elements::listing::{Cursor, Finished, Listing, Page, Pass as ListingPass};
-use elements::plan::{ChangeKind as Finding, Partitions, Plan};
+use elements::listing::{Cursor, Finished, Listing, RecordPage, ScanMode};
+use elements::plan::{ChangeStrategy, Partitions, Plan};
 use elements::single::{self, Hydrated};
-use elements::{Element, Fault};
+use elements::{Element, Fault, Tokens};
 
 use self::index::Index;
 pub use self::report::{Outcome, PROBLEMS_SHOWN, PollProblem, PollReport};
@@ -441,7 +441,7 @@ impl<'a> Run<'a> {
         let shape = self.shape();
         let state = &self.loaded.state;
         let Some(before) = state.shape.filter(|before| state.based && *before != shape) else { return Ok(()) };
-        if self.plan.change_kind() == Finding::HistoryId {
+        if self.plan.change_strategy() == ChangeStrategy::HistoryId {
             return Ok(());
         }
         if before.ids == shape.ids {
@@ -467,7 +467,7 @@ impl<'a> Run<'a> {
             Partitions::Parent(parent) => parent,
         };
         let mut names = Vec::new();
-        let mut listing = Listing::start(&parent, ListingPass::Complete, &Cursor::Start, None, "", self.began);
+        let mut listing = Listing::start(&parent, ScanMode::Complete, &Cursor::Start, None, "", self.began);
         loop {
             match self.page(&parent, &mut listing).await? {
                 Ok(page) => {
@@ -485,7 +485,7 @@ impl<'a> Run<'a> {
 
     /// One page of a listing, a smaller one where the vendor wants that. A refused token is renewed once a poll; what else
     /// the vendor says is the caller's.
-    async fn page(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Result<Page, Fault>, Stop> {
+    async fn page(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Result<RecordPage, Fault>, Stop> {
         loop {
             let request = listing.request(plan, &self.caller()).map_err(|problem| trouble(problem.to_string()))?;
             let response = self.exchange(request).await?;
@@ -498,8 +498,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn caller(&self) -> Caller<'_> {
-        Caller {
+    fn caller(&self) -> CallContext<'_> {
+        CallContext {
             element: &self.element,
             connection: &self.connection,
             bases: &self.service.bases,
@@ -571,9 +571,9 @@ impl<'a> Run<'a> {
         let mut complete = baseline
             || self.so_far.sweep
             || cursor == Cursor::Start
-            || self.plan.change_kind() == Finding::FullScanHash;
+            || self.plan.change_strategy() == ChangeStrategy::FullScanHash;
         let mut lower = if complete { None } else { self.lower_bound(&cursor) };
-        let kind = if complete { ListingPass::Complete } else { ListingPass::Changes };
+        let kind = if complete { ScanMode::Complete } else { ScanMode::Changes };
         let mut listing = Listing::start(&self.plan, kind, &cursor, lower, partition, self.began);
         let mut newest = None;
         let mut seen = complete.then(Seen::default);
@@ -606,11 +606,12 @@ impl<'a> Run<'a> {
                     // resource whose listing cannot show everything has a gap after that.
                     resets += 1;
                     self.so_far.lost_history |= !baseline
-                        && (!self.loaded.state.index_is_complete || self.plan.change_kind() == Finding::HistoryId);
+                        && (!self.loaded.state.index_is_complete
+                            || self.plan.change_strategy() == ChangeStrategy::HistoryId);
                     (complete, lower) = (true, None);
                     seen = Some(Seen::default());
                     listing =
-                        Listing::start(&self.plan, ListingPass::Complete, &Cursor::Start, None, partition, self.began);
+                        Listing::start(&self.plan, ScanMode::Complete, &Cursor::Start, None, partition, self.began);
                     continue;
                 }
                 failed => {
