@@ -1,25 +1,25 @@
 //! Everything that crosses crates: the deployed shape, the binaries, the stories a user would tell.
 //! One test binary, because linking costs more than running.
 
+mod access_tokens;
 mod accounts;
+mod analytics;
 mod api;
-mod cloud;
+mod architecture_rules;
+mod cloud_adapters;
 mod contract;
 mod delivery;
 mod delivery_api;
 mod delivery_load;
 mod delivery_verify;
 mod elements;
-mod figures;
-mod forms;
 mod fuzz;
-mod guard;
-mod hubs;
+mod hub_calls;
 mod lambda;
-mod leaks;
 mod local;
 mod observability;
 mod openapi;
+mod outbound_http;
 mod polling;
 mod polling_auth;
 mod polling_edges;
@@ -27,12 +27,12 @@ mod polling_histories;
 mod polling_overlap;
 mod polling_pages;
 mod polling_zones;
+mod pre_save_checks;
 mod rehearsal;
 mod restore;
-mod seeds;
+mod secret_leaks;
+mod seed_bodies;
 mod simulator;
 mod template;
-mod tidy;
-mod tokens;
+mod tenant_isolation;
 mod upgrade;
-mod walls;

@@ -72,12 +72,12 @@ async fn an_idle_poll_reads_and_writes_next_to_nothing() {
     world.store.forget_operations();
     world.tick().await;
     let idle = world.store.operations();
-    insta::assert_debug_snapshot!("operations of a minute with one idle poll", idle);
+    insta::assert_debug_snapshot!("operations_of_a_minute_with_one_idle_poll", idle);
 
     world.sandbox.create("square", "timecards", json!({"team_member_id": "TM"})).expect("a timecard");
     world.store.forget_operations();
     world.tick().await;
-    insta::assert_debug_snapshot!("operations of a minute with one changed record", world.store.operations());
+    insta::assert_debug_snapshot!("operations_of_a_minute_with_one_changed_record", world.store.operations());
     assert_eq!(world.events().len(), 1);
 }
 
