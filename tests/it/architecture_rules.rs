@@ -15,14 +15,15 @@ fn root() -> PathBuf {
 const PICTURE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("elements", &["domain"]),
-    ("flow", &["domain", "elements"]),
-    ("aws", &["domain", "elements", "flow"]),
-    ("instances", &["domain", "elements", "flow", "aws"]),
-    ("dispatcher", &["domain", "elements", "flow", "aws"]),
-    ("poller", &["domain", "elements", "flow", "aws"]),
-    ("local", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller"]),
-    ("tests", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
-    ("benches", &["domain", "elements", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
+    ("store", &["domain", "elements"]),
+    ("flow", &["domain", "elements", "store"]),
+    ("aws", &["domain", "elements", "store", "flow"]),
+    ("instances", &["domain", "elements", "store", "flow", "aws"]),
+    ("dispatcher", &["domain", "elements", "store", "flow", "aws"]),
+    ("poller", &["domain", "elements", "store", "flow", "aws"]),
+    ("local", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller"]),
+    ("tests", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
+    ("benches", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
 ];
 
 /// What cargo prints when it is called so.

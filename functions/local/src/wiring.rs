@@ -9,7 +9,7 @@ use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, SecondsFormat, Utc};
 use flow::delivery::row::{DeliveryRow, row_key};
 use flow::fields::Chain;
-use flow::job::DeliveryJob;
+use flow::job::{DeliveryJob, Queued};
 use flow::ports::{Key, LONGEST_QUEUE_DELAY, Ports, QueueName, Range, StoreError};
 use flow::service::Service;
 use flow::table::{read, retry_partition};

@@ -12,7 +12,7 @@ use domain::wheel::Slot;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery;
-use crate::job::PollJob;
+use crate::job::{PollJob, Queued};
 use crate::ports::{Condition, Item, Message, QueueName, Range, StoreError, query_all};
 use crate::service::{FlowError, Service};
 use crate::table::{self, Unreadable};

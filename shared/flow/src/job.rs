@@ -1,66 +1,27 @@
-//! What travels on the queues. Written and read here alone; tagged with a version so that messages in flight
-//! during an upgrade still parse.
+//! Messages that carry jobs, each in the queue's group of its organization.
 
 use std::time::Duration;
 
-use domain::id::{DeliveryId, InstanceId, OrganizationId};
-use serde::{Deserialize, Serialize};
+use domain::id::OrganizationId;
+use serde::Serialize;
+pub use store::records::job::{DeliveryJob, PollJob};
 
 use crate::ports::Message;
 
-/// Poll one resource of one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "job", rename = "poll.v1")]
-pub struct PollJob {
-    /// Whose.
-    pub organization: OrganizationId,
-    /// Which account.
-    pub instance: InstanceId,
-    /// Key in `event.poller.configuration`.
-    pub resource: String,
-    /// The wheel minute it was due in; a poll already covered by a later minute is skipped.
-    pub minute: i64,
+/// A job as a message of the queue.
+pub trait Queued {
+    /// The message that carries it and that nobody sees before `delay`.
+    fn message(&self, delay: Duration) -> Message;
 }
 
-/// Try one delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "job", rename = "delivery.v1")]
-pub struct DeliveryJob {
-    /// Whose.
-    pub organization: OrganizationId,
-    /// Which account.
-    pub instance: InstanceId,
-    /// Sort key of the delivery row under the instance, `DLV#…`.
-    pub row: String,
-    /// Which delivery.
-    pub delivery: DeliveryId,
-    /// The `RETRY#` minute under which the delivery is filed, so that it can be taken off. None: it is not; the next
-    /// poll of its resource looks after it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_minute: Option<i64>,
-}
-
-impl PollJob {
-    /// The message that carries it, in the queue's group of its organization.
-    pub fn message(&self, delay: Duration) -> Message {
+impl Queued for PollJob {
+    fn message(&self, delay: Duration) -> Message {
         message(self, self.organization, delay)
     }
 }
 
-impl DeliveryJob {
-    /// For the delivery whose row has this sort key. None: no delivery's has.
-    pub(crate) fn of_row(
-        organization: OrganizationId,
-        instance: InstanceId,
-        row: String,
-        retry_minute: Option<i64>,
-    ) -> Option<Self> {
-        let delivery = DeliveryId(row.strip_prefix("DLV#")?.split_once('#')?.1.to_owned());
-        Some(Self { organization, instance, row, delivery, retry_minute })
-    }
-
-    /// The message that carries it, in the queue's group of its organization.
-    pub fn message(&self, delay: Duration) -> Message {
+impl Queued for DeliveryJob {
+    fn message(&self, delay: Duration) -> Message {
         message(self, self.organization, delay)
     }
 }

@@ -19,6 +19,7 @@ pub mod restore;
 pub mod secrets;
 pub mod service;
 pub mod table;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tokens;
 pub mod trace;

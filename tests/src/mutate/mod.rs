@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::planted::root;
 
 /// The packages whose code is changed.
-pub const PACKAGES: [&str; 2] = ["domain", "flow"];
+pub const PACKAGES: [&str; 3] = ["domain", "store", "flow"];
 
 /// A place in a file, counted from one, as `cargo mutants` counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

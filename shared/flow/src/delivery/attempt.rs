@@ -22,7 +22,7 @@ use super::limits::CallbackLimits;
 use super::rotation::{PREVIOUS_KEY, SIGNATURE_KEY, previous_signs};
 use super::row::{Attempt, DeliveryRow, REMEMBERED_ATTEMPTS, Status, body_of, row_key};
 use super::{DeliveryError, store};
-use crate::job::DeliveryJob;
+use crate::job::{DeliveryJob, Queued};
 use crate::ports::{Audience, Bounds, Condition, Exchange, HttpError, Key, Ports, VaultError, Write};
 use crate::secrets::vault_owner;
 use crate::table::{InstanceRecord, META, instance_key, read};

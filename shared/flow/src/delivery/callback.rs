@@ -14,7 +14,7 @@ use super::coalesce::coalesce;
 use super::row::{DeliveryRow, Status, row_key};
 use super::{DeliveryError, store};
 use crate::fields::Chain;
-use crate::job::DeliveryJob;
+use crate::job::{DeliveryJob, Queued};
 use crate::outbox::{KEPT, entry_minute, expiring, retry_entry};
 use crate::ports::{Condition, Key, LONGEST_QUEUE_DELAY, Message, Ports, QueueName, Range, StoreError, Write};
 use crate::table::{put, read, replace, retry_key};

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::callback::{Place, schedule_now, send};
 use super::row::{DeliveryRow, Status, body_of, found_by};
 use super::{DeliveryError, resume, store};
-use crate::job::DeliveryJob;
+use crate::job::{DeliveryJob, Queued};
 use crate::outbox::{self, ElementLabel, KEPT, Safeguard, expiring, retry_entry};
 use crate::ports::{Item, Key, Ports, Range, StoreError, Write, query_all};
 use crate::table::{

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use domain::wheel::Wheel;
 
 use super::{DeliveryError, store};
-use crate::job::DeliveryJob;
+use crate::job::{DeliveryJob, Queued};
 use crate::outbox::retry_entry;
 use crate::ports::{Condition, Item, Ports, QueueName, Range, Write};
 use crate::table::{read, retry_partition};

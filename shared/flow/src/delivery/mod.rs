@@ -17,7 +17,7 @@ pub mod desk;
 mod due;
 mod limits;
 mod rotation;
-pub mod row;
+pub use store::records::delivery as row;
 #[cfg(test)]
 mod tests;
 mod trial;

@@ -19,7 +19,7 @@ use http::{Request, Response};
 use super::desk::{self, Filter, Found};
 use super::row::Status;
 use super::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due, release_line, resume};
-use crate::job::DeliveryJob;
+use crate::job::{DeliveryJob, Queued};
 use crate::outbox::tests::{change, filed, filed_with, instance, now};
 use crate::outbox::{self, ElementLabel, GRACE, Outgoing, Safeguard};
 use crate::ports::{Condition, HttpError, Message, Ports, Queue, QueueName, Store, Vault, Write};

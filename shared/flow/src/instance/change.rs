@@ -22,7 +22,7 @@ use super::{InstanceError, Stored, get, seal_token};
 use crate::audit::{Action, AuditRecord};
 use crate::delivery;
 use crate::fields;
-use crate::job::PollJob;
+use crate::job::{PollJob, Queued};
 use crate::limits::Allowance;
 use crate::poll::handed_over;
 use crate::poll::state::ResourceRecord;

@@ -8,6 +8,7 @@ use domain::index::hash_of;
 use super::seen::Seen;
 use super::state::{LastPoll, Recent, ResourceRecord, Resume};
 use super::{Place, Run, Stop};
+use crate::job::Queued;
 use crate::outbox::{self, ElementLabel};
 use crate::ports::{StoreError, Write};
 use crate::service::FlowError;

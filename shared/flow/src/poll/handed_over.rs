@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::state::ResourceRecord;
 use super::{Loaded, Run, send_deliveries};
 use crate::delivery::row::{DeliveryRow, Status};
-use crate::job::{DeliveryJob, PollJob};
+use crate::job::{DeliveryJob, PollJob, Queued};
 use crate::outbox::{GRACE, Safeguard, entry_minute, format_of, retry_entry};
 use crate::ports::{Key, StoreError, Write};
 use crate::service::{FlowError, Service};

@@ -17,7 +17,7 @@ mod index;
 mod missing;
 mod report;
 mod seen;
-pub mod state;
+pub use store::records::resource as state;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -49,7 +49,7 @@ use self::state::{Recent, ResourceRecord, Shape, SoFar};
 use self::trouble::{LONGEST_REQUEUE, Login, VendorTrouble, give_up, in_words, trouble, trouble_of};
 
 use crate::budget::Payer;
-use crate::job::PollJob;
+use crate::job::{PollJob, Queued};
 use crate::ports::{Audience, Bounds, Message, QueueName, Range};
 use crate::secrets;
 use crate::service::{FlowError, Service};

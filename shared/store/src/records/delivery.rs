@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::job::DeliveryJob;
-use crate::ports::{Item, Key, Range, Store, StoreError};
-use crate::table::instance_partition;
+use super::job::DeliveryJob;
+use crate::keys::instance_partition;
+use crate::port::{Item, Key, Range, Store, StoreError};
 
 /// The youngest attempts that a row remembers; it counts them all.
 pub const REMEMBERED_ATTEMPTS: usize = 20;
@@ -94,7 +94,8 @@ pub struct EventLine {
 }
 
 impl EventLine {
-    pub(crate) fn of(change: &Change) -> Self {
+    /// The summary of a change.
+    pub fn of(change: &Change) -> Self {
         Self {
             id: change.event.clone(),
             kind: change.kind,
@@ -142,8 +143,8 @@ pub const LARGEST_INLINE: usize = 2048;
 pub struct InlineBody(Box<RawValue>);
 
 impl InlineBody {
-    /// None: too large to lie in a row, or not the text of one JSON value.
-    pub(crate) fn of(body: &str) -> Option<Self> {
+    /// The body, to lie in a row. None: too large to lie in a row, or not the text of one JSON value.
+    pub fn of(body: &str) -> Option<Self> {
         let fits = body.len() <= LARGEST_INLINE;
         fits.then(|| RawValue::from_string(body.to_owned()).ok()).flatten().filter(|raw| raw.get() == body).map(Self)
     }
@@ -171,7 +172,7 @@ pub struct DeliveryRow {
     pub format: NotificationFormat,
     /// Where it stands.
     pub status: Status,
-    /// Id of the poll that found them; see [`crate::trace`]. Rows of earlier releases have none.
+    /// Id of the poll that found them. Rows of earlier releases have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trace: String,
     /// What it tells, in order.
@@ -210,7 +211,7 @@ pub struct DeliveryRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
     /// Under which minute it was last filed; the dispatcher may have moved it on since. None while nothing is due, and
-    /// before the first attempt where the next poll looks after it; see [`crate::outbox::Safeguard`].
+    /// before the first attempt where the next poll looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_minute: Option<i64>,
     /// It was put into the line of its callback and has not been tried since.

@@ -84,7 +84,7 @@ pub struct ResourceRecord {
     /// Deletions that wait for approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
-    /// Sort keys of deliveries that the next poll looks after; see [`crate::outbox::Safeguard::NextPoll`].
+    /// Sort keys of deliveries that the next poll looks after.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub handed_over: Vec<String>,
 }

@@ -1,0 +1,73 @@
+//! Reading the records of a partition in order, page after page.
+
+use std::marker::PhantomData;
+
+use futures::stream::{Stream, TryStreamExt, try_unfold};
+use serde::de::DeserializeOwned;
+
+use crate::port::{Item, Range, Store, StoreError};
+use crate::record::{ReadError, Stored};
+
+/// The records of type `T` in a stretch of one partition.
+#[derive(Debug, Clone)]
+pub struct Section<T> {
+    pk: String,
+    range: Range,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> Section<T> {
+    pub(crate) fn of(pk: impl Into<String>, range: Range) -> Self {
+        Self { pk: pk.into(), range, record: PhantomData }
+    }
+
+    /// The same, last record first.
+    pub fn descending(self) -> Self {
+        Self { range: self.range.descending(), ..self }
+    }
+
+    /// The same, at most `limit` records a page.
+    pub fn limit(self, limit: usize) -> Self {
+        Self { range: self.range.limit(limit), ..self }
+    }
+
+    /// Every page of items from `after` on, each as one call of the store brings it.
+    pub fn items<'a>(
+        self,
+        store: &'a dyn Store,
+        after: Option<String>,
+    ) -> impl Stream<Item = Result<Vec<Item>, StoreError>> + Send + 'a
+    where
+        T: 'a,
+    {
+        try_unfold(Some((self, after)), move |state| async move {
+            let Some((section, after)) = state else { return Ok(None) };
+            let page = store.query(&section.pk, &section.range, after.as_deref()).await?;
+            let next = page.next.map(|next| (section, Some(next)));
+            Ok(Some((page.items, next)))
+        })
+    }
+}
+
+impl<T: DeserializeOwned + Send> Section<T> {
+    /// Every page of records, each as one call of the store brings it; a page may be empty.
+    pub fn pages<'a>(self, store: &'a dyn Store) -> impl Stream<Item = Result<Vec<Stored<T>>, ReadError>> + Send + 'a
+    where
+        T: 'a,
+    {
+        self.items(store, None)
+            .map_err(ReadError::from)
+            .and_then(async |items| Ok(items.iter().map(Stored::read).collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// The first page alone.
+    pub async fn first_page(&self, store: &dyn Store) -> Result<Vec<Stored<T>>, ReadError> {
+        let page = store.query(&self.pk, &self.range, None).await?;
+        Ok(page.items.iter().map(Stored::read).collect::<Result<_, _>>()?)
+    }
+
+    /// All records at once, of a section that is known to be small.
+    pub async fn all(self, store: &dyn Store) -> Result<Vec<Stored<T>>, ReadError> {
+        self.pages(store).try_concat().await
+    }
+}

@@ -1,0 +1,50 @@
+//! Jobs: what travels on the queues and lies in slots and retry entries. Tagged with a version, so that messages in
+//! flight during an upgrade still parse.
+
+use domain::id::{DeliveryId, InstanceId, OrganizationId};
+use serde::{Deserialize, Serialize};
+
+/// Poll one resource of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename = "poll.v1")]
+pub struct PollJob {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which account.
+    pub instance: InstanceId,
+    /// Key in `event.poller.configuration`.
+    pub resource: String,
+    /// The wheel minute it was due in; a poll already covered by a later minute is skipped.
+    pub minute: i64,
+}
+
+/// Try one delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename = "delivery.v1")]
+pub struct DeliveryJob {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which account.
+    pub instance: InstanceId,
+    /// Sort key of the delivery row under the instance, `DLV#…`.
+    pub row: String,
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// The `RETRY#` minute under which the delivery is filed, so that it can be taken off. None: it is not; the next
+    /// poll of its resource looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_minute: Option<i64>,
+}
+
+impl DeliveryJob {
+    /// The job of the delivery whose record has this sort key. None: no delivery has it.
+    pub fn of_row(
+        organization: OrganizationId,
+        instance: InstanceId,
+        row: String,
+        retry_minute: Option<i64>,
+    ) -> Option<Self> {
+        let delivery = DeliveryId(row.strip_prefix("DLV#")?.split_once('#')?.1.to_owned());
+        Some(Self { organization, instance, row, delivery, retry_minute })
+    }
+}

@@ -1,0 +1,9 @@
+//! The records, one module a noun: their fields as they are stored, their keys, and the reads that need more than a key.
+
+pub mod account;
+pub mod delivery;
+pub mod instance;
+pub mod job;
+pub mod resource;
+pub mod schedule;
+pub mod tokens;
