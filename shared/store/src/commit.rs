@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ambient::Ambient;
 use crate::port::{Store, StoreError, Write};
-use crate::record::{ReadError, RecordKey, Snapshot};
+use crate::record::{RecordError, RecordKey, Snapshot};
 
 /// The outcome of a transaction that the store did not fail on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,14 +109,14 @@ pub async fn update<T, O, E>(
 ) -> Result<O, E>
 where
     T: DeserializeOwned,
-    E: From<ReadError> + From<StoreError> + From<Contended>,
+    E: From<RecordError>,
 {
     loop {
         match change(key.snapshot(store).await?).await? {
             Change::Keep(outcome) => return Ok(outcome),
-            Change::Write(writes, outcome) => match commit(store, &writes).await? {
+            Change::Write(writes, outcome) => match commit(store, &writes).await.map_err(RecordError::from)? {
                 Commit::Done => return Ok(outcome),
-                Commit::Lost { .. } => attempts.lost(ambient).await?,
+                Commit::Lost { .. } => attempts.lost(ambient).await.map_err(RecordError::from)?,
             },
         }
     }

@@ -6,7 +6,7 @@ use futures::stream::{Stream, TryStreamExt, try_unfold};
 use serde::de::DeserializeOwned;
 
 use crate::port::{Item, Range, Store, StoreError};
-use crate::record::{ReadError, Stored};
+use crate::record::{RecordError, Stored};
 
 /// The records of type `T` in a stretch of one partition.
 #[derive(Debug, Clone)]
@@ -51,23 +51,23 @@ impl<T> Section<T> {
 
 impl<T: DeserializeOwned + Send> Section<T> {
     /// Every page of records, each as one call of the store brings it; a page may be empty.
-    pub fn pages<'a>(self, store: &'a dyn Store) -> impl Stream<Item = Result<Vec<Stored<T>>, ReadError>> + Send + 'a
+    pub fn pages<'a>(self, store: &'a dyn Store) -> impl Stream<Item = Result<Vec<Stored<T>>, RecordError>> + Send + 'a
     where
         T: 'a,
     {
         self.items(store, None)
-            .map_err(ReadError::from)
+            .map_err(RecordError::from)
             .and_then(async |items| Ok(items.iter().map(Stored::read).collect::<Result<Vec<_>, _>>()?))
     }
 
     /// The first page alone.
-    pub async fn first_page(&self, store: &dyn Store) -> Result<Vec<Stored<T>>, ReadError> {
+    pub async fn first_page(&self, store: &dyn Store) -> Result<Vec<Stored<T>>, RecordError> {
         let page = store.query(&self.pk, &self.range, None).await?;
         Ok(page.items.iter().map(Stored::read).collect::<Result<_, _>>()?)
     }
 
     /// All records at once, of a section that is known to be small.
-    pub async fn all(self, store: &dyn Store) -> Result<Vec<Stored<T>>, ReadError> {
+    pub async fn all(self, store: &dyn Store) -> Result<Vec<Stored<T>>, RecordError> {
         self.pages(store).try_concat().await
     }
 }

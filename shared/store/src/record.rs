@@ -10,17 +10,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Unreadable};
+use crate::commit::Contended;
 use crate::port::{Condition, Item, Key, Store, StoreError, Write};
 
-/// Why a record could not be read.
+/// Why a record could not be read or changed. Errors of the steps above have one variant for it.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The store did not answer.
+pub enum RecordError {
+    /// The store was busy or refused.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The item does not hold what its key promises.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// Others wrote the same record before every try; nothing was changed.
+    #[error(transparent)]
+    Contended(#[from] Contended),
 }
 
 /// The key of a record of type `T`.
@@ -65,13 +69,13 @@ impl<T> RecordKey<T> {
 
 impl<T: DeserializeOwned> RecordKey<T> {
     /// The record, if there is one. Strongly consistent.
-    pub async fn get(&self, store: &dyn Store) -> Result<Option<Stored<T>>, ReadError> {
+    pub async fn get(&self, store: &dyn Store) -> Result<Option<Stored<T>>, RecordError> {
         let item = store.get(&self.key).await?;
         Ok(item.as_ref().map(Stored::read).transpose()?)
     }
 
     /// The record or its absence; a write made from either fails when that has changed.
-    pub async fn snapshot(&self, store: &dyn Store) -> Result<Snapshot<T>, ReadError> {
+    pub async fn snapshot(&self, store: &dyn Store) -> Result<Snapshot<T>, RecordError> {
         Ok(Snapshot { key: self.clone(), found: self.get(store).await? })
     }
 }
