@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use chrono::TimeDelta;
 use domain::id::{InstanceId, OrganizationId};
-use flow::audit::{self, AuditError};
+use flow::accounts::audit;
+use flow::accounts::limits::Allowance;
 use flow::instance::{self, NewToken};
-use flow::limits::{Allowance, LimitsError};
-use flow::table::AUDIT_PREFIX;
 use serde_json::{Value, json};
+use store::{Cursor, RecordError};
 
 use crate::ApiState;
 use crate::deliveries::own;
@@ -80,14 +80,8 @@ pub fn routes() -> Routes {
         )
 }
 
-impl From<AuditError> for Refusal {
-    fn from(error: AuditError) -> Self {
-        Self::internal(&error)
-    }
-}
-
-impl From<LimitsError> for Refusal {
-    fn from(error: LimitsError) -> Self {
+impl From<RecordError> for Refusal {
+    fn from(error: RecordError) -> Self {
         Self::internal(&error)
     }
 }
@@ -113,9 +107,9 @@ async fn trail(
     instance: Option<InstanceId>,
     parameters: Parameters,
 ) -> PageAnswer {
-    let paging = Paging::of(parameters, AUDIT_PREFIX)?;
-    let page = audit::list(&state.service.ports, organization, instance, paging.size, paging.after).await?;
-    Ok((page::headers(page.entries.len(), page.next.as_deref()), Json(json!(page.entries))))
+    let paging = Paging::of(parameters)?;
+    let page = audit::list(&state.service.ports, organization, instance, paging.size, paging.after.as_ref()).await?;
+    Ok((page::headers(page.entries.len(), page.next.as_ref().map(Cursor::as_str)), Json(json!(page.entries))))
 }
 
 /// `GET /organizations/limits`: what the organization may have. `usedInstances` is null where nothing is counted.

@@ -17,6 +17,8 @@ use flow::delivery::row::Status;
 use flow::ports::Ports;
 use flow::principal::Caller;
 use serde_json::{Value, json};
+use store::Cursor;
+use store::records::delivery::DeliveryRow;
 
 use crate::ApiState;
 use crate::deliveries::own;
@@ -382,7 +384,7 @@ async fn disposed(
     only: Option<InstanceId>,
     parameters: Parameters,
 ) -> PageAnswer {
-    let paging = Paging::of(parameters, "DLV#")?;
+    let paging = Paging::<DeliveryRow>::of(parameters)?;
     let mut problems = Vec::new();
     let asked = range_of(&paging.others, ports.now(), &mut problems);
     if !problems.is_empty() {
@@ -391,7 +393,15 @@ async fn disposed(
     // `to` is the last millisecond asked for.
     let range = asked.start.unwrap_or(DateTime::UNIX_EPOCH)..asked.end + TimeDelta::milliseconds(1);
     let filter = Filter { committed: Some(range), ..Filter::default() };
-    let page = desk::of_organization(ports, organization, &filter, only, paging.size, paging.after.as_deref()).await?;
+    let page = desk::of_organization(
+        ports,
+        organization,
+        &filter,
+        only,
+        paging.size,
+        paging.after.as_ref().map(Cursor::as_str),
+    )
+    .await?;
     let shown = |found: &Found| {
         let messages: Vec<Value> = messages(found).into_iter().map(|message| json!({ "message": message })).collect();
         json!({ "eventId": found.row.id, "elementInstanceId": found.row.instance, "notificationData": messages })

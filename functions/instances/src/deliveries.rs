@@ -16,6 +16,9 @@ use flow::service::Service;
 use flow::table::InstanceRecord;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
+use store::Cursor;
+use store::records::delivery::DeliveryRow;
+use store::records::instance::ListingRecord;
 
 use crate::ApiState;
 use crate::input::{Authenticated, Path, Query, Target, flag};
@@ -194,10 +197,12 @@ async fn page_of(
     parameters: Parameters,
 ) -> Result<(Vec<Found>, HeaderMap), Refusal> {
     own(state, target).await?;
-    let paging = Paging::of(parameters, "DLV#")?;
+    let paging = Paging::<DeliveryRow>::of(parameters)?;
     let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
     let ports = &state.service.ports;
-    let page = desk::of_instance(ports, target.instance, &filter, paging.size, paging.after.as_deref()).await?;
+    let page =
+        desk::of_instance(ports, target.instance, &filter, paging.size, paging.after.as_ref().map(Cursor::as_str))
+            .await?;
     let headers = page::headers(page.deliveries.len(), page.next.as_deref());
     Ok((page.deliveries, headers))
 }
@@ -234,9 +239,9 @@ pub async fn events_of_all(
     if let Some(instance) = caller.instance {
         return events(State(state), Target { caller, instance }, Query(parameters)).await;
     }
-    let paging = Paging::of(parameters, "DLV#")?;
+    let paging = Paging::<DeliveryRow>::of(parameters)?;
     let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
-    let (ports, after) = (&state.service.ports, paging.after.as_deref());
+    let (ports, after) = (&state.service.ports, paging.after.as_ref().map(Cursor::as_str));
     let page = desk::of_organization(ports, caller.organization, &filter, None, paging.size, after).await?;
     let headers = page::headers(page.deliveries.len(), page.next.as_deref());
     Ok((headers, Json(shown_events(&state, &page.deliveries).await?)))
@@ -374,8 +379,12 @@ pub async fn subscriptions(
     Authenticated(caller): Authenticated,
     Query(parameters): Query,
 ) -> PageAnswer {
-    let paging = Paging::of(parameters, "INST#")?;
-    let query = ListingQuery { page_size: paging.size, after: paging.after, ..ListingQuery::default() };
+    let paging = Paging::<ListingRecord>::of(parameters)?;
+    let query = ListingQuery {
+        page_size: paging.size,
+        after: paging.after.map(|cursor| cursor.as_str().to_owned()),
+        ..ListingQuery::default()
+    };
     let page = instance::list(&state.service.ports, caller.organization, &query).await?;
     let shown: Vec<Value> = page.entries.iter().filter_map(subscription).collect();
     Ok((page::headers(shown.len(), page.next.as_deref()), Json(Value::Array(shown))))
@@ -394,8 +403,8 @@ pub async fn find_deliveries(
     Query(parameters): Query,
 ) -> PageAnswer {
     let hydrate = flag(&parameters, "hydrate")?;
-    let paging = Paging::of(parameters, "DLV#")?;
-    let page = matching(&state, &caller, &paging, paging.after.as_deref()).await?;
+    let paging = Paging::<DeliveryRow>::of(parameters)?;
+    let page = matching(&state, &caller, &paging, paging.after.as_ref().map(Cursor::as_str)).await?;
     let mut shown: Vec<Value> = page.deliveries.iter().map(shown).collect();
     if hydrate {
         for (view, found) in shown.iter_mut().zip(&page.deliveries) {
@@ -414,8 +423,8 @@ pub async fn redeliver(
     Authenticated(caller): Authenticated,
     Query(parameters): Query,
 ) -> Answer {
-    let paging = Paging::of(parameters, "DLV#")?;
-    let (mut found, mut after) = (Vec::new(), paging.after.clone());
+    let paging = Paging::<DeliveryRow>::of(parameters)?;
+    let (mut found, mut after) = (Vec::new(), paging.after.as_ref().map(|cursor| cursor.as_str().to_owned()));
     loop {
         let page = matching(&state, &caller, &paging, after.as_deref()).await?;
         found.extend(page.deliveries);
@@ -429,7 +438,7 @@ pub async fn redeliver(
 async fn matching(
     state: &ApiState,
     caller: &flow::principal::Caller,
-    paging: &Paging,
+    paging: &Paging<DeliveryRow>,
     after: Option<&str>,
 ) -> Result<FoundPage, Refusal> {
     let clause = paging.others.iter().find(|(name, _)| name == "where").map_or("", |(_, clause)| clause.as_str());

@@ -11,6 +11,7 @@ use flow::instance::{self, Change, InstanceBody, InstanceError, ListingQuery, Lo
 use flow::table::InstanceRecord;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
+use store::records::instance::ListingRecord;
 
 use crate::ApiState;
 use crate::deliveries::part;
@@ -374,7 +375,7 @@ async fn listing(
 ) -> Result<(HeaderMap, Json<Value>), Refusal> {
     // The original answers 404 where it finds none; who asks with `allowEmpty` gets the empty list.
     let may_be_empty = flag(&parameters, "allowEmpty")?;
-    let (query, hydrate) = listing_query(Paging::of(parameters, "INST#")?, element)?;
+    let (query, hydrate) = listing_query(Paging::of(parameters)?, element)?;
     let page = instance::list(&state.service.ports, organization, &query).await?;
     if page.entries.is_empty() && !may_be_empty {
         return Err(Refusal::not_found("No element instances found."));
@@ -401,8 +402,13 @@ async fn listing(
 }
 
 /// `tags[]`, `searchText` and `hydrate`; other parameters are left alone.
-fn listing_query(paging: Paging, element: Option<String>) -> Result<(ListingQuery, bool), Refusal> {
-    let mut query = ListingQuery { element, page_size: paging.size, after: paging.after, ..ListingQuery::default() };
+fn listing_query(paging: Paging<ListingRecord>, element: Option<String>) -> Result<(ListingQuery, bool), Refusal> {
+    let mut query = ListingQuery {
+        element,
+        page_size: paging.size,
+        after: paging.after.map(|cursor| cursor.as_str().to_owned()),
+        ..ListingQuery::default()
+    };
     let mut hydrate = true;
     for (name, value) in paging.others {
         match (name.as_str(), value.as_str()) {

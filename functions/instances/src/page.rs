@@ -6,6 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use domain::limits::PAGE_SIZE;
 use domain::problem::FieldProblem;
 use serde_json::{Value, json};
+use store::{Cursor, Listable};
 
 use crate::exchange::{NEXT_PAGE, RETURNED_COUNT};
 use crate::refusal::Refusal;
@@ -13,21 +14,20 @@ use crate::refusal::Refusal;
 /// Query parameters in the order in which they came.
 pub type Parameters = Vec<(String, String)>;
 
-/// Which stretch of a listing is asked for.
+/// The page of a listing of records `T` that a call asks for.
 #[derive(Debug)]
-pub struct Paging {
-    /// At most this many entries.
+pub struct Paging<T> {
+    /// Largest number of entries.
     pub size: usize,
-    /// After this place.
-    pub after: Option<String>,
+    /// The cursor to go on from.
+    pub after: Option<Cursor<T>>,
     /// The parameters that are not about pages.
     pub others: Parameters,
 }
 
-impl Paging {
-    /// Takes `pageSize` and `nextPage` out of the parameters. `prefix` begins every place of this listing, so that
-    /// the token of another is refused.
-    pub fn of(parameters: Parameters, prefix: &str) -> Result<Self, Refusal> {
+impl<T: Listable> Paging<T> {
+    /// Takes `pageSize` and `nextPage` out of the parameters; the token of another listing is refused.
+    pub fn of(parameters: Parameters) -> Result<Self, Refusal> {
         let mut paging = Self { size: PAGE_SIZE, after: None, others: Vec::new() };
         let mut problems = Vec::new();
         for (name, value) in parameters {
@@ -39,8 +39,8 @@ impl Paging {
                         problems.push(FieldProblem::new(name, value, expected));
                     }
                 },
-                "nextPage" => match place_in(&value).filter(|place| place.starts_with(prefix)) {
-                    Some(place) => paging.after = Some(place),
+                "nextPage" => match cursor_in(&value) {
+                    Some(cursor) => paging.after = Some(cursor),
                     None => {
                         let expected = "the elements-next-page-token of an answer to this call";
                         problems.push(FieldProblem::new(name, value, expected));
@@ -64,9 +64,9 @@ pub fn headers(count: usize, next: Option<&str>) -> HeaderMap {
     headers
 }
 
-/// The place in a token, if it is one of ours.
-fn place_in(token: &str) -> Option<String> {
+/// The cursor in a token, if it is one of this listing.
+fn cursor_in<T: Listable>(token: &str) -> Option<Cursor<T>> {
     let bytes = URL_SAFE_NO_PAD.decode(token).or_else(|_| STANDARD.decode(token)).ok()?;
     let token: Value = serde_json::from_slice(&bytes).ok()?;
-    token["after"].as_str().map(str::to_owned)
+    Cursor::parse(token["after"].as_str()?)
 }

@@ -12,12 +12,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::secret::Secret;
-use flow::audit::{self, By};
+use flow::accounts::limits::{self, Allowance};
+use flow::accounts::{self, Renewal, audit};
 use flow::instance;
-use flow::limits::{Allowance, Limits, LimitsRecord};
 use flow::ports::Ports;
-use flow::principal::{self, Renewal};
 use serde_json::{Value, json};
+use store::records::account::{Limits, LimitsRecord, OrganizationRecord, UserRecord};
+use store::records::audit::By;
 
 use crate::cli::{DATA, say};
 use crate::data::{Claim, Credentials, DataDirectory};
@@ -276,7 +277,7 @@ async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
         }
         AdminCommand::Limits(LimitsCommand::Set { organization, instances, resources, smallest_interval }) => {
             let wanted = Limits { instances: *instances, resources: *resources, smallest_interval: *smallest_interval };
-            limits(*organization, Some(flow::limits::set(ports, *organization, wanted).await?))
+            limits(*organization, Some(limits::set(ports, *organization, wanted).await?))
         }
         AdminCommand::Keys(KeysCommand::Rotate) => {
             let Some(data) = &place.data else {
@@ -293,7 +294,7 @@ async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
             let (mut entries, mut after) = (Vec::new(), None);
             while entries.len() < asked.limit {
                 let wanted = asked.limit - entries.len();
-                let page = audit::list(ports, asked.organization, asked.instance, wanted, after).await?;
+                let page = audit::list(ports, asked.organization, asked.instance, wanted, after.as_ref()).await?;
                 entries.extend(page.entries.iter().map(|entry| json!(entry)));
                 after = page.next;
                 if after.is_none() {
@@ -308,7 +309,7 @@ async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
 async fn organizations(ports: &Ports, command: &OrganizationCommand) -> Result<Value> {
     Ok(match command {
         OrganizationCommand::Create { name } => {
-            let made = principal::create_organization(ports, name).await?;
+            let made = accounts::create_organization(ports, name).await?;
             json!({
                 "organization": made.organization,
                 "name": name,
@@ -318,8 +319,8 @@ async fn organizations(ports: &Ports, command: &OrganizationCommand) -> Result<V
             })
         }
         OrganizationCommand::List => {
-            let shown = |it: principal::OrganizationRecord| json!({"organization": it.id, "name": it.name, "createdAt": it.created_at, "disabled": it.disabled});
-            principal::organizations(ports).await?.into_iter().map(shown).collect()
+            let shown = |it: OrganizationRecord| json!({"organization": it.id, "name": it.name, "createdAt": it.created_at, "disabled": it.secret.disabled});
+            accounts::organizations(ports).await?.into_iter().map(shown).collect()
         }
         OrganizationCommand::Disable(it) => switch_organization(ports, it.organization, true).await?,
         OrganizationCommand::Enable(it) => switch_organization(ports, it.organization, false).await?,
@@ -327,22 +328,22 @@ async fn organizations(ports: &Ports, command: &OrganizationCommand) -> Result<V
 }
 
 async fn switch_organization(ports: &Ports, organization: OrganizationId, disabled: bool) -> Result<Value> {
-    principal::set_organization_disabled(ports, organization, disabled).await?;
+    accounts::set_organization_disabled(ports, organization, disabled).await?;
     Ok(json!({"organization": organization, "disabled": disabled}))
 }
 
 async fn users(ports: &Ports, command: &UserCommand) -> Result<Value> {
     Ok(match command {
         UserCommand::Create { organization, name } => {
-            let (user, secret) = principal::create_user(ports, *organization, name).await?;
+            let (user, secret) = accounts::create_user(ports, *organization, name).await?;
             json!({"user": user, "name": name, "organization": organization, "userSecret": secret.expose()})
         }
         UserCommand::List(Organization { organization }) => {
-            let shown = |it: principal::UserRecord| {
-                let disabled = it.disabled || it.suspended;
+            let shown = |it: UserRecord| {
+                let disabled = it.is_locked_out();
                 json!({"user": it.id, "name": it.name, "createdAt": it.created_at, "disabled": disabled})
             };
-            principal::users(ports, *organization).await?.into_iter().map(shown).collect()
+            accounts::users(ports, *organization).await?.into_iter().map(shown).collect()
         }
         UserCommand::Disable(it) => switch_user(ports, *it, true).await?,
         UserCommand::Enable(it) => switch_user(ports, *it, false).await?,
@@ -350,7 +351,7 @@ async fn users(ports: &Ports, command: &UserCommand) -> Result<Value> {
 }
 
 async fn switch_user(ports: &Ports, User { organization, user }: User, disabled: bool) -> Result<Value> {
-    principal::set_user_disabled(ports, organization, user, disabled).await?;
+    accounts::set_user_disabled(ports, organization, user, disabled).await?;
     Ok(json!({"organization": organization, "user": user, "disabled": disabled}))
 }
 
@@ -394,8 +395,8 @@ async fn renew(place: &Place, owner: Owner, renewal: Renewal) -> Result<Secret> 
             let made = instance::rotate_token(ports, By::Operator, organization, instance, grace).await;
             return Ok(made.context("cannot replace the token")?.token);
         }
-        (Some(user), None) => principal::renew_user(ports, organization, user, renewal).await,
-        (None, None) => principal::renew_organization(ports, organization, renewal).await,
+        (Some(user), None) => accounts::renew_user(ports, organization, user, renewal).await,
+        (None, None) => accounts::renew_organization(ports, organization, renewal).await,
     };
     renewed.context("cannot replace the secret")
 }

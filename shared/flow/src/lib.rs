@@ -1,6 +1,7 @@
 //! The steps of the river in their order, over the ports of [`ports`]. Async, but no cloud type and no
 //! clock of its own: what time it is comes in through [`ports::Ports::now`].
 
+pub mod accounts;
 pub mod audit;
 pub mod budget;
 pub mod delivery;
@@ -16,6 +17,7 @@ pub mod ports;
 pub mod principal;
 pub mod reseal;
 pub mod restore;
+pub mod schedule;
 pub mod secrets;
 pub mod service;
 pub mod table;

@@ -1,27 +1,25 @@
-//! Sealing anew: after a change of keys, everything that an older key sealed is opened and sealed with the newest.
+//! Resealing: after a change of keys, everything that an older key sealed is opened and sealed with the newest.
 //!
 //! Nothing waits for it: older keys open what they sealed for as long as they are kept, and whatever is written anyhow
 //! is sealed with the newest. Each item is written on condition of the version that was read, so that a refresh or an
 //! edit under way is neither undone nor lost, and a run that was cut off is simply run again.
 
 use domain::id::InstanceId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store::records::{instance, tokens};
+use store::{Attempts, Change, RecordError, RecordKey, update};
 
-use crate::ports::{Ports, StoreError, Vault, VaultError, query_all};
-use crate::principal::{AdministerError, organizations};
+use crate::accounts::organizations;
+use crate::ports::{Ports, Vault, VaultError};
 use crate::secrets::vault_owner;
-use crate::table::{
-    self, InstanceRecord, ListingRecord, TokensRecord, Unreadable, instance_key, organization_partition, tokens_key,
-};
 
-/// Times one item is tried again when others write it.
-const ATTEMPTS: usize = 8;
-
-/// What a run did.
+/// The figures of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resealed {
     /// Sealed values that were looked at.
     pub values: usize,
-    /// Those among them that were sealed anew.
+    /// Those among them that were sealed again.
     pub resealed: usize,
     /// Those that no key opens. They are left as they are.
     pub broken: usize,
@@ -30,66 +28,66 @@ pub struct Resealed {
 /// Why a run ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ResealError {
-    /// The organizations cannot be listed.
-    #[error(transparent)]
-    Organizations(#[from] AdministerError),
-    /// The table refused or was busy.
+    /// A record could not be read or written; after [`RecordError::Contended`], run it again.
     #[error("reading or writing what is sealed")]
-    Store(#[from] StoreError),
+    Record(#[from] RecordError),
     /// The keys are out of reach.
     #[error("opening or sealing")]
     Vault(#[from] VaultError),
-    /// A stored item is damaged.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// Others kept writing the same item.
-    #[error("instance {0} was changed at every try; run it again")]
-    Raced(InstanceId),
 }
 
-/// Seals anew whatever an older key sealed, of every instance of every organization.
+/// Seals again whatever an older key sealed, of every instance of every organization.
+///
+/// # Errors
+/// The store or the vault failed. What was done stays; running it again does the rest.
 pub async fn reseal(ports: &Ports) -> Result<Resealed, ResealError> {
     let mut done = Resealed::default();
     for organization in organizations(ports).await? {
-        for item in query_all(&*ports.store, &organization_partition(organization.id), "INST#").await? {
-            let entry: ListingRecord = table::read(&item)?;
-            of_instance(ports, entry.id, &mut done).await?;
-            of_tokens(ports, entry.id, &mut done).await?;
+        for entry in instance::listing(organization.id).all(&*ports.store).await? {
+            let id = entry.record.id;
+            reseal_record(ports, id, &instance::key(id), &mut done, |record| {
+                vec![&mut record.secrets, &mut record.token]
+            })
+            .await?;
+            reseal_record(ports, id, &tokens::key(id), &mut done, |record| vec![&mut record.sealed]).await?;
         }
     }
     Ok(done)
 }
 
-async fn of_instance(ports: &Ports, id: InstanceId, done: &mut Resealed) -> Result<(), ResealError> {
-    for _ in 0..ATTEMPTS {
-        let Some(item) = ports.store.get(&instance_key(id)).await? else { return Ok(()) };
-        let mut record: InstanceRecord = table::read(&item)?;
-        let mut round = Resealed::default();
-        for sealed in [&mut record.secrets, &mut record.token] {
-            anew(&*ports.vault, id, sealed, &mut round).await?;
+/// Seals again the values that `sealed` finds in a record, and writes it if any was sealed by an older key.
+async fn reseal_record<T: Clone + Serialize + DeserializeOwned>(
+    ports: &Ports,
+    id: InstanceId,
+    key: &RecordKey<T>,
+    done: &mut Resealed,
+    sealed: impl Fn(&mut T) -> Vec<&mut String>,
+) -> Result<(), ResealError> {
+    let figures = update(&*ports.store, &*ports.ambient, Attempts::few(), key, async |snapshot| {
+        let mut figures = Resealed::default();
+        let Some(mut record) = snapshot.record().cloned() else { return Ok(Change::Keep(figures)) };
+        for value in sealed(&mut record) {
+            reseal_value(&*ports.vault, id, value, &mut figures).await?;
         }
-        if written(ports, round, table::replace(item.key, item.version, &record), done).await? {
-            return Ok(());
-        }
-    }
-    Err(ResealError::Raced(id))
+        Ok::<_, ResealError>(match figures.resealed {
+            0 => Change::Keep(figures),
+            _ => Change::Write(vec![snapshot.put(&record)], figures),
+        })
+    })
+    .await?;
+    done.values += figures.values;
+    done.resealed += figures.resealed;
+    done.broken += figures.broken;
+    Ok(())
 }
 
-async fn of_tokens(ports: &Ports, id: InstanceId, done: &mut Resealed) -> Result<(), ResealError> {
-    for _ in 0..ATTEMPTS {
-        let Some(item) = ports.store.get(&tokens_key(id)).await? else { return Ok(()) };
-        let mut record: TokensRecord = table::read(&item)?;
-        let mut round = Resealed::default();
-        anew(&*ports.vault, id, &mut record.sealed, &mut round).await?;
-        if written(ports, round, table::replace(item.key, item.version, &record), done).await? {
-            return Ok(());
-        }
-    }
-    Err(ResealError::Raced(id))
-}
-
-async fn anew(vault: &dyn Vault, id: InstanceId, sealed: &mut String, round: &mut Resealed) -> Result<(), ResealError> {
-    round.values += 1;
+async fn reseal_value(
+    vault: &dyn Vault,
+    id: InstanceId,
+    sealed: &mut String,
+    figures: &mut Resealed,
+) -> Result<(), ResealError> {
+    figures.values += 1;
     if vault.is_newest(sealed) {
         return Ok(());
     }
@@ -97,32 +95,12 @@ async fn anew(vault: &dyn Vault, id: InstanceId, sealed: &mut String, round: &mu
     match vault.open(&owner, sealed).await {
         Ok(plain) => {
             *sealed = vault.seal(&owner, &plain).await?;
-            round.resealed += 1;
+            figures.resealed += 1;
         }
-        Err(VaultError::Broken(_)) => round.broken += 1,
+        Err(VaultError::Broken(_)) => figures.broken += 1,
         Err(busy) => return Err(busy.into()),
     }
     Ok(())
-}
-
-/// Writes one item where anything in it was sealed anew; false when another writer came first.
-async fn written(
-    ports: &Ports,
-    round: Resealed,
-    write: crate::ports::Write,
-    done: &mut Resealed,
-) -> Result<bool, ResealError> {
-    if round.resealed > 0 {
-        match ports.store.transact(&[write]).await {
-            Ok(()) => {}
-            Err(StoreError::Conflict { .. }) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    done.values += round.values;
-    done.resealed += round.resealed;
-    done.broken += round.broken;
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -132,11 +110,13 @@ mod tests {
     use async_trait::async_trait;
     use domain::secret::Secret;
 
+    use store::Store;
+    use store::records::instance::ListingRecord;
+    use store::records::tokens::TokensRecord;
+
     use super::*;
-    use crate::outbox::tests::instance;
-    use crate::ports::{Store, Write};
-    use crate::principal::create_organization;
-    use crate::table::{insert, listing_key};
+    use crate::accounts::create_organization;
+    use crate::outbox::tests::instance as an_instance;
     use crate::testing::{TestPorts, TransparentVault};
 
     /// What begins with `old:` is sealed by an older key, and what begins with `lost:` by one that is gone.
@@ -164,26 +144,25 @@ mod tests {
         let organization = create_organization(&ports, "one").await.expect("an organization").organization;
         let id = InstanceId(42);
         let sealed = TransparentVault.seal(&vault_owner(id), &Secret::new("s")).await.expect("sealed");
-        let mut record = instance(None);
+        let mut record = an_instance(None);
         (record.organization, record.secrets, record.token) = (organization, format!("old:{sealed}"), "lost:x".into());
         let listing = ListingRecord { id, name: String::new(), tags: vec![], element: "square".into() };
         let tokens = TokensRecord { sealed: format!("old:{sealed}"), expires_at: None, refreshing_until: None };
-        let writes: [Write; 3] = [
-            insert(instance_key(id), &record),
-            insert(listing_key(organization, id), &listing),
-            insert(tokens_key(id), &tokens),
+        let writes = [
+            instance::key(id).insert(&record),
+            instance::listing_key(organization, id).insert(&listing),
+            tokens::key(id).insert(&tokens),
         ];
         test.store.transact(&writes).await.expect("an empty table");
 
         assert_eq!(reseal(&ports).await.expect("done"), Resealed { values: 3, resealed: 2, broken: 1 });
-        let item = test.store.get(&instance_key(id)).await.expect("the table").expect("the instance");
-        let after: InstanceRecord = table::read(&item).expect("an instance");
-        assert_eq!((after.secrets.as_str(), after.token.as_str(), item.version), (sealed.as_str(), "lost:x", 2));
-        let item = test.store.get(&tokens_key(id)).await.expect("the table").expect("the tokens");
-        assert_eq!(table::read::<TokensRecord>(&item).expect("tokens").sealed, sealed);
+        let stored = instance::key(id).get(&*test.store).await.expect("the table").expect("the instance");
+        assert_eq!((stored.record.secrets.as_str(), stored.record.token.as_str()), (sealed.as_str(), "lost:x"));
+        let of_tokens = tokens::key(id).get(&*test.store).await.expect("the table").expect("the tokens");
+        assert_eq!(of_tokens.record.sealed, sealed);
 
         assert_eq!(reseal(&ports).await.expect("done"), Resealed { values: 3, resealed: 0, broken: 1 });
-        let again = test.store.get(&instance_key(id)).await.expect("the table").expect("the instance");
-        assert_eq!(again.version, 2, "nothing is written for nothing");
+        let again = instance::key(id).get(&*test.store).await.expect("the table").expect("the instance");
+        assert_eq!(again.version(), stored.version(), "nothing is written for nothing");
     }
 }

@@ -1,95 +1,113 @@
-//! After the table was brought back from a point in time: what its loss must not become is a flood.
+//! Preparing a table that was restored from a point in time, so that the loss does not become a flood.
 //!
-//! The table stands at an earlier instant than its receivers. Its pending deliveries have mostly arrived meanwhile, and
-//! its cursors would tell once more, under ids that stand for other facts by now, whatever changed since. So every
-//! delivery that is under way is set aside, as `queued`, for a person to send; and every resource starts anew: its next
-//! poll remembers what is there, and tells only what the vendor stamps later than the instant up to which the lost table
-//! had told. Revisions count on above those that were ever given out. To be done while neither dispatcher nor poller
-//! runs. Doing it twice does no harm. *Not* promised: a record that was changed before that instant and not yet told,
-//! and one that was deleted meanwhile, are found by nobody; the gap shows in the coverage.
+//! The table stands at an earlier instant than its receivers. Most of its pending deliveries have arrived meanwhile, and
+//! its cursors would emit once more, under ids that stand for other facts by now, whatever changed since. So every
+//! delivery under way is set aside as `queued`, for a person to send; and every resource starts again: its next poll
+//! records what is there and emits only what the vendor stamps later than the instant of the loss. Revisions count on
+//! above those that were ever given out. Neither dispatcher nor poller may run meanwhile. Doing it twice does no harm.
+//! *Not* promised: a record that was changed before that instant and not yet emitted, and one that was deleted
+//! meanwhile, are not found; the gap shows in the coverage.
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use serde::Serialize;
+use store::records::instance::InstanceRecord;
+use store::records::resource::ResourceRecord;
+use store::records::{account, delivery as delivery_records, instance, resource, schedule};
+use store::{Commit, commit};
 
 use crate::delivery;
-use crate::job::DeliveryJob;
 use crate::poll::handed_over;
-use crate::poll::state::ResourceRecord;
-use crate::ports::{Ports, Range, query_all};
-use crate::principal::{ORGANIZATIONS, OrganizationRecord};
+use crate::ports::Ports;
 use crate::service::{FlowError, Service};
-use crate::table::{self, InstanceRecord, ListingRecord};
 
-/// An entry is filed no further ahead than this: the ladder's longest pause is a day, and some of it is chance.
-const LADDER_MINUTES: i64 = 2 * 24 * 60;
+/// The furthest minute ahead under which an entry is filed: the longest pause of the retry schedule is a day, and some
+/// of it is random.
+const FURTHEST_RETRY_MINUTES: i64 = 2 * 24 * 60;
 
-/// What was made ready.
+/// Retry entries that were just filed may lie a little before the minute that the dispatcher reached.
+const RETRIES_LOOKED_BACK: i64 = 10;
+
+/// The figures of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Restored {
-    /// Instances seen.
+    /// Number of instances.
     pub instances: usize,
-    /// Resources that start anew.
+    /// Number of resources that start again.
     pub resources: usize,
-    /// Deliveries set aside.
+    /// Number of deliveries set aside.
     pub deliveries: usize,
 }
 
-/// Makes a restored table ready. `told_until`: up to when the lost table had told, which is when it was lost.
+/// Makes a restored table ready. `emitted_until` is the instant of the loss: the lost table had emitted what came
+/// before.
 ///
 /// # Errors
-/// The store's. What was done stays; doing it again does the rest.
-pub async fn restore(ports: &Ports, told_until: DateTime<Utc>) -> Result<Restored, FlowError> {
+/// The store failed. What was done stays; doing it again does the rest.
+pub async fn restore(ports: &Ports, emitted_until: DateTime<Utc>) -> Result<Restored, FlowError> {
+    let store = &*ports.store;
     let mut restored = Restored { deliveries: set_aside(ports).await?, ..Restored::default() };
-    let organizations = query_all(&*ports.store, ORGANIZATIONS, "").await;
-    for item in organizations.map_err(FlowError::store("organizations"))? {
-        let organization: OrganizationRecord = table::read(&item)?;
-        for instance in instances_of(ports, &organization).await? {
+    let organizations = account::organizations().all(store).await.map_err(FlowError::record("organizations"))?;
+    for organization in organizations {
+        let listing = instance::listing(organization.record.id).all(store).await;
+        for entry in listing.map_err(FlowError::record("instances"))? {
+            let instance = instance::key(entry.record.id).get(store).await.map_err(FlowError::record("an instance"))?;
+            let Some(instance) = instance else { continue };
             restored.instances += 1;
-            let partition = table::instance_partition(instance.id);
-            let states = query_all(&*ports.store, &partition, "RES#").await.map_err(FlowError::store("resources"))?;
-            for item in states {
-                let state: ResourceRecord = table::read(&item)?;
-                restored.deliveries += set_aside_handed_over(ports, &instance, &state).await?;
-                let mut anew = ResourceRecord::anew(instance.created_at, ports.now()).after(&state);
-                anew.handed_over = Vec::new();
-                anew.told_until = Some(told_until);
-                let write = table::replace(item.key, item.version, &anew);
-                match ports.store.transact(&[write]).await {
-                    Ok(()) => restored.resources += 1,
-                    Err(source) => return Err(FlowError::Store { subject: "the state of a resource", source }),
-                }
-            }
+            let (resources, deliveries) = restart_resources(ports, &instance.record, emitted_until).await?;
+            restored.resources += resources;
+            restored.deliveries += deliveries;
         }
     }
     Ok(restored)
 }
 
-/// Settles every delivery that has an entry among the retries, and those that come out of a line by that, as `queued`.
-async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
-    let failed = FlowError::store("the deliveries under way");
-    let first = match ports.store.get(&table::hand_key()).await.map_err(&failed)? {
-        // The hand may be a little ahead of entries that were just filed.
-        Some(hand) => crate::dispatch::retry_minute_of(&hand)? - 10,
-        None => return Ok(0),
-    };
-    let last = Service::RETRY_WHEEL.minute_of(ports.now()).max(first) + LADDER_MINUTES;
+/// Starts every resource of an instance again. Answers how many, and how many deliveries were set aside for it.
+async fn restart_resources(
+    ports: &Ports,
+    instance: &InstanceRecord,
+    emitted_until: DateTime<Utc>,
+) -> Result<(usize, usize), FlowError> {
+    let failed = FlowError::record("the state of a resource");
+    let states = resource::of_instance(instance.id).all(&*ports.store).await.map_err(&failed)?;
     let mut deliveries = 0;
-    // One that is set aside may bring out the next of its line, filed under the present minute: round again.
+    for stored in &states {
+        for job in handed_over::jobs(instance, &stored.record) {
+            deliveries += usize::from(delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, None).await?);
+        }
+        let mut again = ResourceRecord::anew(instance.created_at, ports.now()).after(&stored.record);
+        again.handed_over = Vec::new();
+        again.told_until = Some(emitted_until);
+        let write = stored.replace(&again);
+        match commit(&*ports.store, &[write]).await.map_err(FlowError::store("the state of a resource"))? {
+            Commit::Done => {}
+            Commit::Lost { .. } => return Err(failed(store::Contended.into())),
+        }
+    }
+    Ok((states.len(), deliveries))
+}
+
+/// Settles every delivery that has a retry entry, and those that leave a backlog by that, as `queued`.
+async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
+    let failed = FlowError::record("the deliveries under way");
+    let dispatched = schedule::dispatched_until_key().get(&*ports.store).await.map_err(&failed)?;
+    let Some(dispatched) = dispatched else { return Ok(0) };
+    let first = dispatched.record.retry_minute - RETRIES_LOOKED_BACK;
+    let last = Service::RETRY_WHEEL.minute_of(ports.now()).max(first) + FURTHEST_RETRY_MINUTES;
+    let mut deliveries = 0;
+    // One that is set aside may release the next of its backlog, filed under the present minute: round again.
     loop {
         let mut found = false;
         for minute in first..=last {
-            let partition = table::retry_partition(minute);
-            loop {
-                let page = ports.store.query(&partition, &Range::all(), None).await.map_err(&failed)?;
-                if page.items.is_empty() {
-                    break;
-                }
-                for item in &page.items {
-                    let job: DeliveryJob = table::read(item)?;
-                    let set_aside = delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, Some(&item.key)).await?;
-                    deliveries += usize::from(set_aside);
+            let mut pages = std::pin::pin!(delivery_records::due_in(minute).pages(&*ports.store));
+            while let Some(entries) = pages.try_next().await.map_err(&failed)? {
+                for entry in entries {
                     found = true;
+                    let key = entry.key();
+                    let wheel = &Service::RETRY_WHEEL;
+                    deliveries +=
+                        usize::from(delivery::set_aside(ports, wheel, &entry.record, Some(key.as_key())).await?);
                 }
             }
         }
@@ -97,30 +115,4 @@ async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
             return Ok(deliveries);
         }
     }
-}
-
-/// The same with those that a resource's state names.
-async fn set_aside_handed_over(
-    ports: &Ports,
-    instance: &InstanceRecord,
-    state: &ResourceRecord,
-) -> Result<usize, FlowError> {
-    let mut deliveries = 0;
-    for job in handed_over::jobs(instance, state) {
-        deliveries += usize::from(delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, None).await?);
-    }
-    Ok(deliveries)
-}
-
-async fn instances_of(ports: &Ports, of: &OrganizationRecord) -> Result<Vec<InstanceRecord>, FlowError> {
-    let partition = table::organization_partition(of.id);
-    let listed = query_all(&*ports.store, &partition, "INST#").await.map_err(FlowError::store("instances"))?;
-    let mut instances = Vec::new();
-    for item in listed {
-        let listed: ListingRecord = table::read(&item)?;
-        let key = table::instance_key(listed.id);
-        let item = ports.store.get(&key).await.map_err(FlowError::store("an instance"))?;
-        instances.extend(item.as_ref().map(table::read).transpose()?);
-    }
-    Ok(instances)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
+use store::RecordError;
 
 use crate::budget::Budgets;
 use crate::delivery::DeliveryError;
@@ -49,6 +50,15 @@ pub enum FlowError {
         #[source]
         source: StoreError,
     },
+    /// A record could not be read or changed.
+    #[error("the store failed on {subject}")]
+    Record {
+        /// What was read or written.
+        subject: &'static str,
+        /// Why.
+        #[source]
+        source: RecordError,
+    },
     /// An item does not say what it should.
     #[error("stored data cannot be read")]
     Unreadable(#[from] Unreadable),
@@ -79,6 +89,14 @@ impl FlowError {
     /// For `map_err`: names what was read or written.
     pub fn store(subject: &'static str) -> impl Fn(StoreError) -> FlowError {
         move |source| FlowError::Store { subject, source }
+    }
+
+    /// For `map_err`: names the record that was read or changed.
+    pub fn record(subject: &'static str) -> impl Fn(RecordError) -> FlowError {
+        move |source| match source {
+            RecordError::Unreadable(unreadable) => FlowError::Unreadable(unreadable),
+            source => FlowError::Record { subject, source },
+        }
     }
 
     /// For `map_err`: names whose secrets were opened or sealed.

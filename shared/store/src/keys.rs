@@ -1,7 +1,7 @@
 //! Every key and prefix of the table. Nothing outside this crate builds one.
 
 use chrono::{DateTime, Utc};
-use domain::id::{InstanceId, OrganizationId};
+use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::wheel::Slot;
 
 use crate::port::Key;
@@ -29,9 +29,12 @@ pub fn tokens_key(id: InstanceId) -> Key {
     Key::new(instance_partition(id), TOKENS)
 }
 
+/// Start of the sort keys of resource states.
+pub const RESOURCE_PREFIX: &str = "RES#";
+
 /// Key of a resource's state.
 pub fn resource_key(id: InstanceId, resource: &str) -> Key {
-    Key::new(instance_partition(id), format!("RES#{resource}"))
+    Key::new(instance_partition(id), format!("{RESOURCE_PREFIX}{resource}"))
 }
 
 /// Key of the listing item that an organization's page of instances is read from. Zero-padded: ordered by id.
@@ -44,7 +47,23 @@ pub fn organization_partition(organization: OrganizationId) -> String {
     format!("ORG#{organization}")
 }
 
-/// Key of what an organization may have, and has.
+/// Partition of all organizations.
+pub const ORGANIZATIONS: &str = "ORGS";
+
+/// Key of an organization. Zero-padded: ordered by id.
+pub fn organization_key(id: OrganizationId) -> Key {
+    Key::new(ORGANIZATIONS, format!("{:016}", id.0))
+}
+
+/// Start of the sort keys of users.
+pub const USER_PREFIX: &str = "USER#";
+
+/// Key of a user of an organization.
+pub fn user_key(organization: OrganizationId, user: UserId) -> Key {
+    Key::new(organization_partition(organization), format!("{USER_PREFIX}{:016}", user.0))
+}
+
+/// Key of an organization's limits and count.
 pub fn account_limits_key(organization: OrganizationId) -> Key {
     Key::new(organization_partition(organization), "LIMITS")
 }
@@ -118,14 +137,20 @@ pub fn account_key(element: &str, account: &str, id: InstanceId) -> Key {
     Key::new(account_partition(element, account), id.to_string())
 }
 
-/// Key of the wheel's hand: the last minute that was dispatched.
+/// Partition of what the timing wheel keeps.
+pub const WHEEL: &str = "WHEEL";
+
+/// Start of the sort keys of intervals in use.
+pub const INTERVAL_PREFIX: &str = "INTERVAL#";
+
+/// Key of how far the dispatcher got.
 pub fn hand_key() -> Key {
-    Key::new("WHEEL", "HAND")
+    Key::new(WHEEL, "HAND")
 }
 
 /// Key of the mark that an interval is in use.
 pub fn interval_key(interval: u16) -> Key {
-    Key::new("WHEEL", format!("INTERVAL#{interval:04}"))
+    Key::new(WHEEL, format!("{INTERVAL_PREFIX}{interval:04}"))
 }
 
 #[cfg(test)]

@@ -42,6 +42,6 @@ pub mod records;
 pub use ambient::Ambient;
 pub use codec::Unreadable;
 pub use commit::{Attempts, Change, Commit, Contended, commit, update, write_each};
-pub use pages::Section;
+pub use pages::{Cursor, Listable, Listed, Section};
 pub use port::{Condition, Item, Key, Store, StoreError, Write};
 pub use record::{RecordError, RecordKey, Snapshot, Stored, Version, expiring};

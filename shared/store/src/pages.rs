@@ -8,6 +8,60 @@ use serde::de::DeserializeOwned;
 use crate::port::{Item, Range, Store, StoreError};
 use crate::record::{RecordError, Stored};
 
+/// A record type that is listed page by page.
+pub trait Listable {
+    #[doc(hidden)]
+    const PREFIX: &'static str;
+}
+
+/// A place in a listing of records of type `T`, to go on from: opaque to callers.
+#[derive(Debug)]
+pub struct Cursor<T> {
+    after: String,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> Cursor<T> {
+    pub(crate) fn of(after: String) -> Self {
+        Self { after, record: PhantomData }
+    }
+
+    /// The text that [`Self::parse`] reads.
+    pub fn as_str(&self) -> &str {
+        &self.after
+    }
+}
+
+impl<T> Clone for Cursor<T> {
+    fn clone(&self) -> Self {
+        Self::of(self.after.clone())
+    }
+}
+
+impl<T> PartialEq for Cursor<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.after == other.after
+    }
+}
+
+impl<T> Eq for Cursor<T> {}
+
+impl<T: Listable> Cursor<T> {
+    /// A cursor from its text. None: it is not one of a listing of this type.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.starts_with(T::PREFIX).then(|| Self::of(text.to_owned()))
+    }
+}
+
+/// One page of a listing that shows entries `E` of records `T`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<E, T = E> {
+    /// In the listing's order.
+    pub entries: Vec<E>,
+    /// Start of the next page. None: there is none.
+    pub next: Option<Cursor<T>>,
+}
+
 /// The records of type `T` in a stretch of one partition.
 #[derive(Debug, Clone)]
 pub struct Section<T> {
@@ -35,11 +89,12 @@ impl<T> Section<T> {
     pub fn items<'a>(
         self,
         store: &'a dyn Store,
-        after: Option<String>,
+        after: Option<&Cursor<T>>,
     ) -> impl Stream<Item = Result<Vec<Item>, StoreError>> + Send + 'a
     where
         T: 'a,
     {
+        let after = after.map(|cursor| cursor.after.clone());
         try_unfold(Some((self, after)), move |state| async move {
             let Some((section, after)) = state else { return Ok(None) };
             let page = store.query(&section.pk, &section.range, after.as_deref()).await?;
@@ -55,7 +110,19 @@ impl<T: DeserializeOwned + Send> Section<T> {
     where
         T: 'a,
     {
-        self.items(store, None)
+        self.pages_after(store, None)
+    }
+
+    /// The same, from a cursor on.
+    pub fn pages_after<'a>(
+        self,
+        store: &'a dyn Store,
+        after: Option<&Cursor<T>>,
+    ) -> impl Stream<Item = Result<Vec<Stored<T>>, RecordError>> + Send + 'a
+    where
+        T: 'a,
+    {
+        self.items(store, after)
             .map_err(RecordError::from)
             .and_then(async |items| Ok(items.iter().map(Stored::read).collect::<Result<Vec<_>, _>>()?))
     }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Unreadable};
 use crate::commit::Contended;
+use crate::pages::Cursor;
 use crate::port::{Condition, Item, Key, Store, StoreError, Write};
 
 /// Why a record could not be read or changed. Errors of the steps above have one variant for it.
@@ -56,6 +57,11 @@ impl<T> RecordKey<T> {
         &self.key
     }
 
+    /// The snapshot of a record that is not there.
+    pub fn none(self) -> Snapshot<T> {
+        Snapshot { key: self, found: None }
+    }
+
     /// Removes the record, if there is one.
     pub fn delete(&self) -> Write {
         Write::Delete { key: self.key.clone(), condition: Condition::Unconditional }
@@ -96,6 +102,12 @@ impl<T: Serialize> RecordKey<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version(pub(crate) u64);
 
+impl From<u64> for Version {
+    fn from(version: u64) -> Self {
+        Self(version)
+    }
+}
+
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -132,6 +144,11 @@ impl<T> Stored<T> {
     /// The version that was read.
     pub fn version(&self) -> Version {
         Version(self.version)
+    }
+
+    /// The place of this record in a listing of its partition.
+    pub fn cursor(&self) -> Cursor<T> {
+        Cursor::of(self.key.sk.clone())
     }
 
     /// When the store may forget it.

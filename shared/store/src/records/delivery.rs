@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::job::DeliveryJob;
-use crate::keys::instance_partition;
+use crate::keys::{self, instance_partition};
+use crate::pages::{Listable, Section};
 use crate::port::{Item, Key, Range, Store, StoreError};
 
 /// The youngest attempts that a row remembers; it counts them all.
@@ -219,6 +220,10 @@ pub struct DeliveryRow {
     pub in_line: bool,
 }
 
+impl Listable for DeliveryRow {
+    const PREFIX: &'static str = "DLV#";
+}
+
 impl DeliveryRow {
     /// What names the records inside, for telling whether two deliveries share one.
     pub fn records(&self) -> Vec<u64> {
@@ -242,6 +247,11 @@ impl DeliveryRow {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not the key of a delivery")]
 pub struct NotARow(pub String);
+
+/// The jobs filed under a minute of the retries.
+pub fn due_in(retry_minute: i64) -> Section<DeliveryJob> {
+    Section::of(keys::retry_partition(retry_minute), Range::all())
+}
 
 /// Key of the row a job is about.
 pub fn row_key(job: &DeliveryJob) -> Key {

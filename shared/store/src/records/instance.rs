@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use super::account::Previous;
 use crate::keys;
-use crate::pages::Section;
-use crate::port::Range;
-use crate::record::RecordKey;
+use crate::pages::{Listable, Section};
+use crate::port::{Range, Store};
+use crate::record::{RecordError, RecordKey, Stored};
 
 /// An element instance: an authenticated account at a vendor and what is polled of it. No secret stands here in
 /// the clear.
@@ -126,6 +126,10 @@ pub struct ListingRecord {
     pub element: String,
 }
 
+impl Listable for ListingRecord {
+    const PREFIX: &'static str = "INST#";
+}
+
 /// Key of an instance.
 pub fn key(id: InstanceId) -> RecordKey<InstanceRecord> {
     RecordKey::of(keys::instance_key(id))
@@ -138,5 +142,11 @@ pub fn listing_key(organization: OrganizationId, id: InstanceId) -> RecordKey<Li
 
 /// The instances of an organization, by id.
 pub fn listing(organization: OrganizationId) -> Section<ListingRecord> {
-    Section::of(keys::organization_partition(organization), Range::prefix("INST#"))
+    Section::of(keys::organization_partition(organization), Range::prefix(ListingRecord::PREFIX))
+}
+
+/// The instances of these ids, in no particular order; absent ones are left out.
+pub async fn get_many(store: &dyn Store, ids: &[InstanceId]) -> Result<Vec<Stored<InstanceRecord>>, RecordError> {
+    let keys: Vec<_> = ids.iter().map(|id| keys::instance_key(*id)).collect();
+    Ok(store.get_many(&keys).await?.iter().map(Stored::read).collect::<Result<_, _>>()?)
 }

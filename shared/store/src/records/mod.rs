@@ -1,6 +1,7 @@
 //! The records, one module a noun: their fields as they are stored, their keys, and the reads that need more than a key.
 
 pub mod account;
+pub mod audit;
 pub mod delivery;
 pub mod instance;
 pub mod job;

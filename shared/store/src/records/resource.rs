@@ -7,11 +7,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::coverage::Coverage;
+use domain::id::InstanceId;
 use domain::index::Layout;
 use domain::lateness::Lateness;
 use elements::listing::Cursor;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::keys;
+use crate::pages::Section;
+use crate::port::Range;
+use crate::record::RecordKey;
 
 /// State of one resource of one instance. Its item's version fences every commit of a poll.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -282,6 +288,16 @@ impl ResourceRecord {
     pub fn overlap(&self, floor: Duration) -> Duration {
         self.lateness.overlap(floor)
     }
+}
+
+/// Key of a resource's state.
+pub fn key(instance: InstanceId, resource: &str) -> RecordKey<ResourceRecord> {
+    RecordKey::of(keys::resource_key(instance, resource))
+}
+
+/// The states of an instance's resources, by name.
+pub fn of_instance(instance: InstanceId) -> Section<ResourceRecord> {
+    Section::of(keys::instance_partition(instance), Range::prefix(keys::RESOURCE_PREFIX))
 }
 
 /// So many records near the cursor are remembered beside it; with them an idle poll reads no bucket.

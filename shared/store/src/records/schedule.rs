@@ -2,12 +2,13 @@
 
 use domain::id::InstanceId;
 use domain::wheel::Slot;
+use serde::{Deserialize, Serialize};
 
 use super::job::PollJob;
 use crate::keys;
 use crate::pages::Section;
-use crate::port::Range;
-use crate::record::RecordKey;
+use crate::port::{Range, Store};
+use crate::record::{RecordError, RecordKey};
 
 /// Key of a resource's membership in its slot.
 pub fn member_key(slot: Slot, instance: InstanceId, resource: &str) -> RecordKey<PollJob> {
@@ -22,4 +23,30 @@ pub fn members(slot: Slot) -> Section<PollJob> {
 /// Key of the mark that an interval is in use.
 pub fn interval_key(interval: u16) -> RecordKey<()> {
     RecordKey::of(keys::interval_key(interval))
+}
+
+/// The intervals in use, in minutes.
+///
+/// # Errors
+/// The store failed.
+pub async fn intervals(store: &dyn Store) -> Result<Vec<u16>, RecordError> {
+    let marks = Section::<()>::of(keys::WHEEL, Range::prefix(keys::INTERVAL_PREFIX)).all(store).await?;
+    let minutes = |sk: &str| sk.strip_prefix(keys::INTERVAL_PREFIX)?.parse().ok();
+    Ok(marks.iter().filter_map(|mark| minutes(&mark.key().as_key().sk)).collect())
+}
+
+/// How far the dispatcher got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DispatchedUntil {
+    /// Length of a polling minute, in milliseconds; `minute` counts these.
+    pub minute_ms: u64,
+    /// The last polling minute that was dispatched.
+    pub minute: i64,
+    /// The last minute of retries that was dispatched.
+    pub retry_minute: i64,
+}
+
+/// Key of how far the dispatcher got.
+pub fn dispatched_until_key() -> RecordKey<DispatchedUntil> {
+    RecordKey::of(keys::hand_key())
 }

@@ -4,10 +4,9 @@ use super::*;
 use crate::dispatch::dispatch;
 use crate::outbox::retry_entry;
 use crate::poll::state::ResourceRecord;
-use crate::ports::Key;
-use crate::principal::{ORGANIZATIONS, OrganizationRecord};
 use crate::restore::{Restored, restore};
 use crate::table::{insert, read, resource_key};
+use store::records::account::{OrganizationRecord, SecretSlot, organization_key};
 
 impl World {
     /// The table knows whose the instance is, and what the dispatcher has done.
@@ -17,11 +16,9 @@ impl World {
             id: instance(None).organization,
             name: "Shop".into(),
             created_at: now(),
-            secret_hash: String::new(),
-            previous: None,
-            disabled: false,
+            secret: SecretSlot::new(String::new()),
         };
-        world.write(&[insert(Key::new(ORGANIZATIONS, "7"), &record)]);
+        world.write(&[organization_key(record.id).insert(&record)]);
         dispatch(&world.test.service(), now()).await.expect("a hand");
         world
     }
