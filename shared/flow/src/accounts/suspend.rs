@@ -1,7 +1,6 @@
 //! Disabling an organization: its secrets, its users and its instances with it.
 
 use domain::id::OrganizationId;
-use store::RecordError;
 use store::records::account::Principal;
 use store::records::audit::Action;
 use store::records::instance::listing;
@@ -38,7 +37,7 @@ pub async fn set_organization_disabled(
     for user in users(ports, organization).await? {
         set_user_suspended(ports, organization, user.id, disabled).await?;
     }
-    for entry in listing(organization).all(&*ports.store).await.map_err(RecordError::from)? {
+    for entry in listing(organization).all(&*ports.store).await? {
         instance::suspend(ports, organization, entry.record.id, disabled).await.map_err(Box::new)?;
     }
     Ok(())
