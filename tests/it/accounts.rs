@@ -166,7 +166,10 @@ async fn whoever_is_disabled_stays_out_and_his_instances_rest() {
     principal::set_user_disabled(ports, own.organization, second, false).await.expect("enabled");
     assert_eq!(inside(&seconds).await, 200);
     let nobody = principal::set_organization_disabled(ports, OrganizationId(1), true).await;
-    assert!(matches!(nobody, Err(principal::AdministerError::Absent)), "{nobody:?}");
+    assert!(
+        matches!(nobody, Err(flow::accounts::SuspendError::Account(flow::accounts::AccountError::Absent))),
+        "{nobody:?}"
+    );
 }
 
 // ---------------------------------------------------------------- Limits

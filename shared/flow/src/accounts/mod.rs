@@ -12,12 +12,10 @@ mod user;
 
 pub use organization::{NewOrganization, create_organization, organizations, renew_organization};
 pub use secret::Renewal;
-pub use suspend::set_organization_disabled;
+pub use suspend::{SuspendError, set_organization_disabled};
 pub use user::{create_user, renew_user, set_user_disabled, users};
 
 use store::{RecordError, StoreError};
-
-use crate::instance::InstanceError;
 
 /// Why an organization or user could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +29,6 @@ pub enum AccountError {
     /// The record could not be read or written; after [`RecordError::Contended`] nothing was changed.
     #[error("changing an account")]
     Record(#[from] RecordError),
-    /// An instance could not be changed with its organization.
-    #[error("changing an instance with its organization")]
-    Instance(#[from] Box<InstanceError>),
 }
 
 impl From<StoreError> for AccountError {

@@ -1,6 +1,7 @@
 //! Disabling an organization: its secrets, its users and its instances with it.
 
 use domain::id::OrganizationId;
+use store::RecordError;
 use store::records::account::Principal;
 use store::records::audit::Action;
 use store::records::instance::listing;
@@ -9,8 +10,25 @@ use super::AccountError;
 use super::organization::change_organization;
 use super::secret::put_secrets;
 use super::user::{set_user_suspended, users};
-use crate::instance;
+use crate::instance::{self, InstanceError};
 use crate::ports::Ports;
+
+/// Why an organization could not be disabled or enabled, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum SuspendError {
+    /// The organization or a user could not be changed.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// An instance could not be changed with its organization.
+    #[error("changing an instance with its organization")]
+    Instance(#[from] InstanceError),
+}
+
+impl From<RecordError> for SuspendError {
+    fn from(error: RecordError) -> Self {
+        Self::Account(error.into())
+    }
+}
 
 /// Disables an organization or enables it: its secrets, its users, its instances. What was disabled by itself stays so.
 ///
@@ -23,7 +41,7 @@ pub async fn set_organization_disabled(
     ports: &Ports,
     organization: OrganizationId,
     disabled: bool,
-) -> Result<(), AccountError> {
+) -> Result<(), SuspendError> {
     let action = if disabled { Action::OrganizationDisabled } else { Action::OrganizationEnabled };
     change_organization(ports, organization, |record| {
         if record.secret.disabled == disabled {
@@ -38,7 +56,7 @@ pub async fn set_organization_disabled(
         set_user_suspended(ports, organization, user.id, disabled).await?;
     }
     for entry in listing(organization).all(&*ports.store).await? {
-        instance::suspend(ports, organization, entry.record.id, disabled).await.map_err(Box::new)?;
+        instance::suspend(ports, organization, entry.record.id, disabled).await?;
     }
     Ok(())
 }
