@@ -16,13 +16,14 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("elements", &["domain"]),
     ("store", &["domain", "elements"]),
+    ("sqlite", &["store"]),
     ("flow", &["domain", "elements", "store"]),
     ("aws", &["domain", "elements", "store", "flow"]),
     ("instances", &["domain", "elements", "store", "flow", "aws"]),
     ("dispatcher", &["domain", "elements", "store", "flow", "aws"]),
     ("poller", &["domain", "elements", "store", "flow", "aws"]),
     ("local", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller"]),
-    ("tests", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
+    ("tests", &["domain", "elements", "store", "sqlite", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
     ("benches", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
 ];
 

@@ -13,12 +13,22 @@ use flow::ports::{Condition, Item, Key, Message, QueryPage, Queue, QueueName, Ra
 use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore};
 use local::engine::Engine;
 use local::queue::{LocalQueue, Policy, Receipt, Received};
+use sqlite::{Options, SqliteStore};
 
 // ---------------------------------------------------------------- Stores
 
 #[tokio::test]
 async fn the_store_in_memory_keeps_the_contract() {
     store_contract(Arc::new(MemoryStore::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_over_sqlite_keeps_the_contract() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = SqliteStore::open(directory.path(), Options::default()).expect("it opens");
+    store_contract(Arc::new(store.clone())).await;
+    assert_eq!(store.check().await.expect("checked"), Vec::<String>::new());
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

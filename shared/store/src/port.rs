@@ -166,6 +166,9 @@ pub enum StoreError {
     /// Throttled, raced or out of reach: nothing is known to be written, though it may have been. Try again.
     #[error("the store is busy: {0}")]
     Busy(String),
+    /// There is no room on the disk: nothing was written, and nothing will be until somebody makes room.
+    #[error("the store is full: {0}")]
+    Full(String),
     /// It will not work by trying again: an item too large, a table missing, a permission lacking.
     #[error("the store refused: {0}")]
     Refused(String),
