@@ -24,6 +24,7 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("poller", &["domain", "elements", "store", "flow", "aws"]),
     ("local", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller"]),
     ("tests", &["domain", "elements", "store", "sqlite", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
+    ("durability", &["store", "sqlite"]),
     ("benches", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
 ];
 

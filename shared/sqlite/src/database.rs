@@ -47,8 +47,10 @@ pub(crate) fn open_writer(file: &Path, largest_pages: Option<u32>) -> Result<Con
     set_up(&connection).map_err(failed)?;
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, version) = (number("application_id").map_err(failed)?, number("user_version").map_err(failed)?);
-    let pages = number("page_count").map_err(failed)?;
-    if application != APPLICATION && (application != 0 || pages > 0) {
+    // A power cut while it was made leaves a database with nothing in it.
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let tables: i64 = connection.query_row(tables, [], |row| row.get(0)).map_err(failed)?;
+    if application != APPLICATION && (application != 0 || tables > 0) {
         return Err(OpenError::Foreign(file.to_owned()));
     }
     if version > VERSION {
