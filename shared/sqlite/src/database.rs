@@ -26,8 +26,12 @@ const LARGEST_PAGE: usize = 1024 * 1024;
 /// The log's file is cut to this many bytes when it was longer.
 const LARGEST_LOG_AT_REST: i64 = 64 * 1024 * 1024;
 
-/// Version and instant are stored as SQLite's integers; a version above 2^63 is stored as its negative complement, which
-/// only equality ever sees.
+/// A table of rows with an index over the keys, and not one ordered by its keys: measured on 3,000 instances with their
+/// deliveries, an update of a state writes 1.2 pages instead of 3.4, a get takes half as long and the file is a fifth
+/// smaller, because rows of a kilobyte leave too few to a page of an ordered table. Long stretches of small items, which
+/// only the dispatcher reads, take four times as long, 3 µs an item.
+///
+/// A version above 2^63 is stored as its negative complement, which only equality ever sees.
 const TABLE: &str = "
     CREATE TABLE item (
         pk TEXT NOT NULL,
@@ -35,8 +39,8 @@ const TABLE: &str = "
         version INTEGER NOT NULL,
         expires_at INTEGER,
         body BLOB NOT NULL,
-        PRIMARY KEY (pk, sk)
-    ) WITHOUT ROWID;
+        UNIQUE (pk, sk)
+    );
     CREATE INDEX item_expiry ON item (expires_at) WHERE expires_at IS NOT NULL;";
 
 /// The one connection that writes. Makes the table where there is none.
@@ -244,8 +248,8 @@ pub(crate) fn carry_out(connection: &Connection, change: &Change) -> rusqlite::R
 /// answers how many.
 pub(crate) fn delete_expired(connection: &Connection, before: i64, limit: usize) -> rusqlite::Result<usize> {
     let mut statement = connection.prepare_cached(
-        "DELETE FROM item WHERE (pk, sk) IN
-         (SELECT pk, sk FROM item WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
+        "DELETE FROM item WHERE rowid IN
+         (SELECT rowid FROM item WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
     )?;
     statement.execute(params![before, limit as i64])
 }

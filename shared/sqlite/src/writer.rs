@@ -255,11 +255,18 @@ impl Loop {
         let copied = self
             .connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
-        match copied {
-            Ok((log_pages, copied_pages)) => tracing::debug!(log_pages, copied_pages, "log copied"),
-            Err(error) => tracing::warn!(error = %error, "log not copied into the database"),
-        }
-        // After a failure it is tried again when as much has been written once more.
-        self.log_pages = 0;
+        // What could not be copied is tried again after half as much has been written.
+        let later = self.checkpoint_pages / 2;
+        self.log_pages = match copied {
+            Ok((log_pages, copied_pages)) if copied_pages == log_pages => 0,
+            Ok((log_pages, copied_pages)) => {
+                tracing::debug!(log_pages, copied_pages, "log not copied whole");
+                later
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "log not copied into the database");
+                later
+            }
+        };
     }
 }

@@ -93,8 +93,7 @@ fn any_write() -> impl Strategy<Value = Write> {
         (0..3000_usize).prop_map(|length| Bytes::from("{\"a\":\"b\"},".repeat(length / 10))),
         (1000..3000_usize).prop_map(|length| noise(length, length as u64)),
     ];
-    let expires_at =
-        proptest::option::of((0..4_000_000_000_000_i64).prop_map(|ms| DateTime::from_timestamp_millis(ms)));
+    let expires_at = proptest::option::of((0..4_000_000_000_000_i64).prop_map(DateTime::from_timestamp_millis));
     let version = prop_oneof![1..4_u64, Just(u64::MAX)];
     let stored = (any_key(), version, body, expires_at.prop_map(Option::flatten))
         .prop_map(|(key, version, body, expires_at)| Item { key, version, body, expires_at });
@@ -218,7 +217,7 @@ async fn a_failed_condition_fails_its_request_alone() {
             // All of these wait together; every third one fails after its first write.
             let check = Write::Check { key: Key::new("P", "nobody"), condition: Condition::Present };
             let mut writes = vec![put(&item("P", &format!("{n:03}"), n, "{}"), Condition::Absent)];
-            writes.extend((n % 3 == 0).then_some(check));
+            writes.extend(n.is_multiple_of(3).then_some(check));
             writes.push(put(&item("Q", &format!("{n:03}"), n, "{}"), Condition::Absent));
             (n, store.transact(&writes).await)
         }
@@ -226,12 +225,12 @@ async fn a_failed_condition_fails_its_request_alone() {
     let writers: Vec<_> = (0..300).map(|n| tokio::spawn(write(n))).collect();
     for writer in writers {
         let (n, outcome) = writer.await.expect("no panic");
-        assert_eq!(outcome, if n % 3 == 0 { Err(StoreError::Conflict { index: 1 }) } else { Ok(()) }, "{n}");
+        assert_eq!(outcome, if n.is_multiple_of(3) { Err(StoreError::Conflict { index: 1 }) } else { Ok(()) }, "{n}");
     }
     for partition in ["P", "Q"] {
         let stored = whole(&store, partition, &Range::all()).await.expect("read");
         let versions: Vec<u64> = stored.iter().map(|item| item.version).collect();
-        assert_eq!(versions, (0..300).filter(|n| n % 3 != 0).collect::<Vec<_>>(), "{partition}");
+        assert_eq!(versions, (0..300).filter(|n: &u64| !n.is_multiple_of(3)).collect::<Vec<_>>(), "{partition}");
     }
 }
 
@@ -268,6 +267,33 @@ async fn callers_that_go_away_leave_the_store_in_order() {
         items.into_iter().map(|item| item.key.sk).filter(|sk| sk != "done").collect::<Vec<_>>()
     };
     assert_eq!(keys("P").await, keys("Q").await, "both or neither");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_stays_small_while_it_is_read_without_a_pause() {
+    let (folder, store) = fresh(Options { readers: 3, ..Options::default() });
+    let stop = Arc::new(AtomicU64::new(0));
+    let readers: Vec<_> = (0..6)
+        .map(|_| {
+            let (store, stop) = (store.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while stop.load(Ordering::Relaxed) == 0 {
+                    store.query("P", &Range::all().limit(50), None).await.expect("read");
+                }
+            })
+        })
+        .collect();
+    // 60 MB, seven times what is written between two copies of the log.
+    for n in 0..150 {
+        let large = |part: u64| put(&item("P", &format!("{part}"), n, noise(380_000, n)), Condition::Unconditional);
+        store.transact(&[large(n % 4)]).await.expect("written");
+    }
+    stop.store(1, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.expect("no panic");
+    }
+    let log = std::fs::metadata(folder.path().join(format!("{FILE}-wal"))).expect("the log").len();
+    assert!(log < 30_000_000, "the log has {log} bytes");
 }
 
 // ---------------------------------------------------------------- A full disk

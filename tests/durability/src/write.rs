@@ -4,7 +4,7 @@
 //! Each client has a partition and counts its transactions. Transaction `n` of a client
 //! - puts the items `A` and `B`, both of version `n`,
 //! - puts the item `X` where `n` is even and deletes it where it is odd,
-//! - puts the item `LOG#<n>` and deletes `LOG#<n - 20>`.
+//! - puts the item `LOG#<n>` and deletes `LOG#<n - 20>`, unless it is a multiple of four: so the database grows.
 //!
 //! So whatever the number, the partition's content follows from it.
 
@@ -22,8 +22,12 @@ use crate::rng::Rng;
 
 /// Clients that write at once.
 pub const CLIENTS: u64 = 6;
-/// Log items that a client keeps.
+/// Log items that a client keeps, besides those that it never deletes.
 const LOG: u64 = 20;
+
+fn is_kept(n: u64) -> bool {
+    n.is_multiple_of(4)
+}
 /// Said instead of a number while the disk is full.
 pub const FULL: &str = "full";
 
@@ -47,12 +51,12 @@ fn transaction(client: u64, n: u64) -> Vec<Write> {
     let before = if n == 1 { Condition::Absent } else { Condition::Version(n - 1) };
     let put = |sk: &str, condition| Write::Put { item: item(client, sk, n), condition };
     let mut writes = vec![put("A", before), put("B", before), put(&format!("LOG#{n:08}"), Condition::Absent)];
-    writes.push(match n % 2 {
-        0 => put("X", Condition::Absent),
+    writes.push(match n {
+        _ if n.is_multiple_of(2) => put("X", Condition::Absent),
         _ if n == 1 => Write::Check { key: Key::new(partition(client), "X"), condition: Condition::Absent },
         _ => Write::Delete { key: Key::new(partition(client), "X"), condition: Condition::Version(n - 1) },
     });
-    if n > LOG {
+    if n > LOG && !is_kept(n - LOG) {
         let key = Key::new(partition(client), format!("LOG#{:08}", n - LOG));
         writes.push(Write::Delete { key, condition: Condition::Version(n - LOG) });
     }
@@ -64,8 +68,9 @@ fn expected(client: u64, n: u64) -> Vec<Item> {
     let mut items = Vec::new();
     if n > 0 {
         items.extend(["A", "B"].map(|sk| item(client, sk, n)));
-        items.extend((n.saturating_sub(LOG) + 1..=n).map(|n| item(client, &format!("LOG#{n:08}"), n)));
-        items.extend((n % 2 == 0).then(|| item(client, "X", n)));
+        let logged = (1..=n).filter(|number| number + LOG > n || is_kept(*number));
+        items.extend(logged.map(|n| item(client, &format!("LOG#{n:08}"), n)));
+        items.extend(n.is_multiple_of(2).then(|| item(client, "X", n)));
     }
     items
 }
