@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use domain::configuration::keys::{API_KEY, API_SECRET};
 use domain::configuration::{CreatedRule, InitialPoll, NotificationFormat};
 use domain::detect::{self, Pass};
 use domain::envelope::{self, LARGEST_RECORD, Sender};
@@ -96,7 +97,7 @@ fn changes() -> Vec<Change> {
 }
 
 fn configuration() -> (Map<String, Value>, domain::configuration::ResourceConfiguration) {
-    let Value::Object(account) = json!({"oauth.api.key": "key", "oauth.api.secret": "secret"}) else { unreachable!() };
+    let Value::Object(account) = json!({API_KEY: "key", API_SECRET: "secret"}) else { unreachable!() };
     let entry = serde_json::from_value(json!({
         "url": "/hubs/employee/timesheets?where=begin_updated_at='${gmtDate:yyyy-MM-dd'T'HH:mm:ssXXX}'",
         "idField": "id",

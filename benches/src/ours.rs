@@ -13,6 +13,7 @@ use aws::vault::KeyFileVault;
 use axum::Router;
 use axum::body::Body;
 use chrono::{TimeDelta, Utc};
+use domain::configuration::keys;
 use domain::id::{InstanceId, OrganizationId};
 use elements::{Bases, Catalog};
 use flow::delivery::{self, CallbackLimits};
@@ -108,11 +109,11 @@ pub fn instance_body(number: u64, resource: Resource, page: u64, vendor: &str) -
         "name": format!("bench {number}"),
         "configuration": {
             "api.key": format!("key-{number}"),
-            "event.notification.enabled": true,
-            "event.notification.callback.url": format!("{vendor}/callback/{number}"),
-            "event.notification.signature.key": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
-            "event.poller.refresh_interval": "15",
-            "event.poller.configuration": {resource.name(): {
+            keys::EVENTS_ENABLED: true,
+            keys::CALLBACK_URL: format!("{vendor}/callback/{number}"),
+            keys::SIGNATURE_KEY: "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+            keys::REFRESH_INTERVAL: "15",
+            keys::POLLER_CONFIGURATION: {resource.name(): {
                 "url": match resource {
                     Resource::Orders => "/hubs/bench/orders?where=updated_at>'${gmtDate:yyyy-MM-dd'T'HH:mm:ss'Z'}'",
                     Resource::Ledger => "/hubs/bench/ledger",

@@ -598,6 +598,29 @@ describe("the console", { concurrency: false }, () => {
     quiet();
   });
 
+  test("sets the failure policy and sends only the newest event", async () => {
+    await go(`#/instances/${ids.icontact}/edit`);
+    await heading("Edit My icontact");
+    await page.getByText("Signature and delivery").click();
+    await page.getByLabel("Delivery Failure Policy – optional").selectOption("queue");
+    await page.getByLabel("Send Only the Newest – optional").selectOption("true");
+    const { configuration } = await json();
+    assert.equal(configuration["notification.webhook.failure.policy"], "queue");
+    assert.equal(configuration["event.notification.coalesce"], "true");
+    await press("Save changes");
+    await page.waitForURL(`**/#/instances/${ids.icontact}`);
+    await go(`#/instances/${ids.icontact}/edit`);
+    await heading("Edit My icontact");
+    await page.getByText("Signature and delivery").click();
+    assert.equal(await page.getByLabel("Delivery Failure Policy – optional").inputValue(), "queue");
+    assert.equal(await page.getByLabel("Send Only the Newest – optional").inputValue(), "true");
+    await page.getByLabel("Delivery Failure Policy – optional").selectOption("");
+    await page.getByLabel("Send Only the Newest – optional").selectOption("");
+    await press("Save changes");
+    await page.waitForURL(`**/#/instances/${ids.icontact}`);
+    quiet();
+  });
+
   test("does not write over what somebody else saved meanwhile", async () => {
     await go(`#/instances/${ids.revel}/edit`);
     await heading("Edit My revel");

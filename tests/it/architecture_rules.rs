@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use domain::configuration::keys::{KEYS, KeySpec, Kind, Offered};
 use serde_json::Value;
 
 /// The workspace's folder.
@@ -158,6 +159,76 @@ fn no_test_file_lies_where_cargo_does_not_look() {
             );
         }
     }
+}
+
+// ---------------------------------------------------------------- One table of configuration keys
+
+/// The code of a Rust or JavaScript file, without its unit tests and its comments.
+fn code_of(file: &Path) -> String {
+    let text = std::fs::read_to_string(root().join(file)).expect("a listed file can be read");
+    let code = text.split_once("\n#[cfg(test)]\nmod tests {").map_or(text.as_str(), |(code, _)| code);
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn configuration_keys_stand_in_their_table_alone() {
+    let table = Path::new("shared/domain/src/configuration/keys.rs");
+    let is_test = |file: &Path| {
+        file.starts_with("tests") || file.iter().any(|part| part == "tests" || part == "tests.rs" || part == "testing")
+    };
+    let mut files = rust_files();
+    let console = std::fs::read_dir(root().join("functions/instances/console")).expect("the console's folder");
+    let scripts =
+        console.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension() == Some("js".as_ref()));
+    files.extend(scripts);
+    files.retain(|file| !is_test(file) && file != table);
+    assert!(files.len() > 150, "only {} files seen: the check looks at the wrong thing", files.len());
+    let quoted: Vec<[String; 2]> =
+        KEYS.iter().map(|key| [format!("\"{}", key.name), format!("'{}", key.name)]).collect();
+    for file in files {
+        let code = code_of(&file);
+        for key in quoted.iter().flatten() {
+            assert!(!code.contains(key), "{} spells {key}: take its constant from {}", file.display(), table.display());
+        }
+    }
+    let code = code_of(table);
+    assert!(quoted.iter().all(|[key, _]| code.contains(key)), "the check does not see what stands in the table itself");
+}
+
+/// A row of the manual's table of configuration keys.
+fn row_of(key: &KeySpec) -> String {
+    let mut value = match key.kind {
+        Kind::Boolean => "true or false".to_owned(),
+        Kind::Integer { least, most, unit } => format!("{least} to {most} {unit}"),
+        Kind::Url => "http or https URL".to_owned(),
+        Kind::Text => "text".to_owned(),
+        Kind::Choice(words) => format!("`{}`", words().join("`, `")),
+        Kind::Headers => "object, or lines of `Name: value`".to_owned(),
+        Kind::Resources => "object".to_owned(),
+        Kind::Instant => "instant, RFC 3339".to_owned(),
+        Kind::Anything => "anything".to_owned(),
+    };
+    if key.secret {
+        value += ", secret";
+    }
+    let default = key.default.map_or_else(String::new, |default| format!("`{default}`"));
+    let offered = match key.offered {
+        Offered::Form(_) => "form, API".to_owned(),
+        Offered::LoginForm(_) => "form where users log in, API".to_owned(),
+        Offered::ApiOnly(reason) => format!("API: {reason}"),
+        Offered::ReadAndIgnored(reason) => format!("no effect: {reason}"),
+    };
+    format!("| `{}` | {value} | {default} | {} | {offered} |", key.name, key.help)
+}
+
+#[test]
+fn the_handbook_has_the_table_of_configuration_keys() {
+    let handbook = std::fs::read_to_string(root().join("docs/api.md")).expect("docs/api.md");
+    let (_, section) = handbook.split_once("\n## Configuration keys\n").expect("its section");
+    let (section, _) = section.split_once("\n## ").expect("the next section");
+    let written: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let rows: Vec<String> = KEYS.iter().map(row_of).collect();
+    assert_eq!(written, rows, "docs/api.md differs from the table; this is what it should have:\n{}", rows.join("\n"));
 }
 
 // ---------------------------------------------------------------- What others made

@@ -7,15 +7,10 @@ import { recount } from "./health.js";
 import { logIn, pending, redirectAddress } from "./login.js";
 import { Resource } from "./resource.js";
 
-const CALLBACK = "event.notification.callback.url";
-const ENABLED = "event.notification.enabled";
-const INTERVAL = "event.poller.refresh_interval";
-const POLLER = "event.poller.configuration";
-const REDIRECT = "oauth.callback.url";
 const MASK = "********";
 
-/** Event keys that have a place of their own in the form. The rest is folded away. */
-const PLACED = new Set([CALLBACK, ENABLED, INTERVAL, POLLER, REDIRECT]);
+/** Controls that have a place of their own in the form. The fields of other properties stand in lists. */
+const PLACED = ["eventsSwitch", "callbackUrl", "interval", "resources", "redirectUrl"];
 const IS_SECRET = (property) => property.type === "PASSWORD";
 const inConfiguration = (key) => `configuration."${key}"`;
 
@@ -23,7 +18,7 @@ const inConfiguration = (key) => `configuration."${key}"`;
 const REVIEW_MS = 350;
 const ASK_MS = 700;
 
-/** Stops of the slider: minutes people mean, not every one of 1440. */
+/** Stops of the slider: minutes people mean, up to the longest interval that the service takes (a day). */
 const STOPS = [1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 180, 240, 360, 720, 1440];
 
 // ---------------------------------------------------------------- The form
@@ -32,6 +27,10 @@ class Form {
   constructor(visit, element, task, instance) {
     Object.assign(this, { visit, element, task, instance, code: null, fields: [] });
     this.stored = instance?.configuration ?? {};
+    // The element's configuration says which key each control edits.
+    const controlled = element.configuration.filter((property) => property.control);
+    this.keys = Object.fromEntries(controlled.map(({ control, key }) => [control, key]));
+    this.placed = new Set(PLACED.map((control) => this.keys[control]));
     this.isNew = task === "connect";
     this.onlyLogin = task === "reconnect";
     // While somebody types, only the last question matters.
@@ -62,35 +61,27 @@ class Form {
         .join(". "),
       path: inConfiguration(key),
       required: property.required,
-      optional: !property.required && !property.requiredUnless && !key.startsWith("oauth.api."),
+      optional: !property.required && !property.requiredUnless,
       placeholder: hidden ? "unchanged" : property.defaultValue,
       value: hidden ? "" : (this.stored[key] ?? ""),
     };
     let field;
-    if (property.options)
-      field = this.#add({
-        ...shared,
-        kind: "select",
-        options: property.options.map((one) => [one, one]),
-        value: shared.value || property.defaultValue,
-      });
-    else if (property.type === "BOOLEAN")
-      field = this.#add({
-        ...shared,
-        kind: "select",
-        options: [
-          ["", `as usual (${property.defaultValue})`],
-          ["true", "true"],
-          ["false", "false"],
-        ],
-      });
-    else
+    const choices = property.options ?? (property.type === "BOOLEAN" ? ["true", "false"] : null);
+    if (choices) {
+      const usual = property.defaultValue === null ? "" : `as usual (${property.defaultValue})`;
+      const options = choices.map((one) => [one, one]);
+      field = this.#add({ ...shared, kind: "select", options: property.required ? options : [["", usual], ...options] });
+      // The service takes words in any case.
+      const stored = String(shared.value);
+      if (stored) field.take(choices.find((one) => one.toLowerCase() === stored.toLowerCase()) ?? stored);
+    } else
       field = this.#add({
         ...shared,
         kind: IS_SECRET(property) ? "password" : "text",
-        beside: key === "event.notification.signature.key" && this.#generate(),
+        beside: property.control === "signingKey" && this.#generate(),
       });
     field.key = key;
+    field.section = property.section;
     field.hidden = hidden;
     field.isSecret = IS_SECRET(property) || hidden;
     return field;
@@ -99,7 +90,7 @@ class Form {
   #generate() {
     return button("Generate", () => {
       const bytes = crypto.getRandomValues(new Uint8Array(32));
-      const field = this.fields.find((one) => one.key === "event.notification.signature.key");
+      const field = this.fields.find((one) => one.key === this.keys.signingKey);
       field.value = btoa(String.fromCharCode(...bytes)).replace(/=+$/, "");
       field.input.type = "text";
       this.changed();
@@ -108,12 +99,12 @@ class Form {
 
   #build() {
     const { element, instance } = this;
-    const properties = element.configuration.filter((property) => !PLACED.has(property.key));
-    const isMain = (property) => property.required || property.requiredUnless || property.key.startsWith("oauth.api.");
-    const own = properties.filter((property) => !property.key.startsWith("event."));
+    const properties = element.configuration.filter((property) => !this.placed.has(property.key));
+    const isMain = (property) => property.required || property.requiredUnless;
+    const own = properties.filter((property) => property.section === "account");
     const asked = own.filter(isMain);
     const folded = own.filter((property) => !isMain(property));
-    const ofEvents = properties.filter((property) => property.key.startsWith("event."));
+    const ofEvents = properties.filter((property) => property.section === "events");
     this.summary = h("div", { tabindex: "-1" });
 
     this.name = this.#add({
@@ -230,9 +221,9 @@ class Form {
   #login() {
     this.redirect = this.#add({
       label: "Redirect URL",
-      path: inConfiguration(REDIRECT),
+      path: inConfiguration(this.keys.redirectUrl),
       help: "Register exactly this address with the vendor’s application. Another address works too, if you paste the code yourself.",
-      value: this.stored[REDIRECT] || redirectAddress,
+      value: this.stored[this.keys.redirectUrl] || redirectAddress,
       beside: button("Copy", () => copy(this.redirect.value, "Redirect URL"), { icon: "copy", hideLabel: true }),
     });
     this.state = h("div", { role: "status" });
@@ -280,14 +271,14 @@ class Form {
   }
 
   async #logIn() {
-    const clientId = this.fields.find((field) => field.key === "oauth.api.key");
+    const clientId = this.fields.find((field) => field.key === this.keys.clientId);
     const given = Object.fromEntries(
       this.fields
         .filter((field) => field.key && !field.isSecret && field.value.trim())
         .map((field) => [field.key, field.value.trim()]),
     );
-    if (clientId?.value.trim()) given["oauth.api.key"] = clientId.value.trim();
-    given[REDIRECT] = this.redirect.value.trim();
+    if (clientId?.value.trim()) given[clientId.key] = clientId.value.trim();
+    given[this.keys.redirectUrl] = this.redirect.value.trim();
     this.#clear();
     this.stopWaiting?.();
     show(this.state, badge("plain", "clock", "Waiting for the login in the other window"));
@@ -304,7 +295,10 @@ class Form {
     } catch (error) {
       show(this.state);
       if (error instanceof api.ApiError)
-        this.#refused(error, { apiKey: inConfiguration("oauth.api.key"), callbackUrl: inConfiguration(REDIRECT) });
+        this.#refused(error, {
+          apiKey: inConfiguration(this.keys.clientId),
+          callbackUrl: inConfiguration(this.keys.redirectUrl),
+        });
       else failed(error.message);
     }
     return undefined;
@@ -339,7 +333,7 @@ class Form {
       label: "Events enabled",
       help: "Nothing is polled while this is off.",
       checked: on,
-      path: inConfiguration(ENABLED),
+      path: inConfiguration(this.keys.eventsSwitch),
       onchange: (checked) => {
         rest.hidden = !checked;
         this.resourceSection.hidden = !checked;
@@ -350,9 +344,9 @@ class Form {
     this.callback = this.#add({
       label: "Event notification callback URL",
       kind: "url",
-      path: inConfiguration(CALLBACK),
+      path: inConfiguration(this.keys.callbackUrl),
       help: "Events are posted here, signed. Without one they are only kept for reading.",
-      value: this.stored[CALLBACK] ?? "",
+      value: this.stored[this.keys.callbackUrl] ?? "",
       placeholder: "https://example.com/events",
       beside: test,
     });
@@ -375,7 +369,8 @@ class Form {
           ),
         );
     });
-    const stored = Number(this.stored[INTERVAL]) || 15;
+    const { defaultValue } = this.element.configuration.find((property) => property.key === this.keys.interval);
+    const stored = Number(this.stored[this.keys.interval]) || Number(defaultValue);
     const slider = h("input", {
       type: "range",
       min: 0,
@@ -393,7 +388,7 @@ class Form {
       label: "Event poller refresh interval (mins)",
       inputmode: "numeric",
       class: "short",
-      path: inConfiguration(INTERVAL),
+      path: inConfiguration(this.keys.interval),
       value: stored,
     });
     const spoken = () => {
@@ -471,7 +466,7 @@ class Form {
   #resources() {
     this.list = h("ul", { class: "stack plain" });
     this.resources = [];
-    const stored = parsed(this.stored[POLLER]);
+    const stored = parsed(this.stored[this.keys.resources]);
     for (const { name, label, pollerConfiguration } of this.element.resources)
       this.#resource(name, label, pollerConfiguration);
     for (const [name, config] of Object.entries(stored ?? {}))
@@ -523,7 +518,7 @@ class Form {
     return this.resourceSection;
   }
   #resource(name, label, defaults) {
-    const made = new Resource(this, `${inConfiguration(POLLER)}."${name}"`, name, label, defaults);
+    const made = new Resource(this, `${inConfiguration(this.keys.resources)}."${name}"`, name, label, defaults);
     this.resources.push(made);
     this.list.append(made.node);
     return made;
@@ -542,15 +537,15 @@ class Form {
       if (text) configuration[field.key] = field.isSecret && !open ? MASK : text;
       else if (!this.isNew && !field.hidden && this.stored[field.key] !== undefined) configuration[field.key] = null;
     }
-    if (this.redirect) configuration[REDIRECT] = this.redirect.value.trim();
+    if (this.redirect) configuration[this.keys.redirectUrl] = this.redirect.value.trim();
     if (this.onlyLogin)
       return { configuration, ...(this.code ? { providerData: open ? this.code : { code: MASK } } : {}) };
-    configuration[ENABLED] = this.enabled.checked;
+    configuration[this.keys.eventsSwitch] = this.enabled.checked;
     const url = this.callback.value.trim();
-    if (url) configuration[CALLBACK] = url;
-    else if (this.stored[CALLBACK]) configuration[CALLBACK] = null;
-    configuration[INTERVAL] = this.interval.value.trim();
-    configuration[POLLER] = Object.fromEntries(
+    if (url) configuration[this.keys.callbackUrl] = url;
+    else if (this.stored[this.keys.callbackUrl]) configuration[this.keys.callbackUrl] = null;
+    configuration[this.keys.interval] = this.interval.value.trim();
+    configuration[this.keys.resources] = Object.fromEntries(
       this.resources.filter((one) => one.isOn).map((one) => [one.name, one.config]),
     );
     // Whatever the form has no field for came from the JSON, and stays.
@@ -578,24 +573,25 @@ class Form {
     for (const field of this.fields.filter((one) => one.key)) {
       const given = rest[field.key];
       delete rest[field.key];
-      if (given !== MASK) field.value = given === undefined || given === null ? "" : String(given);
+      if (given !== MASK) field.take(given === undefined || given === null ? "" : String(given));
     }
-    if (this.redirect && typeof rest[REDIRECT] === "string") this.redirect.value = rest[REDIRECT];
+    const { callbackUrl, eventsSwitch, interval, redirectUrl, resources } = this.keys;
+    if (this.redirect && typeof rest[redirectUrl] === "string") this.redirect.value = rest[redirectUrl];
     if (!this.onlyLogin) {
-      this.enabled.checked = rest[ENABLED] === true || rest[ENABLED] === "true";
+      this.enabled.checked = rest[eventsSwitch] === true || rest[eventsSwitch] === "true";
       this.enabled.input.dispatchEvent(new Event("change"));
-      this.callback.value = rest[CALLBACK] ?? "";
-      this.interval.value = rest[INTERVAL] ?? "";
+      this.callback.value = rest[callbackUrl] ?? "";
+      this.interval.value = rest[interval] ?? "";
       this.spoken();
-      const given = parsed(rest[POLLER]);
+      const given = parsed(rest[resources]);
       const polled = given !== null && typeof given === "object" ? given : {};
       for (const resource of this.resources) resource.set(resource.name in polled, polled[resource.name]);
       for (const [resource, config] of Object.entries(polled)) this.#resourceNamed(resource).set(true, config);
     }
     // What the form cannot show goes along as it is: the service says what is wrong with it.
-    const isOdd = POLLER in rest && (parsed(rest[POLLER]) === null || typeof parsed(rest[POLLER]) !== "object");
-    const odd = isOdd ? { [POLLER]: rest[POLLER] } : {};
-    for (const key of PLACED) delete rest[key];
+    const isOdd = resources in rest && (parsed(rest[resources]) === null || typeof parsed(rest[resources]) !== "object");
+    const odd = isOdd ? { [resources]: rest[resources] } : {};
+    for (const key of this.placed) delete rest[key];
     this.extra = { ...rest, ...odd };
     if (providerData && Object.values(providerData).every((value) => value !== MASK)) {
       this.code = providerData;
@@ -660,7 +656,7 @@ class Form {
   changed() {
     if (this.syncing || !this.text) return;
     this.jsonEdited = false;
-    delete this.extra?.[POLLER];
+    delete this.extra?.[this.keys.resources];
     this.#writeJson();
     this.review();
   }
@@ -684,7 +680,7 @@ class Form {
         : inConfiguration(written));
     const text = `Expected ${expected}${/[.!?]$/.test(expected) ? "" : "."}${read && read !== "nothing" && !read.startsWith(MASK) ? ` Read: ${read}` : ""}`;
     const [, key, name] = pathParts(path);
-    const resource = key === POLLER ? this.resources.find((one) => one.name === name) : undefined;
+    const resource = key === this.keys.resources ? this.resources.find((one) => one.name === name) : undefined;
     const field = resource
       ? (resource.fieldOf(path) ?? resource.toggle)
       : fieldFor([...this.fields, ...(this.enabled ? [this.enabled] : [])], path);
@@ -723,7 +719,7 @@ class Form {
   #canAsk(placed = []) {
     if (this.onlyLogin) return false;
     if (this.instance) return this.instance.valid !== false;
-    const isOfAccount = ({ field }) => field?.key && !field.key.startsWith("event.");
+    const isOfAccount = ({ field }) => field?.section === "account";
     return !this.element.typeOauth && !placed.some(isOfAccount);
   }
 
@@ -734,7 +730,7 @@ class Form {
     const account = Object.entries(configuration).filter(([key]) => !key.startsWith("event."));
     const body = {
       ...(element ? { element } : {}),
-      configuration: { ...Object.fromEntries(account), [POLLER]: { [resource.name]: resource.config } },
+      configuration: { ...Object.fromEntries(account), [this.keys.resources]: { [resource.name]: resource.config } },
     };
     resource.asking();
     try {
@@ -852,7 +848,7 @@ class Form {
   }
 
   /** An inbox of this machine can check signatures once it knows the key. */
-  async #tellInbox({ [CALLBACK]: url, "event.notification.signature.key": signatureKey }) {
+  async #tellInbox({ [this.keys.callbackUrl]: url, [this.keys.signingKey]: signatureKey }) {
     const inboxes = new URL("inbox/", api.ROOT).href;
     if (!url?.startsWith(inboxes) || !signatureKey || !(await api.sandbox())) return;
     await api.inboxBehaviour(decodeURIComponent(url.slice(inboxes.length)), { signatureKey });

@@ -90,6 +90,12 @@ export class Field {
   set value(text) {
     this.input.value = text;
   }
+  /** Takes a value from elsewhere. A word that is not offered becomes an option: the service says what is wrong with it. */
+  take(text) {
+    if (this.input.options && ![...this.input.options].some(({ value }) => value === text))
+      this.input.append(h("option", { value: text }, text));
+    this.value = text;
+  }
 
   /** Says what is wrong, or with null that nothing is. */
   complain(text) {
@@ -161,11 +167,11 @@ export function pathParts(path) {
   return [...path.matchAll(/"([^"]*)"|([^."]+)/g)].map(([, quoted, plain]) => quoted ?? plain);
 }
 
-/** A path as people read it: without what all paths begin with. */
-export const inWords = (path) =>
-  pathParts(path)
-    .filter((part) => part !== "configuration" && part !== "event.poller.configuration")
-    .join(" › ");
+/** A path as people read it. Below a configuration key, the rest says enough. */
+export function inWords(path) {
+  const [first, ...rest] = pathParts(path);
+  return (first !== "configuration" ? [first, ...rest] : rest.length > 1 ? rest.slice(1) : rest).join(" › ");
+}
 
 /** The field that a problem is about: the one with the longest path that leads there. */
 export function fieldFor(fields, path) {

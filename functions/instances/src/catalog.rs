@@ -6,10 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use domain::configuration::keys::{self, Control, KEYS, KeySpec, Kind as KeyKind, Offered, Section};
 use domain::problem::nearest;
 use elements::Element;
 use elements::auth::authorize_url;
-use elements::definition::{Auth, ChangeDetection, Resource};
+use elements::definition::{Auth, ChangeDetection, Field, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
@@ -160,105 +161,89 @@ fn whole(element: &Element) -> Value {
     shown
 }
 
-/// The event keys of every element: key, name, type, default, description.
-const EVENT_PROPERTIES: [(&str, &str, &str, Option<&str>, &str); 9] = [
-    (
-        "event.notification.enabled",
-        "Events Enabled",
-        "BOOLEAN",
-        Some("false"),
-        "Nothing is polled unless this is true.",
-    ),
-    (
-        "event.notification.callback.url",
-        "Event Notification Callback URL",
-        "TEXTFIELD_1000",
-        None,
-        "Where notifications are posted, http or https. Without one, events are only kept for reading.",
-    ),
-    (
-        "event.notification.signature.key",
-        "Callback Notification Signature Key",
-        "PASSWORD",
-        None,
-        "Key of the signature that every notification carries.",
-    ),
-    (
-        "event.notification.callback.headers",
-        "Event Notification Callback Headers",
-        "PASSWORD",
-        None,
-        "Headers that every notification carries.",
-    ),
-    ("event.notification.basic.username", "Callback User Name", "TEXTFIELD_128", None, "For Basic authentication."),
-    ("event.notification.basic.password", "Callback Password", "PASSWORD", None, "For Basic authentication."),
-    (
-        "event.notification.format",
-        "Notification Format",
-        "TEXTFIELD_32",
-        Some("elements"),
-        "elements, cloudevents or cloudevents-batch.",
-    ),
-    (
-        "event.poller.refresh_interval",
-        "Event poller refresh interval (mins)",
-        "TEXTFIELD_128",
-        Some("15"),
-        "Minutes between polls, 1 to 1440.",
-    ),
-    (
-        "filter.response.nulls",
-        "Filter null values from the response",
-        "BOOLEAN",
-        Some("true"),
-        "Leave null fields out.",
-    ),
-];
-
-/// Everything a user may fill in: the element's own fields, then the event keys.
+/// Everything a user may fill in: the element's own fields, then the keys that the platform knows.
 pub fn properties(element: &Element) -> Vec<Value> {
-    let mut listed: Vec<Value> = Vec::new();
-    let property = |key: &str, name: &str, kind: &str, default: Value, description: &str, required: bool| {
-        json!({
-            "key": key, "name": name, "type": kind, "defaultValue": default, "description": description,
-            "required": required, "active": true, "internal": false, "groupControl": false,
-            "resellerConfig": false, "companyConfig": false, "hideFromConsole": false,
-        })
-    };
-    for field in element.connection.values() {
-        let Some(key) = field.ce_keys.first() else { continue };
-        let kind = if field.secret { "PASSWORD" } else { "TEXTFIELD_128" };
-        let required = field.required && field.default.is_none() && field.unless.is_none();
-        let mut shown = property(key, &field.label, kind, json!(field.default), &field.help, required);
-        if !field.options.is_empty() {
-            shown["options"] = json!(field.options);
+    let mut listed: Vec<Value> = element.connection.values().filter_map(|field| own_property(element, field)).collect();
+    let own_keys: BTreeSet<&str> =
+        element.connection.values().flat_map(|field| &field.ce_keys).map(String::as_str).collect();
+    let logs_in = matches!(element.auth, Auth::Oauth2Code(_));
+    for key in KEYS {
+        let is_offered = match key.offered {
+            Offered::Form(_) => true,
+            // The client's id and secret are fields of the element.
+            Offered::LoginForm(control) => logs_in && control == Control::RedirectUrl,
+            Offered::ApiOnly(_) | Offered::ReadAndIgnored(_) => false,
+        };
+        if is_offered && !own_keys.contains(key.name) {
+            listed.push(platform_property(element, key));
         }
-        let instead = field.unless.as_deref().and_then(|other| element.connection.get(other)?.ce_keys.first());
-        if let Some(instead) = instead {
-            shown["requiredUnless"] = json!(instead);
-        }
-        listed.push(shown);
     }
-    for (key, name, kind, default, description) in EVENT_PROPERTIES {
-        listed.push(property(key, name, kind, json!(default), description, false));
-    }
-    let defaults: Map<String, Value> = element
-        .resources
-        .iter()
-        .map(|resource| (resource.name.clone(), Value::Object(resource.poll.clone())))
-        .collect();
-    listed.push(property(
-        "event.poller.configuration",
-        "Event Poller Resources Configuration",
-        "TEXTAREA",
-        json!(Value::Object(defaults).to_string()),
-        "What is polled: resource names to their settings.",
-        false,
-    ));
     for (order, shown) in listed.iter_mut().enumerate() {
         shown["displayOrder"] = json!(order);
     }
     listed
+}
+
+/// A field of the element. None: it has no configuration key, so nobody can fill it in.
+fn own_property(element: &Element, field: &Field) -> Option<Value> {
+    let key = field.ce_keys.first()?;
+    let kind = if field.secret { "PASSWORD" } else { "TEXTFIELD_128" };
+    let required = field.required && field.default.is_none() && field.unless.is_none();
+    let mut shown = property(key, &field.label, kind, json!(field.default), &field.help, required);
+    shown["section"] = json!(Section::Account.word());
+    if !field.options.is_empty() {
+        shown["options"] = json!(field.options);
+    }
+    let instead = field.unless.as_deref().and_then(|other| element.connection.get(other)?.ce_keys.first());
+    if let Some(instead) = instead {
+        shown["requiredUnless"] = json!(instead);
+    }
+    let control = keys::find(key).and_then(|key| key.offered.control()?.word());
+    if let Some(control) = control {
+        shown["control"] = json!(control);
+    }
+    Some(shown)
+}
+
+/// A key of the platform's.
+fn platform_property(element: &Element, key: &KeySpec) -> Value {
+    let kind = match key.kind {
+        _ if key.secret => "PASSWORD",
+        KeyKind::Boolean => "BOOLEAN",
+        KeyKind::Url => "TEXTFIELD_1000",
+        KeyKind::Choice(_) => "TEXTFIELD_32",
+        KeyKind::Resources => "TEXTAREA",
+        KeyKind::Integer { .. } | KeyKind::Text | KeyKind::Headers | KeyKind::Instant | KeyKind::Anything => {
+            "TEXTFIELD_128"
+        }
+    };
+    let default = match key.kind {
+        KeyKind::Resources => {
+            let resources = element.resources.iter();
+            let defaults: Map<String, Value> =
+                resources.map(|resource| (resource.name.clone(), Value::Object(resource.poll.clone()))).collect();
+            json!(Value::Object(defaults).to_string())
+        }
+        _ => json!(key.default),
+    };
+    let mut shown = property(key.name, key.title, kind, default, key.help, false);
+    shown["section"] = json!(key.section.word());
+    if let KeyKind::Choice(words) = key.kind {
+        shown["options"] = json!(words());
+    }
+    if let Some(control) = key.offered.control().and_then(Control::word) {
+        shown["control"] = json!(control);
+    }
+    shown
+}
+
+/// A property in the shape that Cloud Elements answers with.
+fn property(key: &str, name: &str, kind: &str, default: Value, description: &str, required: bool) -> Value {
+    json!({
+        "key": key, "name": name, "type": kind, "defaultValue": default, "description": description,
+        "required": required, "active": true, "internal": false, "groupControl": false,
+        "resellerConfig": false, "companyConfig": false, "hideFromConsole": false,
+    })
 }
 
 /// `GET /elements/{element}/oauth/url`.
@@ -307,9 +292,9 @@ pub(crate) fn login_address(state: &ApiState, element: &str, given: Map<String, 
     let url = authorize_url(
         element,
         &state.service.bases,
-        text("apiKey", "oauth.api.key").unwrap_or_default(),
-        text("callbackUrl", "oauth.callback.url").unwrap_or_default(),
-        text("scope", "oauth.scope"),
+        text("apiKey", keys::API_KEY).unwrap_or_default(),
+        text("callbackUrl", keys::REDIRECT_URL).unwrap_or_default(),
+        text("scope", keys::SCOPE),
         // The original sends the element's key where the caller has no state of its own.
         Some(text("state", "state").unwrap_or(&element.key)),
         &texts,

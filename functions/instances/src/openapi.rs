@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
+use domain::configuration::keys::{Control, KEYS, KeySpec, Kind as KeyKind, Offered, REFRESH_INTERVAL, Section};
 use domain::id::LARGEST_ID;
 use domain::limits;
 use serde_json::{Map, Value, json};
@@ -74,7 +75,7 @@ pub fn document() -> Value {
         "tags": TAGS.map(|(name, about)| json!({ "name": name, "description": about })),
         "paths": paths,
         "components": {
-            "schemas": with_limits(schemas),
+            "schemas": with_tables(schemas),
             "responses": refusals(),
             "headers": {
                 "RequestId": {
@@ -109,8 +110,9 @@ pub fn document() -> Value {
     })
 }
 
-/// Figures of [`domain::limits`] in place of their names, such as `{"maxLength": "limit:NAME_CHARACTERS"}`.
-fn with_limits(value: Value) -> Value {
+/// Puts figures of [`domain::limits`] in the place of their names, such as `{"maxLength": "limit:NAME_CHARACTERS"}`, and
+/// what follows from the table of configuration keys in the place of `keys:…`.
+fn with_tables(value: Value) -> Value {
     const FIGURES: [(&str, u64); 9] = [
         ("limit:ID", LARGEST_ID),
         ("limit:NAME_CHARACTERS", limits::NAME_CHARACTERS as u64),
@@ -125,12 +127,45 @@ fn with_limits(value: Value) -> Value {
     match value {
         Value::String(text) => match FIGURES.iter().find(|(name, _)| *name == text) {
             Some((_, figure)) => json!(figure),
+            None if text == "keys:PROPERTIES" => configuration_keys(),
+            None if text == "keys:CONTROLS" => Control::NAMED.iter().map(|control| json!(control.word())).collect(),
             None => Value::String(text),
         },
-        Value::Array(all) => all.into_iter().map(with_limits).collect(),
-        Value::Object(members) => members.into_iter().map(|(name, member)| (name, with_limits(member))).collect(),
+        Value::Array(all) => all.into_iter().map(with_tables).collect(),
+        Value::Object(members) => members.into_iter().map(|(name, member)| (name, with_tables(member))).collect(),
         other => other,
     }
+}
+
+/// The platform's configuration keys as members of an object, from their table. What the service takes in several
+/// forms, such as a number as text, has all of them.
+fn configuration_keys() -> Value {
+    let property = |key: &KeySpec| {
+        let mut schema = match key.kind {
+            KeyKind::Boolean => json!({ "type": ["boolean", "string", "null"] }),
+            KeyKind::Integer { least, .. } => json!({ "type": ["integer", "string", "null"], "minimum": least }),
+            // A login's texts may be numbers.
+            KeyKind::Url | KeyKind::Text if key.section == Section::Account => json!({}),
+            KeyKind::Url | KeyKind::Text => json!({ "type": ["string", "null"] }),
+            KeyKind::Choice(words) => json!({ "type": ["string", "null"], "examples": words() }),
+            KeyKind::Headers => {
+                json!({ "type": ["object", "string", "null"], "additionalProperties": { "type": "string" } })
+            }
+            KeyKind::Resources => json!({ "type": ["object", "string", "null"] }),
+            KeyKind::Instant | KeyKind::Anything => json!({}),
+        };
+        let note = match key.offered {
+            Offered::Form(_) | Offered::LoginForm(_) => String::new(),
+            Offered::ApiOnly(reason) => format!(" Not in the form: {reason}."),
+            Offered::ReadAndIgnored(reason) => format!(" Without effect: {reason}."),
+        };
+        schema["description"] = json!(format!("{}{note}", key.help));
+        if let Some(default) = key.default {
+            schema["default"] = json!(default);
+        }
+        (key.name.to_owned(), schema)
+    };
+    Value::Object(KEYS.iter().map(property).collect())
 }
 
 /// Every refusal by its status, its name among the components, and what it means.
@@ -244,7 +279,7 @@ fn in_path(path: &str) -> impl Iterator<Item = Value> {
             "delivery" => (json!({ "type": "string", "minLength": 1 }), "The delivery's id."),
             "notification" => (json!({ "type": "string", "minLength": 1 }), "The notification's number or event id."),
             "item" => (
-                json!({ "type": "string", "minLength": 1, "example": "event.poller.refresh_interval" }),
+                json!({ "type": "string", "minLength": 1, "example": REFRESH_INTERVAL }),
                 "The key, or its number in the list.",
             ),
             _ => (json!({ "type": "string", "minLength": 1 }), "See above."),
@@ -341,7 +376,11 @@ mod tests {
         for name in document["components"]["schemas"].as_object().unwrap().keys() {
             assert!(found.contains(format!("#/components/schemas/{name}").as_str()), "nothing uses the shape {name}");
         }
-        assert!(!document.to_string().contains("limit:"), "a limit's name is left in place of its figure");
+        for name in ["limit:", "keys:"] {
+            assert!(!document.to_string().contains(name), "a name is left in the place of what it stands for: {name}");
+        }
+        let configuration = &document["components"]["schemas"]["Configuration"]["properties"];
+        assert_eq!(configuration.as_object().map(Map::len), Some(KEYS.len()));
     }
 
     #[test]

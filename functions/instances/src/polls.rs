@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::TimeDelta;
-use domain::problem::{FieldProblem, nearest};
+use domain::configuration::keys::EVENTS_ENABLED;
+use domain::problem::{FieldProblem, below, nearest};
 use domain::wheel::next_due;
 use elements::definition::Resource;
 use elements::pointer::Pointer;
@@ -136,7 +137,7 @@ pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters
     }
     if !record.events_enabled {
         let expected = "true: nothing is polled while events are off";
-        problems.push(FieldProblem::new("configuration.\"event.notification.enabled\"", "false", expected));
+        problems.push(FieldProblem::new(below("configuration", EVENTS_ENABLED), "false", expected));
     }
     if !problems.is_empty() {
         return Err(Refusal::invalid(problems));

@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::secret::Secret;
+use domain::wheel::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
 use flow::accounts::limits::{self, Allowance};
 use flow::accounts::{self, Renewal, audit};
 use flow::instance;
@@ -179,7 +180,7 @@ enum LimitsCommand {
         #[arg(long, value_name = "N")]
         resources: Option<u32>,
         /// Minutes between polls at least
-        #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(1..=1440))]
+        #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(i64::from(SHORTEST_INTERVAL)..=i64::from(LONGEST_INTERVAL)))]
         smallest_interval: Option<u16>,
     },
 }

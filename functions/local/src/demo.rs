@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use domain::configuration::keys;
+use domain::problem::below;
 use domain::secret::Secret;
 use serde_json::{Map, Value, json};
 
@@ -237,9 +239,9 @@ impl<'a> Teller<'a> {
             configuration.insert((*name).into(), json!(with));
         }
         fill_blanks(configuration, NAME);
-        configuration.insert("event.notification.callback.url".into(), json!(callback));
-        configuration.insert("event.notification.signature.key".into(), json!(key));
-        configuration.insert("event.poller.refresh_interval".into(), json!("1"));
+        configuration.insert(keys::CALLBACK_URL.into(), json!(callback));
+        configuration.insert(keys::SIGNATURE_KEY.into(), json!(key));
+        configuration.insert(keys::REFRESH_INTERVAL.into(), json!("1"));
         body["name"] = json!("Demo");
         body["tags"] = json!(["demo"]);
         let made = self.call("instances", &body).await?;
@@ -248,9 +250,11 @@ impl<'a> Teller<'a> {
             "API       instance {id} is made, with the body that the manual prints; its first poll"
         ));
         self.line("          remembers what is there and tells nothing");
+        let resources = below("configuration", keys::POLLER_CONFIGURATION);
         for warning in made["warnings"].as_array().into_iter().flatten() {
             let word = |name: &str| warning[name].as_str().unwrap_or_default();
-            let field = word("field").trim_start_matches("configuration.\"event.poller.configuration\".");
+            let field = word("field");
+            let field = field.strip_prefix(&resources).unwrap_or(field).trim_start_matches('.');
             self.line(format_args!("          warning  {field}: {}", word("message")));
         }
         Ok(id)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use domain::configuration::keys;
 use domain::secret::Secret;
 
 use crate::cli::{ServeArguments, say};
@@ -117,14 +118,14 @@ fn lines_to_paste(system: &System) -> [String; 3] {
         "element": {"key": "square"},
         "providerData": {"code": format!("sandbox-code-{ACCOUNT}")},
         "configuration": {
-            "oauth.callback.url": format!("{url}/callback"),
-            "oauth.api.key": "sandbox-key",
-            "oauth.api.secret": "sandbox-secret",
-            "event.notification.enabled": true,
-            "event.notification.callback.url": format!("{url}/inbox/{ACCOUNT}"),
-            "event.notification.signature.key": SIGNATURE_KEY,
-            "event.poller.refresh_interval": "1",
-            "event.poller.configuration": {"timesheets": {
+            keys::REDIRECT_URL: format!("{url}/callback"),
+            keys::API_KEY: "sandbox-key",
+            keys::API_SECRET: "sandbox-secret",
+            keys::EVENTS_ENABLED: true,
+            keys::CALLBACK_URL: format!("{url}/inbox/{ACCOUNT}"),
+            keys::SIGNATURE_KEY: SIGNATURE_KEY,
+            keys::REFRESH_INTERVAL: "1",
+            keys::POLLER_CONFIGURATION: {"timesheets": {
                 "url": "/hubs/employee/timesheets?where=begin_updated_at='${gmtDate:yyyy-MM-dd'T'HH:mm:ssXXX}'",
                 "idField": "id",
                 "datesConfiguration": {

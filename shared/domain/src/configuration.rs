@@ -1,6 +1,10 @@
-//! What an instance's `configuration` says about events: the `event.*` keys as typed settings.
+//! The settings of an instance: the platform's keys of its `configuration`, read into types.
+//!
+//! [`keys`] is the table of the keys, [`Words`] has the words of the closed lists.
 
+pub mod keys;
 mod reading;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -11,10 +15,10 @@ use crate::poll_url::PollUrl;
 use crate::secret::Secret;
 use crate::zone::Zone;
 
+pub use words::{Words, words};
+
 /// Minutes between polls where `event.poller.refresh_interval` is absent.
 pub const DEFAULT_INTERVAL_MINUTES: u16 = 15;
-/// Longest interval, a day. A larger number is read as this one: clients "park" a poller with 999999999.
-pub const LONGEST_INTERVAL_MINUTES: u16 = 1440;
 
 /// What the `event.*` keys of an instance say. Holds secrets: it is stored sealed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -28,16 +28,6 @@ pub const LARGEST_SHARED_BODY: usize = 1_000_000;
 pub const LARGEST_RECORD: usize = 8 * 1024 * 1024;
 
 impl NotificationFormat {
-    /// From its word: `elements`, `cloudevents` or `cloudevents-batch`.
-    pub fn named(word: &str) -> Option<Self> {
-        match word {
-            "elements" => Some(NotificationFormat::Elements),
-            "cloudevents" => Some(NotificationFormat::CloudEvents),
-            "cloudevents-batch" => Some(NotificationFormat::CloudEventsBatch),
-            _ => None,
-        }
-    }
-
     /// The body's `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -499,18 +489,6 @@ mod tests {
     }
 
     #[test]
-    fn formats_have_words() {
-        for (word, format) in [
-            ("elements", NotificationFormat::Elements),
-            ("cloudevents", NotificationFormat::CloudEvents),
-            ("cloudevents-batch", NotificationFormat::CloudEventsBatch),
-        ] {
-            assert_eq!(NotificationFormat::named(word), Some(format));
-        }
-        assert_eq!(NotificationFormat::named("Elements"), None);
-    }
-
-    #[test]
     fn what_cannot_travel_leaves_a_stub_and_a_note() {
         let changes = [change("big", "\"0123456789\""), change("odd", "{broken"), change("fine", "{}")];
         let [notification] = &pack(NotificationFormat::Elements, &changes, 11)[..] else { panic!("one notification") };
@@ -539,10 +517,7 @@ mod tests {
         let batched = pack(NotificationFormat::CloudEventsBatch, &changes, LARGEST_RECORD);
         assert_eq!(batched.len(), 1);
         assert_eq!(batched[0].body, format!("[{expected},{}]", packed[1].body));
-        assert_eq!(
-            NotificationFormat::named("cloudevents-batch").map(NotificationFormat::content_type),
-            Some("application/cloudevents-batch+json")
-        );
+        assert_eq!(NotificationFormat::CloudEventsBatch.content_type(), "application/cloudevents-batch+json");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::id::InstanceId;
 
 /// The smallest interval, in minutes.
 pub const SHORTEST_INTERVAL: u16 = 1;
-/// The largest interval, in minutes: a day.
+/// The largest interval, in minutes: a day. A larger number is read as this one: clients "park" a poller with 999999999.
 pub const LONGEST_INTERVAL: u16 = 1440;
 
 /// How long a wheel minute lasts. A minute, except where a local run turns the wheel faster.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::configuration::keys;
 use domain::problem::{FieldProblem, Warning, below};
 use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -154,22 +155,24 @@ pub fn put_right(element: &Element, configuration: &mut Map<String, Value>) -> V
     warnings
 }
 
-/// Whether the value of a configuration key must be masked when it is shown: what the element calls a secret, and
-/// what is named like one.
+/// True: the value of a configuration key is sealed, and masked wherever it is shown. The key table or the element
+/// says so, or the key is named like a secret.
 pub fn is_secret_key(element: &Element, configuration_key: &str) -> bool {
     let named_here = |field: &Field| field.ce_keys.iter().any(|key| key == configuration_key);
-    is_named_like_a_secret(configuration_key)
-        || element.connection.values().any(|field| field.secret && named_here(field))
+    is_secret_by_name(configuration_key) || element.connection.values().any(|field| field.secret && named_here(field))
 }
 
-fn is_named_like_a_secret(configuration_key: &str) -> bool {
+fn is_secret_by_name(configuration_key: &str) -> bool {
+    if let Some(key) = keys::find(configuration_key) {
+        return key.secret;
+    }
     let lower = configuration_key.to_ascii_lowercase();
     !lower.starts_with("event.") && ["password", "secret", "token", "api.key"].iter().any(|word| lower.contains(word))
 }
 
 /// Whether a field's value is kept from being shown, by the same rule.
 fn is_hidden(field: &Field) -> bool {
-    field.secret || field.ce_keys.iter().any(|key| is_named_like_a_secret(key))
+    field.secret || field.ce_keys.iter().any(|key| is_secret_by_name(key))
 }
 
 /// The configuration key that problems name.

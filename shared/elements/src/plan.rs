@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use domain::ceql::{Expression, Operator};
 use domain::configuration::ResourceConfiguration;
+use domain::configuration::keys::POLLER_CONFIGURATION;
 use domain::poll_url::PollUrl;
 use domain::problem::{FieldProblem, Warning, below, nearest};
 use domain::zone::Zone;
@@ -133,7 +134,7 @@ impl Plan {
         entry: &ResourceConfiguration,
         configuration: &Map<String, Value>,
     ) -> Result<(Plan, Vec<Warning>), Vec<FieldProblem>> {
-        let path = below(&below("configuration", "event.poller.configuration"), name);
+        let path = below(&below("configuration", POLLER_CONFIGURATION), name);
         let mut warnings = Vec::new();
         let place = find(element, name, entry.url.as_ref(), &path, &mut warnings).map_err(|problem| vec![problem])?;
         let resource = &element.resources[place];

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::configuration::NotificationFormat;
+use domain::configuration::{NotificationFormat, Words};
 use domain::envelope::{self, LARGEST_RECORD, Notification, Sender};
 use domain::record::Change;
 use domain::wheel::Wheel;
@@ -118,7 +118,7 @@ pub fn file(
 
 /// The form the instance's callback wants.
 pub(crate) fn format_of(instance: &InstanceRecord) -> NotificationFormat {
-    instance.callback.as_ref().and_then(|callback| NotificationFormat::named(&callback.format)).unwrap_or_default()
+    instance.callback.as_ref().and_then(|callback| NotificationFormat::from_word(&callback.format)).unwrap_or_default()
 }
 
 struct Parcel {

@@ -10,16 +10,20 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::{
-    Callback, CreatedRule, DEFAULT_INTERVAL_MINUTES, DateField, EventSettings, FailurePolicy, InitialPoll,
-    LONGEST_INTERVAL_MINUTES, NotificationFormat, ResourceConfiguration, VendorType,
+use super::keys::{
+    self, BASIC_PASSWORD, BASIC_USERNAME, CALLBACK_HEADERS, CALLBACK_URL, COALESCE, EVENTS_ENABLED, FAILURE_POLICY,
+    FILTER_NULLS, NOTIFICATION_FORMAT, NOTIFICATION_TYPE, OBJECTS, POLLER_CONFIGURATION, POLLER_URLS, REFRESH_INTERVAL,
+    SIGNATURE_KEY, VENDOR_TYPE,
 };
+use super::words::{Words, words};
+use super::{Callback, DEFAULT_INTERVAL_MINUTES, DateField, EventSettings, ResourceConfiguration, VendorType};
 use crate::date::DatePattern;
 use crate::json::{Limits, parse_strict};
 use crate::limits;
 use crate::poll_url::PollUrl;
 use crate::problem::{FieldProblem, Warning, below, nearest};
 use crate::secret::Secret;
+use crate::wheel::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
 use crate::zone::Zone;
 
 /// Longest path in a record and longest name of a header, in characters.
@@ -38,53 +42,6 @@ const YEAR_S: i64 = 366 * 86_400;
 
 /// How dates are read where a field is named without a format.
 const DEFAULT_PATTERN: &str = "yyyy-MM-dd'T'HH:mm:ssXXX";
-
-const CONFIGURATION: &str = "event.poller.configuration";
-const URLS: &str = "event.poller.urls";
-const OBJECTS: &str = "event.objects";
-const INTERVAL: &str = "event.poller.refresh_interval";
-const ENABLED: &str = "event.notification.enabled";
-const CALLBACK: &str = "event.notification.callback.url";
-const HEADERS: &str = "event.notification.callback.headers";
-/// Written by a rotation of the key above: the one that it replaced, and until when that signs, too.
-const PREVIOUS_KEY: &str = "event.notification.signature.key.previous";
-const PREVIOUS_UNTIL: &str = "event.notification.signature.key.previous.until";
-const SIGNATURE_KEY: &str = "event.notification.signature.key";
-const USERNAME: &str = "event.notification.basic.username";
-const PASSWORD: &str = "event.notification.basic.password";
-const FORMAT: &str = "event.notification.format";
-const COALESCE: &str = "event.notification.coalesce";
-const FAILURE_POLICY: &str = "notification.webhook.failure.policy";
-const VENDOR_TYPE: &str = "event.vendor.type";
-const NOTIFICATION_TYPE: &str = "event.notification.type";
-const FILTER_NULLS: &str = "filter.response.nulls";
-
-/// The keys that are read, and after them those that the original writes for itself and that are passed over.
-const KEYS: &[&str] = &[
-    CONFIGURATION,
-    URLS,
-    OBJECTS,
-    INTERVAL,
-    ENABLED,
-    CALLBACK,
-    HEADERS,
-    SIGNATURE_KEY,
-    PREVIOUS_KEY,
-    PREVIOUS_UNTIL,
-    USERNAME,
-    PASSWORD,
-    FORMAT,
-    COALESCE,
-    FAILURE_POLICY,
-    VENDOR_TYPE,
-    NOTIFICATION_TYPE,
-    FILTER_NULLS,
-    "event.helper.key",
-    "event.metadata",
-    "event.raw.enabled",
-    "event.notification.subscription.id",
-    "event.notification.instance.finder",
-];
 
 /// The keys of a resource.
 const RESOURCE_KEYS: &[&str] = &[
@@ -147,23 +104,21 @@ impl EventSettings {
         let mut report = Report::default();
         let fields = Fields { object: configuration, path: "configuration".to_owned() };
         for key in configuration.keys().filter(|key| key.starts_with("event.") || key.starts_with("notification.")) {
-            report.known(&fields, key, KEYS);
+            report.known(&fields, key, keys::KEYS.iter().map(|known| known.name));
         }
         let resources = report.resources(&fields);
-        let vendor_types =
-            [("polling", VendorType::Polling), ("webhook", VendorType::Webhook), ("webhooks", VendorType::Webhook)];
-        let vendor_type = report.choice(&fields, VENDOR_TYPE, &vendor_types).unwrap_or_default();
+        let vendor_type = report.choice(&fields, VENDOR_TYPE).unwrap_or_default();
         if vendor_type == VendorType::Webhook {
             report.warn(fields.at(VENDOR_TYPE), "events come by polling; calls from the vendor are not taken");
         }
-        report.choice(&fields, NOTIFICATION_TYPE, &[("webhook", ())]);
-        if !resources.is_empty() && fields.get(ENABLED).is_none() {
-            report.warn(fields.at(ENABLED), "it is absent, so nothing is polled until it is true");
+        report.one_of(&fields, NOTIFICATION_TYPE, &keys::NOTIFICATION_TYPES);
+        if !resources.is_empty() && fields.get(EVENTS_ENABLED).is_none() {
+            report.warn(fields.at(EVENTS_ENABLED), "it is absent, so nothing is polled until it is true");
         }
         let settings = Self {
-            enabled: report.flag(&fields, ENABLED).unwrap_or(false),
+            enabled: report.flag(&fields, EVENTS_ENABLED).unwrap_or(false),
             callback: report.callback(&fields),
-            interval_minutes: report.interval(&fields, INTERVAL).unwrap_or(DEFAULT_INTERVAL_MINUTES),
+            interval_minutes: report.interval(&fields, REFRESH_INTERVAL).unwrap_or(DEFAULT_INTERVAL_MINUTES),
             resources,
             filter_response_nulls: report.flag(&fields, FILTER_NULLS).unwrap_or(true),
             vendor_type,
@@ -234,9 +189,9 @@ impl Report {
         }
     }
 
-    fn known(&mut self, fields: &Fields<'_>, key: &str, known: &[&str]) {
-        if !known.contains(&key) && self.warnings.len() < MOST_REMARKS {
-            let hint = nearest(key, known.iter().copied()).map(|near| format!("; the nearest known key is {near}"));
+    fn known<'k>(&mut self, fields: &Fields<'_>, key: &str, known: impl Iterator<Item = &'k str> + Clone) {
+        if !known.clone().any(|known| known == key) && self.warnings.len() < MOST_REMARKS {
+            let hint = nearest(key, known).map(|near| format!("; the nearest known key is {near}"));
             self.warn(fields.at(key), format!("the key is unknown and is left out{}", hint.unwrap_or_default()));
         }
     }
@@ -288,12 +243,16 @@ impl Report {
         read
     }
 
-    fn choice<T: Copy>(&mut self, fields: &Fields<'_>, key: &str, choices: &[(&str, T)]) -> Option<T> {
+    fn choice<T: Words>(&mut self, fields: &Fields<'_>, key: &str) -> Option<T> {
+        self.one_of(fields, key, &words::<T>()).and_then(T::from_word)
+    }
+
+    /// One of some words, in any case.
+    fn one_of(&mut self, fields: &Fields<'_>, key: &str, words: &[&'static str]) -> Option<&'static str> {
         let text = self.text(fields, key)?;
-        let found = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, choice)| *choice);
+        let found = words.iter().find(|word| word.eq_ignore_ascii_case(text)).copied();
         if found.is_none() {
-            let words = choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
-            self.refuse(fields.at(key), text, words);
+            self.refuse(fields.at(key), text, words.join(" or "));
         }
         found
     }
@@ -313,17 +272,16 @@ impl Report {
     fn interval(&mut self, fields: &Fields<'_>, key: &str) -> Option<u16> {
         let value = fields.get(key)?;
         match whole_number(value) {
-            Some(number @ 1..) => {
-                Some(u16::try_from(number).ok().filter(|n| *n <= LONGEST_INTERVAL_MINUTES).unwrap_or_else(|| {
-                    let message =
-                        format!("{number} minutes are read as {LONGEST_INTERVAL_MINUTES}, the longest interval");
+            Some(number) if number >= i64::from(SHORTEST_INTERVAL) => {
+                Some(u16::try_from(number).ok().filter(|n| *n <= LONGEST_INTERVAL).unwrap_or_else(|| {
+                    let message = format!("{number} minutes are read as {LONGEST_INTERVAL}, the longest interval");
                     self.warn(fields.at(key), message);
-                    LONGEST_INTERVAL_MINUTES
+                    LONGEST_INTERVAL
                 }))
             }
             _ => {
                 let expected =
-                    format!("a whole number of minutes from 1 to {LONGEST_INTERVAL_MINUTES}, such as \"15\"");
+                    format!("a whole number of minutes from {SHORTEST_INTERVAL} to {LONGEST_INTERVAL}, such as \"15\"");
                 self.refuse(fields.at(key), shown(value), expected);
                 None
             }
@@ -333,19 +291,19 @@ impl Report {
     fn resources(&mut self, fields: &Fields<'_>) -> BTreeMap<String, ResourceConfiguration> {
         let mut resources = BTreeMap::new();
         // The newest way of saying it wins: names that it has are not read a second time.
-        match fields.get(CONFIGURATION) {
+        match fields.get(POLLER_CONFIGURATION) {
             None => {}
-            Some(Value::Object(entries)) => self.entries(&mut resources, entries, &fields.at(CONFIGURATION)),
+            Some(Value::Object(entries)) => self.entries(&mut resources, entries, &fields.at(POLLER_CONFIGURATION)),
             Some(Value::String(text)) => match parse_strict(text.as_bytes(), NESTED_JSON) {
-                Ok(Value::Object(entries)) => self.entries(&mut resources, &entries, &fields.at(CONFIGURATION)),
-                Ok(_) => self.refuse(fields.at(CONFIGURATION), text, "an object of resources"),
-                Err(problem) => self.refuse(fields.at(CONFIGURATION), text, format!("JSON; in its {problem}")),
+                Ok(Value::Object(entries)) => self.entries(&mut resources, &entries, &fields.at(POLLER_CONFIGURATION)),
+                Ok(_) => self.refuse(fields.at(POLLER_CONFIGURATION), text, "an object of resources"),
+                Err(problem) => self.refuse(fields.at(POLLER_CONFIGURATION), text, format!("JSON; in its {problem}")),
             },
             Some(other) => {
-                self.refuse(fields.at(CONFIGURATION), other, "an object of resources, or the same as a string")
+                self.refuse(fields.at(POLLER_CONFIGURATION), other, "an object of resources, or the same as a string")
             }
         }
-        for key in [URLS, OBJECTS] {
+        for key in [POLLER_URLS, OBJECTS] {
             if let Some(text) = self.text(fields, key) {
                 let entries = self.legacy(text, &fields.at(key));
                 self.entries(&mut resources, &entries, &fields.at(key));
@@ -424,7 +382,7 @@ impl Report {
             if DATE_KEYS.contains(&key.as_str()) {
                 self.warn(fields.at(key), "it stands beside datesConfiguration instead of in it, and is left out");
             } else {
-                self.known(fields, key, RESOURCE_KEYS);
+                self.known(fields, key, RESOURCE_KEYS.iter().copied());
             }
         }
         let url = self.text(fields, "url").and_then(|text| match PollUrl::parse(text) {
@@ -461,16 +419,8 @@ impl Report {
             created_check_tolerance_s: self.whole(fields, "createdCheckTolerance", 0..=YEAR_S, "seconds"),
             page_size: self.whole(fields, "pageSize", 1..=10_000, "records"),
             poll_delay_s: self.whole(fields, "pollDelay", 0..=YEAR_S, "seconds").unwrap_or(0),
-            created_rule: self
-                .choice(
-                    fields,
-                    "createdRule",
-                    &[("observed", CreatedRule::Observed), ("tolerance", CreatedRule::Tolerance)],
-                )
-                .unwrap_or_default(),
-            initial_poll: self
-                .choice(fields, "initialPoll", &[("silent", InitialPoll::Silent), ("emit", InitialPoll::Emit)])
-                .unwrap_or_default(),
+            created_rule: self.choice(fields, "createdRule").unwrap_or_default(),
+            initial_poll: self.choice(fields, "initialPoll").unwrap_or_default(),
             sweep_minutes: self.whole(fields, "sweepInterval", 1..=YEAR_S / 60, "minutes"),
             max_delete_share: self.share(fields, "maxDeleteShare"),
             interval_minutes: self.interval(fields, "refreshInterval"),
@@ -493,7 +443,7 @@ impl Report {
     /// Updated and created. What created does not say about format and zone is as for updated.
     fn dates(&mut self, fields: &Fields<'_>) -> (Option<DateField>, Option<DateField>) {
         for key in fields.object.keys() {
-            self.known(fields, key, DATE_KEYS);
+            self.known(fields, key, DATE_KEYS.iter().copied());
         }
         let updated = self.date(fields, ["updatedDateField", "updatedDateFormat", "updatedDateTimezone"], None);
         let created = ["createdDateField", "createdDateFormat", "createdDateTimezone"];
@@ -548,44 +498,53 @@ impl Report {
     }
 
     fn callback(&mut self, fields: &Fields<'_>) -> Option<Callback> {
-        let url = self.text(fields, CALLBACK);
+        let url = self.text(fields, CALLBACK_URL);
         let signature_key = self.secret(fields, SIGNATURE_KEY);
-        let headers = fields.get(HEADERS).map(|value| self.headers(value, &fields.at(HEADERS))).unwrap_or_default();
-        let basic = match (self.text(fields, USERNAME), self.secret(fields, PASSWORD)) {
+        let headers = fields
+            .get(CALLBACK_HEADERS)
+            .map(|value| self.headers(value, &fields.at(CALLBACK_HEADERS)))
+            .unwrap_or_default();
+        let basic = match (self.text(fields, BASIC_USERNAME), self.secret(fields, BASIC_PASSWORD)) {
             (Some(name), _) if name.contains(':') || name.contains(char::is_control) => {
-                self.refuse(fields.at(USERNAME), name, "a user name without a colon (RFC 7617)");
+                self.refuse(fields.at(BASIC_USERNAME), name, "a user name without a colon (RFC 7617)");
                 None
             }
             (Some(name), Some(password)) => Some((name.to_owned(), password)),
-            (Some(_), None) if fields.get(PASSWORD).is_none() => {
-                self.refuse(fields.at(PASSWORD), "nothing", format!("a password, because {USERNAME} is set"));
+            (Some(_), None) if fields.get(BASIC_PASSWORD).is_none() => {
+                self.refuse(
+                    fields.at(BASIC_PASSWORD),
+                    "nothing",
+                    format!("a password, because {BASIC_USERNAME} is set"),
+                );
                 None
             }
-            (None, Some(_)) if fields.get(USERNAME).is_none() => {
-                self.refuse(fields.at(USERNAME), "nothing", format!("a user name, because {PASSWORD} is set"));
+            (None, Some(_)) if fields.get(BASIC_USERNAME).is_none() => {
+                self.refuse(
+                    fields.at(BASIC_USERNAME),
+                    "nothing",
+                    format!("a user name, because {BASIC_PASSWORD} is set"),
+                );
                 None
             }
             _ => None,
         };
         if basic.is_some() && headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
-            self.refuse(fields.at(HEADERS), "Authorization", format!("either this header or {USERNAME}, not both"));
+            self.refuse(
+                fields.at(CALLBACK_HEADERS),
+                "Authorization",
+                format!("either this header or {BASIC_USERNAME}, not both"),
+            );
         }
-        let formats = [
-            ("elements", NotificationFormat::Elements),
-            ("cloudevents", NotificationFormat::CloudEvents),
-            ("cloudevents-batch", NotificationFormat::CloudEventsBatch),
-        ];
-        let format = self.choice(fields, FORMAT, &formats).unwrap_or_default();
-        let policies = [("retry", FailurePolicy::Retry), ("queue", FailurePolicy::Queue)];
-        let failure_policy = self.choice(fields, FAILURE_POLICY, &policies).unwrap_or_default();
+        let format = self.choice(fields, NOTIFICATION_FORMAT).unwrap_or_default();
+        let failure_policy = self.choice(fields, FAILURE_POLICY).unwrap_or_default();
         let coalesce = self.flag(fields, COALESCE).unwrap_or(false);
         let Some(url) = url else {
             if signature_key.is_some() || basic.is_some() || !headers.is_empty() {
-                self.warn(fields.at(CALLBACK), "it is absent, so events are kept and nothing is sent");
+                self.warn(fields.at(CALLBACK_URL), "it is absent, so events are kept and nothing is sent");
             }
             return None;
         };
-        let url = self.callback_url(url, fields.at(CALLBACK))?;
+        let url = self.callback_url(url, fields.at(CALLBACK_URL))?;
         Some(Callback { url, signature_key, headers, basic, format, failure_policy, coalesce })
     }
 
@@ -593,7 +552,7 @@ impl Report {
         let expected = match url::Url::parse(text) {
             _ if text.len() > LONGEST_CALLBACK => format!("a URL of at most {LONGEST_CALLBACK} bytes"),
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                let expected = format!("a URL without credentials, which go in {USERNAME} and {PASSWORD}");
+                let expected = format!("a URL without credentials, which go in {BASIC_USERNAME} and {BASIC_PASSWORD}");
                 self.refuse_secret(field, expected);
                 return None;
             }
@@ -712,6 +671,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::configuration::{CreatedRule, FailurePolicy, InitialPoll, NotificationFormat};
 
     fn parse(configuration: Value) -> Result<(EventSettings, Vec<Warning>), Vec<FieldProblem>> {
         let Value::Object(configuration) = configuration else { panic!("a configuration is an object") };
@@ -726,7 +686,7 @@ mod tests {
     }
 
     fn resource(entry: Value) -> (ResourceConfiguration, Vec<String>) {
-        let (mut settings, warnings) = accepted(json!({ENABLED: true, CONFIGURATION: {"r": entry}}));
+        let (mut settings, warnings) = accepted(json!({EVENTS_ENABLED: true, POLLER_CONFIGURATION: {"r": entry}}));
         (settings.resources.remove("r").expect("the resource"), warnings)
     }
 
@@ -739,13 +699,12 @@ mod tests {
     #[track_caller]
     fn check_resource_refused(entry: Value, expected: &str) {
         let at = r#"configuration."event.poller.configuration".r"#;
-        check_refused(json!({CONFIGURATION: {"r": entry}}), &[&format!("{at}{expected}")]);
+        check_refused(json!({POLLER_CONFIGURATION: {"r": entry}}), &[&format!("{at}{expected}")]);
     }
 
     #[test]
     fn nothing_said_means_the_defaults() {
-        let blank =
-            json!({ENABLED: null, INTERVAL: " ", CONFIGURATION: "", "oauth.api.key": 5, HEADERS: "", URLS: "\n"});
+        let blank = json!({EVENTS_ENABLED: null, REFRESH_INTERVAL: " ", POLLER_CONFIGURATION: "", "oauth.api.key": 5, CALLBACK_HEADERS: "", POLLER_URLS: "\n"});
         for configuration in [json!({}), blank] {
             assert_eq!(accepted(configuration), (EventSettings::default(), Vec::new()));
         }
@@ -754,20 +713,20 @@ mod tests {
     #[test]
     fn everything_said_is_stored_and_read_again() {
         let (settings, warnings) = accepted(json!({
-            ENABLED: "True",
+            EVENTS_ENABLED: "True",
             VENDOR_TYPE: "polling",
             NOTIFICATION_TYPE: "webhook",
             FILTER_NULLS: "false",
-            INTERVAL: 7,
-            CALLBACK: "https://example.com/events?a=b",
+            REFRESH_INTERVAL: 7,
+            CALLBACK_URL: "https://example.com/events?a=b",
             SIGNATURE_KEY: "k ey",
-            USERNAME: "u",
-            PASSWORD: "p:w",
-            HEADERS: {"X-One": "1"},
-            FORMAT: "CloudEvents-Batch",
+            BASIC_USERNAME: "u",
+            BASIC_PASSWORD: "p:w",
+            CALLBACK_HEADERS: {"X-One": "1"},
+            NOTIFICATION_FORMAT: "CloudEvents-Batch",
             FAILURE_POLICY: "queue",
             COALESCE: true,
-            CONFIGURATION: {"contacts": {
+            POLLER_CONFIGURATION: {"contacts": {
                 "url": "/hubs/crm/contacts?where=u>'${date:yyyy-MM-dd'T'HH:mm:ssXXX}'",
                 "idField": "@.@id",
                 "datesConfiguration": {
@@ -837,7 +796,7 @@ mod tests {
     #[test]
     fn intervals() {
         let read = |value: Value| {
-            let (settings, warnings) = accepted(json!({INTERVAL: value}));
+            let (settings, warnings) = accepted(json!({REFRESH_INTERVAL: value}));
             (settings.interval_minutes, warnings.len())
         };
         assert_eq!(read(json!("15")), (15, 0));
@@ -851,7 +810,7 @@ mod tests {
                 other => other.to_string(),
             };
             check_refused(
-                json!({INTERVAL: wrong}),
+                json!({REFRESH_INTERVAL: wrong}),
                 &[&format!(
                     "configuration.\"event.poller.refresh_interval\": read {shown}, \
                  expected a whole number of minutes from 1 to 1440, such as \"15\""
@@ -900,37 +859,41 @@ mod tests {
     #[test]
     fn a_configuration_may_be_a_string() {
         let text = r#"{"contacts": {"url": "/hubs/crm/contacts", "idField": "vid"}}"#;
-        let (settings, _) = accepted(json!({CONFIGURATION: text}));
+        let (settings, _) = accepted(json!({POLLER_CONFIGURATION: text}));
         assert_eq!(settings.resources["contacts"].id_field.as_deref(), Some("vid"));
         let at = "configuration.\"event.poller.configuration\"";
         check_refused(
-            json!({CONFIGURATION: "{\n\"a\": {},\n}"}),
+            json!({POLLER_CONFIGURATION: "{\n\"a\": {},\n}"}),
             &[&format!(
                 "{at}: read {{\n\"a\": {{}},\n}}, expected JSON; in its line 3, column 1: \
              expected another entry after the comma, or no comma before the closing bracket"
             )],
         );
         let long = format!("{{\"a\": {{}}{}}}", " ".repeat(200_000));
-        assert_eq!(accepted(json!({CONFIGURATION: long})).0.resources.len(), 1);
-        check_refused(json!({CONFIGURATION: "[]"}), &[&format!("{at}: read [], expected an object of resources")]);
+        assert_eq!(accepted(json!({POLLER_CONFIGURATION: long})).0.resources.len(), 1);
+        check_refused(
+            json!({POLLER_CONFIGURATION: "[]"}),
+            &[&format!("{at}: read [], expected an object of resources")],
+        );
         let expected = format!("{at}: read 5, expected an object of resources, or the same as a string");
-        check_refused(json!({CONFIGURATION: 5}), &[&expected]);
+        check_refused(json!({POLLER_CONFIGURATION: 5}), &[&expected]);
     }
 
     #[test]
     fn the_older_ways_of_naming_resources() {
         let names = |configuration: Value| accepted(configuration).0.resources.into_keys().collect::<Vec<_>>();
         assert_eq!(
-            names(json!({URLS: "contacts\nopportunities\naccounts"})),
+            names(json!({POLLER_URLS: "contacts\nopportunities\naccounts"})),
             ["accounts", "contacts", "opportunities"]
         );
-        assert_eq!(names(json!({URLS: "a|b"})), ["a", "b"]);
+        assert_eq!(names(json!({POLLER_URLS: "a|b"})), ["a", "b"]);
         assert_eq!(names(json!({OBJECTS: "Contact, Account"})), ["Account", "Contact"]);
 
         let line = "accounts|/hubs/crm/accounts?where=LastModifiedDate>=${date}|//x|LastModifiedDate|yyyy-MM-dd'T'HH:mm:ssZ|PST\
                     |CreatedDate|yyyy-MM-dd";
-        let (settings, warnings) =
-            accepted(json!({ENABLED: true, URLS: line, CONFIGURATION: {"b": {"idField": "x"}}, OBJECTS: "b"}));
+        let (settings, warnings) = accepted(
+            json!({EVENTS_ENABLED: true, POLLER_URLS: line, POLLER_CONFIGURATION: {"b": {"idField": "x"}}, OBJECTS: "b"}),
+        );
         let accounts = &settings.resources["accounts"];
         assert_eq!(accounts.url.as_ref().map(PollUrl::path), Some("accounts"));
         let dates = [&accounts.updated, &accounts.created].map(|date| {
@@ -998,10 +961,10 @@ mod tests {
                     crate::problem::shorten(&odd)
                 ),
             );
-            let refused = parse(json!({CONFIGURATION: {odd: {}}})).expect_err("a name");
+            let refused = parse(json!({POLLER_CONFIGURATION: {odd: {}}})).expect_err("a name");
             assert!(refused[0].expected.contains("the name of a resource"), "{refused:?}");
         }
-        assert_eq!(accepted(json!({CONFIGURATION: {name(200): {}}})).0.resources.len(), 1);
+        assert_eq!(accepted(json!({POLLER_CONFIGURATION: {name(200): {}}})).0.resources.len(), 1);
         assert_eq!(resource(json!({"sweepInterval": 366 * 1440})).0.sweep_minutes, Some(366 * 1440));
         check_resource_refused(
             json!({"sweepInterval": 366 * 1440 + 1}),
@@ -1011,7 +974,7 @@ mod tests {
         let many = (0..=limits::RESOURCES).map(|n| (format!("r{n}"), json!({}))).collect::<Map<_, _>>();
         let at = "configuration.\"event.poller.configuration\"";
         check_refused(
-            json!({CONFIGURATION: many}),
+            json!({POLLER_CONFIGURATION: many}),
             &[&format!(
                 "{at}: read {} resources, expected at most {}; spread more over several instances",
                 limits::RESOURCES + 1,
@@ -1019,7 +982,7 @@ mod tests {
             )],
         );
         check_refused(
-            json!({CONFIGURATION: {"": {}}}),
+            json!({POLLER_CONFIGURATION: {"": {}}}),
             &[&format!("{at}.\"\": read , expected the name of a resource, of 1 to 200 characters")],
         );
     }
@@ -1027,7 +990,7 @@ mod tests {
     #[test]
     fn problems_come_together() {
         let problems = parse(json!({
-            INTERVAL: "soon", ENABLED: 1, CALLBACK: "ftp://x", CONFIGURATION: {"a": {"url": "", "pageSize": 0}, "b": 1},
+            REFRESH_INTERVAL: "soon", EVENTS_ENABLED: 1, CALLBACK_URL: "ftp://x", POLLER_CONFIGURATION: {"a": {"url": "", "pageSize": 0}, "b": 1},
         }));
         let fields = problems.expect_err("problems").into_iter().map(|problem| problem.field).collect::<Vec<_>>();
         assert_eq!(
@@ -1045,7 +1008,7 @@ mod tests {
     #[test]
     fn callbacks() {
         let url = |url: &str| {
-            parse(json!({CALLBACK: url})).map(|(settings, _)| settings.callback.map(|callback| callback.url))
+            parse(json!({CALLBACK_URL: url})).map(|(settings, _)| settings.callback.map(|callback| callback.url))
         };
         for good in ["http://mycoolapp.com", "https://127.0.0.1:8443/x?y=z", "https://[::1]/", "HTTPS://EXAMPLE.COM"] {
             assert_eq!(url(good), Ok(Some(good.to_owned())));
@@ -1064,26 +1027,26 @@ mod tests {
         let (settings, warnings) = accepted(json!({SIGNATURE_KEY: "k"}));
         assert_eq!((settings.callback, warnings.len()), (None, 1));
         check_refused(
-            json!({PASSWORD: "p"}),
+            json!({BASIC_PASSWORD: "p"}),
             &["configuration.\"event.notification.basic.username\": read nothing, \
              expected a user name, because event.notification.basic.password is set"],
         );
         check_refused(
-            json!({USERNAME: "u"}),
+            json!({BASIC_USERNAME: "u"}),
             &["configuration.\"event.notification.basic.password\": read nothing, \
              expected a password, because event.notification.basic.username is set"],
         );
         // What is there and wrong is not missing as well.
         check_refused(
-            json!({USERNAME: "u", PASSWORD: 5}),
+            json!({BASIC_USERNAME: "u", BASIC_PASSWORD: 5}),
             &["configuration.\"event.notification.basic.password\": read ********, expected a text"],
         );
         check_refused(
-            json!({USERNAME: 5, PASSWORD: "p"}),
+            json!({BASIC_USERNAME: 5, BASIC_PASSWORD: "p"}),
             &["configuration.\"event.notification.basic.username\": read 5, expected a text"],
         );
         for odd in ["a:b", "a\u{1}b"] {
-            let problems = parse(json!({USERNAME: odd, PASSWORD: "p"})).expect_err("a name");
+            let problems = parse(json!({BASIC_USERNAME: odd, BASIC_PASSWORD: "p"})).expect_err("a name");
             assert!(problems[0].expected.contains("RFC 7617"), "{problems:?}");
         }
         let of_length = |length: usize| format!("https://example.com/{}", "x".repeat(length - 20));
@@ -1098,7 +1061,7 @@ mod tests {
             &["configuration.\"event.notification.signature.key\": read ********, expected a text"],
         );
         check_refused(
-            json!({FORMAT: "xml"}),
+            json!({NOTIFICATION_FORMAT: "xml"}),
             &[
                 "configuration.\"event.notification.format\": read xml, expected elements or cloudevents or cloudevents-batch",
             ],
@@ -1108,7 +1071,7 @@ mod tests {
     #[test]
     fn headers() {
         let read = |headers: Value| {
-            let (settings, _) = accepted(json!({CALLBACK: "https://example.com", HEADERS: headers}));
+            let (settings, _) = accepted(json!({CALLBACK_URL: "https://example.com", CALLBACK_HEADERS: headers}));
             let headers = settings.callback.expect("a callback").headers;
             headers.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>().join(" ")
         };
@@ -1134,7 +1097,7 @@ mod tests {
             (json!({"X-A": "v".repeat(2000)}), "at most 1024"),
         ];
         for (wrong, expected) in wrong {
-            let problems = parse(json!({HEADERS: wrong})).expect_err("a problem");
+            let problems = parse(json!({CALLBACK_HEADERS: wrong})).expect_err("a problem");
             assert!(problems[0].expected.contains(expected), "{problems:?}");
         }
 
@@ -1151,11 +1114,11 @@ mod tests {
             (json!("{\"X-A\": hunter2}"), "line 1, column"),
             (json!(["X-A"]), "an object of texts"),
         ] {
-            let problems = parse(json!({HEADERS: wrong})).expect_err("a problem");
+            let problems = parse(json!({CALLBACK_HEADERS: wrong})).expect_err("a problem");
             assert!(problems[0].expected.contains(expected), "{:?}", problems);
             assert!(!format!("{problems:?}").contains("hunter2"));
         }
-        let both = json!({USERNAME: "u", PASSWORD: "p", HEADERS: {"authorization": "Bearer x"}});
+        let both = json!({BASIC_USERNAME: "u", BASIC_PASSWORD: "p", CALLBACK_HEADERS: {"authorization": "Bearer x"}});
         assert!(parse(both).expect_err("a problem")[0].expected.contains("not both"));
     }
 
@@ -1164,17 +1127,17 @@ mod tests {
         let entries =
             |entry: Value| (0..limits::RESOURCES).map(|n| (format!("r{n}"), entry.clone())).collect::<Map<_, _>>();
         let wrong = json!({"pageSize": 0, "maxDeleteShare": 2, "filterByCurrentDate": "maybe"});
-        let problems = parse(json!({CONFIGURATION: entries(wrong)})).expect_err("problems");
+        let problems = parse(json!({POLLER_CONFIGURATION: entries(wrong)})).expect_err("problems");
         assert_eq!(problems.len(), MOST_REMARKS);
         let odd = json!({"pagesize": 0, "colour": 1, "size": 2});
-        assert_eq!(accepted(json!({CONFIGURATION: entries(odd)})).1.len(), MOST_REMARKS);
+        assert_eq!(accepted(json!({POLLER_CONFIGURATION: entries(odd)})).1.len(), MOST_REMARKS);
     }
 
     #[test]
     fn oddities_are_warnings() {
         let (_, warnings) = accepted(json!({
             "event.poller.refresh_intervall": 5, "event.metadata": "{}", "events": 1, "event.helper.key": "sfdcPolling",
-            VENDOR_TYPE: "webhooks", CONFIGURATION: {"a": {"datesConfiguration": {"createdDateFormat": "yyyy"}}, "b": null},
+            VENDOR_TYPE: "webhooks", POLLER_CONFIGURATION: {"a": {"datesConfiguration": {"createdDateFormat": "yyyy"}}, "b": null},
         }));
         assert_eq!(
             warnings,

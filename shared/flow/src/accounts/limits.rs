@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::configuration::keys::POLLER_CONFIGURATION;
 use domain::id::OrganizationId;
 use domain::problem::{FieldProblem, below};
 use store::records::account::{Limits, LimitsRecord, limits_key, organization_key};
@@ -63,7 +64,7 @@ impl Allowance {
         after: &BTreeMap<String, u16>,
     ) -> Result<(), Vec<FieldProblem>> {
         let limits = self.record.limits;
-        let path = below("configuration", "event.poller.configuration");
+        let path = below("configuration", POLLER_CONFIGURATION);
         let mut problems = Vec::new();
         if let Some(most) = limits.resources
             && after.len() > most as usize

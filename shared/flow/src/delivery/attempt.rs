@@ -7,7 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::breaker::{Admission, Next};
-use domain::configuration::{Callback, EventSettings, FailurePolicy, NotificationFormat};
+use domain::configuration::keys::{
+    BASIC_PASSWORD, BASIC_USERNAME, CALLBACK_HEADERS, CALLBACK_URL, PREVIOUS_KEY, SIGNATURE_KEY,
+};
+use domain::configuration::{Callback, EventSettings, FailurePolicy, NotificationFormat, Words};
 use domain::id::DeliveryId;
 use domain::ladder::{self, Verdict};
 use domain::secret::{MASK, Secret, hide};
@@ -19,7 +22,7 @@ use url::Url;
 
 use super::callback::{Ending, Filing, Place, Scene, send, ticket_of};
 use super::limits::CallbackLimits;
-use super::rotation::{PREVIOUS_KEY, SIGNATURE_KEY, previous_signs};
+use super::rotation::previous_signs;
 use super::row::{Attempt, DeliveryRow, REMEMBERED_ATTEMPTS, Status, body_of, row_key};
 use super::{DeliveryError, store};
 use crate::job::{DeliveryJob, Queued};
@@ -34,12 +37,7 @@ const LARGEST_RESPONSE: usize = 16 * 1024;
 const REMEMBERED_RESPONSE: usize = 1024;
 
 /// Configuration keys that say how a notification is sent. Secret ones are among the sealed.
-const KEYS: [&str; 4] = [
-    SIGNATURE_KEY,
-    "event.notification.basic.username",
-    "event.notification.basic.password",
-    "event.notification.callback.headers",
-];
+const KEYS: [&str; 4] = [SIGNATURE_KEY, BASIC_USERNAME, BASIC_PASSWORD, CALLBACK_HEADERS];
 
 /// What a job came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -327,7 +325,7 @@ async fn letterhead(
 ) -> Result<Result<Letterhead, String>, DeliveryError> {
     let mut settings: Map<String, Value> =
         KEYS.iter().filter_map(|key| Some((key.to_string(), instance.configuration.get(*key)?.clone()))).collect();
-    settings.insert("event.notification.callback.url".into(), url.into());
+    settings.insert(CALLBACK_URL.into(), url.into());
     let mut previous = None;
     if !instance.secrets.is_empty() {
         let opened = match ports.vault.open(&vault_owner(instance.id), &instance.secrets).await {
@@ -448,10 +446,8 @@ async fn conclude(
     tried: Tried,
 ) -> Result<DeliveryReport, DeliveryError> {
     let (now, jitter) = (scene.ports.now(), scene.ports.ambient.random());
-    let policy = match instance.callback.as_ref().map(|callback| callback.failure_policy.as_str()) {
-        Some("queue") => FailurePolicy::Queue,
-        _ => FailurePolicy::Retry,
-    };
+    let policy = instance.callback.as_ref().and_then(|callback| FailurePolicy::from_word(&callback.failure_policy));
+    let policy = policy.unwrap_or_default();
     let retry_after = tried.answer.as_ref().ok().and_then(|exchange| exchange.response.headers().get(RETRY_AFTER));
     let outcome = match &tried.answer {
         Ok(exchange) => ladder::Outcome::Answered {

@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use domain::configuration::keys::{PREVIOUS_KEY, PREVIOUS_KEY_UNTIL, SIGNATURE_KEY};
 use domain::id::InstanceId;
 use domain::secret::{MASK, Secret};
 use domain::signature::SECRET_PREFIX;
@@ -18,12 +19,6 @@ use crate::principal::Caller;
 use crate::secrets;
 use crate::service::Service;
 use crate::table::{InstanceRecord, instance_key, replace};
-
-/// The key that signs.
-pub(super) const SIGNATURE_KEY: &str = "event.notification.signature.key";
-/// The key that it replaced, and until when that signs, too. Without an end it signs until it is removed.
-pub(super) const PREVIOUS_KEY: &str = "event.notification.signature.key.previous";
-const PREVIOUS_UNTIL: &str = "event.notification.signature.key.previous.until";
 
 /// Tries to write an instance that others write too.
 const ATTEMPTS: usize = 5;
@@ -59,7 +54,7 @@ pub async fn rotate(
         let until = old.as_ref().map(|_| ports.now() + both);
         let masked = Value::from(MASK);
         record.configuration.insert(SIGNATURE_KEY.to_owned(), masked.clone());
-        for stale in [PREVIOUS_KEY, PREVIOUS_UNTIL] {
+        for stale in [PREVIOUS_KEY, PREVIOUS_KEY_UNTIL] {
             record.configuration.remove(stale);
             hidden.remove(stale);
         }
@@ -67,7 +62,7 @@ pub async fn rotate(
             hidden.insert(PREVIOUS_KEY.to_owned(), old);
             record.configuration.insert(PREVIOUS_KEY.to_owned(), masked);
             let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
-            record.configuration.insert(PREVIOUS_UNTIL.to_owned(), Value::from(until));
+            record.configuration.insert(PREVIOUS_KEY_UNTIL.to_owned(), Value::from(until));
         }
         record.secrets = secrets::seal(service, id, &hidden).await?;
         record.updated_at = ports.now();
@@ -85,6 +80,6 @@ pub async fn rotate(
 
 /// Whether the key before the present one still signs.
 pub(super) fn previous_signs(instance: &InstanceRecord, now: DateTime<Utc>) -> bool {
-    let until = instance.configuration.get(PREVIOUS_UNTIL).and_then(Value::as_str);
+    let until = instance.configuration.get(PREVIOUS_KEY_UNTIL).and_then(Value::as_str);
     until.and_then(|until| until.parse::<DateTime<Utc>>().ok()).is_none_or(|until| now < until)
 }

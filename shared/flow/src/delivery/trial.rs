@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::configuration::keys::CALLBACK_URL;
 use domain::configuration::{Callback, EventSettings};
 use domain::envelope::{LARGEST_RECORD, Sender, notifications};
 use domain::id::{InstanceId, OrganizationId};
@@ -29,8 +30,6 @@ const EACH: TimeDelta = TimeDelta::seconds(10);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Tries to count a trial while others are counted.
 const COUNTED_AGAIN: usize = 4;
-
-const CALLBACK_URL: &str = "event.notification.callback.url";
 
 /// Why no test event was sent.
 #[derive(Debug, thiserror::Error)]

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use domain::configuration::{EventSettings, FailurePolicy, NotificationFormat, ResourceConfiguration};
+use domain::configuration::{EventSettings, ResourceConfiguration, Words, keys};
 use domain::id::InstanceId;
 use domain::problem::{FieldProblem, Warning, below};
 use domain::secret::{MASK, Secret};
 use domain::wheel::Slot;
 use elements::auth::{grants_code, needs_tokens};
-use elements::connection::Connection;
+use elements::connection::{Connection, is_secret_key};
 use futures::{StreamExt, stream};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use super::body::InstanceBody;
-use super::check::{Checked, LoginGiven, POLLER_CONFIGURATION, check, choose_element, is_secret};
+use super::check::{Checked, LoginGiven, check, choose_element};
 use super::login::{Login, LoginError, log_in, prove};
 use super::remove::{ATTEMPTS, delete, delete_each};
 use super::{InstanceError, Stored, get, seal_token};
@@ -453,7 +453,7 @@ async fn configured(
     hidden.insert(PROVEN_CONNECTION.to_owned(), Secret::new(sealed));
     for (key, value) in &checked.configuration {
         let value = match value {
-            Some(text) if is_secret(&checked.element, key) => {
+            Some(text) if is_secret_key(&checked.element, key) => {
                 hidden.insert(key.clone(), Secret::new(text));
                 Value::from(MASK)
             }
@@ -471,17 +471,8 @@ async fn configured(
         events_enabled: settings.enabled,
         callback: settings.callback.as_ref().map(|callback| CallbackRecord {
             url: callback.url.clone(),
-            format: match callback.format {
-                NotificationFormat::Elements => "elements",
-                NotificationFormat::CloudEvents => "cloudevents",
-                NotificationFormat::CloudEventsBatch => "cloudevents-batch",
-            }
-            .to_owned(),
-            failure_policy: match callback.failure_policy {
-                FailurePolicy::Retry => "retry",
-                FailurePolicy::Queue => "queue",
-            }
-            .to_owned(),
+            format: callback.format.word().to_owned(),
+            failure_policy: callback.failure_policy.word().to_owned(),
             coalesce: callback.coalesce,
         }),
         interval_minutes: settings.interval_minutes,
@@ -564,7 +555,7 @@ async fn first_polls(service: &Service, record: &InstanceRecord, resources: Vec<
     let until = service.ports.now() + BASELINE_BUDGET - COMMIT_MARGIN;
     let deadline = service.ports.now() + BASELINE_BUDGET;
     let minute = service.wheel.minute_of(service.ports.now());
-    let path = below("configuration", POLLER_CONFIGURATION);
+    let path = below("configuration", keys::POLLER_CONFIGURATION);
     let (mut warnings, mut unfinished) = (Vec::new(), Vec::new());
     let mut polls = stream::iter(resources)
         .map(|resource| {

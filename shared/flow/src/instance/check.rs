@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::configuration::EventSettings;
+use domain::configuration::keys::{ACCESS_TOKEN, POLLER_CONFIGURATION, REFRESH_TOKEN};
 use domain::limits;
 use domain::problem::{FieldProblem, Warning, below, nearest};
-use elements::connection::{Connection, is_secret_key, put_right};
+use elements::connection::{Connection, put_right};
 use elements::plan::Plan;
 use elements::{Catalog, Element};
 use serde_json::{Map, Value};
@@ -14,15 +15,6 @@ use serde_json::{Map, Value};
 use super::InstanceError;
 use super::body::kind;
 use super::login::check_login;
-
-/// Where the resources stand.
-pub(super) const POLLER_CONFIGURATION: &str = "event.poller.configuration";
-
-/// Keys whose values are tokens that the caller already holds. They are kept with the tokens, not with the
-/// configuration, where they would go stale.
-pub(super) const ACCESS_TOKEN: &str = "oauth.user.token";
-/// See [`ACCESS_TOKEN`].
-pub(super) const REFRESH_TOKEN: &str = "oauth.user.refresh_token";
 
 /// A request that is in order.
 pub(super) struct Checked {
@@ -208,18 +200,6 @@ fn flatten(
         flat.extend(given.map(|(key, text)| (key.clone(), Some(text.to_owned()))));
     }
     flat
-}
-
-/// Whether a value is masked wherever it is shown: what the element or the callback calls a secret, and what is
-/// named like one.
-pub(super) fn is_secret(element: &Element, key: &str) -> bool {
-    const OF_CALLBACKS: [&str; 4] = [
-        "event.notification.signature.key",
-        "event.notification.signature.key.previous",
-        "event.notification.callback.headers",
-        "event.notification.basic.password",
-    ];
-    OF_CALLBACKS.contains(&key) || is_secret_key(element, key)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What a form asks while it is being filled in: whether it is in order so far, where the user logs in, and whether the
 //! callback answers. Nothing is stored, and the vendor is not asked.
 
+use domain::configuration::keys;
 use domain::id::InstanceId;
 use domain::problem::{FieldProblem, Warning};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::change::{Change, merged};
-use super::check::{LoginGiven, POLLER_CONFIGURATION, check, choose_element};
+use super::check::{LoginGiven, check, choose_element};
 use super::{InstanceBody, InstanceError, get};
 use crate::delivery::row::Attempt;
 use crate::delivery::{TrialError, TrialSender, try_callback};
@@ -105,7 +106,7 @@ pub async fn login_fields(
     given: &Map<String, Value>,
 ) -> Result<(InstanceRecord, Map<String, Value>), InstanceError> {
     let (record, mut fields) = as_changed(service, who, id, Some(given)).await?;
-    fields.remove(POLLER_CONFIGURATION);
+    fields.remove(keys::POLLER_CONFIGURATION);
     Ok((record, fields))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::configuration::keys::{ACCESS_TOKEN, REDIRECT_URL, REFRESH_TOKEN};
 use domain::problem::{FieldProblem, below};
 use domain::secret::Secret;
 use elements::auth::{Grant, grants_code, needs_tokens, unattended_grant};
@@ -13,7 +14,7 @@ use elements::{Element, Tokens};
 use serde_json::{Map, Value};
 
 use super::InstanceError;
-use super::check::{ACCESS_TOKEN, Checked, LoginGiven, REFRESH_TOKEN};
+use super::check::{Checked, LoginGiven};
 use crate::ports::{Audience, Bounds};
 use crate::secrets;
 use crate::service::Service;
@@ -56,9 +57,6 @@ impl Login {
         }
     }
 }
-
-/// Where the vendor sends the user back to; the exchange has to name it again.
-const REDIRECT: &str = "oauth.callback.url";
 
 fn text<'a>(values: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     values.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
@@ -127,7 +125,7 @@ pub(super) async fn log_in(
         verifier = text(login.provider_data, "code_verifier").map(Secret::new);
         Grant::Code {
             code: &code,
-            redirect_uri: text(configuration, REDIRECT).unwrap_or_default(),
+            redirect_uri: text(configuration, REDIRECT_URL).unwrap_or_default(),
             code_verifier: verifier.as_ref(),
         }
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::wheel::Slot;
+use domain::wheel::{LONGEST_INTERVAL, Slot};
 use futures::TryStreamExt;
 use serde::Serialize;
 use store::records::job::PollJob;
@@ -21,7 +21,7 @@ use crate::ports::QueueName;
 use crate::service::{FlowError, Service};
 
 /// Missed minutes that are caught up at most: a day, the longest interval, reaches every slot there is.
-const LONGEST_CATCH_UP: i64 = 1440;
+const LONGEST_CATCH_UP: i64 = LONGEST_INTERVAL as i64;
 /// The last dispatched minute may be so many minutes ahead of the clock, after a second dispatcher or a small step of the clock.
 const LARGEST_LEAD: i64 = 5;
 /// Minutes of retries before the last dispatched one that are read once more: an entry is filed by the clock of the
