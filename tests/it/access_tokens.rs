@@ -6,7 +6,7 @@ use flow::testing::Fault;
 use futures::future::join_all;
 use local::sandbox::{Expire, Faults};
 use serde_json::{Value, json};
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
 const OAUTH: [&str; 3] = ["square", "maximizer", "googlesuite"];
 
@@ -19,7 +19,7 @@ struct Traffic {
 }
 
 struct Story {
-    world: World,
+    world: SystemHarness,
     element: &'static str,
     instance: u64,
     seen: usize,
@@ -27,7 +27,7 @@ struct Story {
 
 impl Story {
     async fn new(element: &'static str, faults: Faults) -> Self {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         world.sandbox.set_faults(element, faults).expect("the vendor");
         let instance = world.create(seed(element)).await;
         let seen = world.sandbox.requests().len();

@@ -16,14 +16,14 @@ use flow::table::account_limits_key;
 use flow::testing::Fault;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
-async fn world() -> World {
-    World::new("2026-01-05T09:00:00Z").await
+async fn world() -> SystemHarness {
+    SystemHarness::new("2026-01-05T09:00:00Z").await
 }
 
 /// The status of a call with these secrets.
-async fn status(world: &World, secrets: &str, path: &str) -> u16 {
+async fn status(world: &SystemHarness, secrets: &str, path: &str) -> u16 {
     let uri = format!("http://pollux.test/elements/api-v2{path}");
     let request = http::Request::get(uri).header("authorization", secrets).body(Bytes::new()).expect("a request");
     world.exchange(request).await.status().as_u16()
@@ -117,7 +117,7 @@ async fn a_token_is_changed_by_call_and_goes_with_its_instance() {
 }
 
 /// How many secrets open something.
-fn principals(world: &World) -> usize {
+fn principals(world: &SystemHarness) -> usize {
     world.stored().keys().filter(|key| key.starts_with("SECRET#")).count()
 }
 
@@ -174,12 +174,12 @@ async fn whoever_is_disabled_stays_out_and_his_instances_rest() {
 
 // ---------------------------------------------------------------- Limits
 
-async fn set(world: &World, instances: Option<u32>, resources: Option<u32>, smallest_interval: Option<u16>) {
+async fn set(world: &SystemHarness, instances: Option<u32>, resources: Option<u32>, smallest_interval: Option<u16>) {
     let limits = Limits { instances, resources, smallest_interval };
     limits::set(&world.service.ports, world.organization.organization, limits).await.expect("limits are set");
 }
 
-async fn counted(world: &World) -> u32 {
+async fn counted(world: &SystemHarness) -> u32 {
     let item = world.store.get(&account_limits_key(world.organization.organization)).await.expect("read");
     let record: LimitsRecord = serde_json::from_slice(&item.expect("limits were set").body).expect("a record");
     record.instances
@@ -235,7 +235,7 @@ async fn limits_are_held_with_a_text_that_names_them() {
 #[tokio::test]
 async fn limits_hold_however_many_race() {
     for seed in 0..6 {
-        let world = World::seeded("2026-01-05T09:00:00Z", seed).await;
+        let world = SystemHarness::seeded("2026-01-05T09:00:00Z", seed).await;
         set(&world, Some(3), None, None).await;
         let all = (0..12).map(|_| world.call("POST", "/instances", Some(body(&["a"], 60))));
         let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
@@ -262,7 +262,7 @@ async fn limits_hold_however_many_race() {
 #[tokio::test]
 async fn a_limit_that_is_set_while_instances_come_and_go_begins_with_the_right_count() {
     for seed in 0..6 {
-        let world = World::seeded("2026-01-05T09:00:00Z", seed).await;
+        let world = SystemHarness::seeded("2026-01-05T09:00:00Z", seed).await;
         let gone = world.create(body(&["a"], 60)).await;
         let setting = limits::set(
             &world.service.ports,
@@ -281,7 +281,7 @@ async fn a_limit_that_is_set_while_instances_come_and_go_begins_with_the_right_c
 // ---------------------------------------------------------------- The trail
 
 /// `action by keys`, the oldest first.
-async fn trail(world: &World, path: &str) -> Vec<String> {
+async fn trail(world: &SystemHarness, path: &str) -> Vec<String> {
     let (code, entries) = world.call("GET", path, None).await;
     assert_eq!(code, 200, "{entries:#}");
     let line = |entry: &Value| {
@@ -417,7 +417,7 @@ async fn an_entry_is_written_with_its_change_or_not_at_all() {
 async fn what_is_sealed_for_one_instance_opens_for_no_other() {
     let directory = tempfile::tempdir().expect("a directory");
     let vault = aws::vault::KeyFileVault::open(&directory.path().join("key.json")).expect("a key file");
-    let world = World::sealed("2026-01-05T09:00:00Z", 1, std::sync::Arc::new(vault)).await;
+    let world = SystemHarness::sealed("2026-01-05T09:00:00Z", 1, std::sync::Arc::new(vault)).await;
     let (one, two) = (world.create(seed("square")).await, world.create(seed("square")).await);
     let ports = &world.service.ports;
     let stored = async |id: u64| {
@@ -452,7 +452,7 @@ async fn keys_change_without_anybody_noticing() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("key.json");
     let open = || aws::vault::KeyFileVault::open(&file).expect("a key file");
-    let world = World::sealed("2026-01-05T09:00:00Z", 1, std::sync::Arc::new(open())).await;
+    let world = SystemHarness::sealed("2026-01-05T09:00:00Z", 1, std::sync::Arc::new(open())).await;
     let (old, off) = (world.create(seed("square")).await, world.create(seed("icontact")).await);
     // As `pollux admin keys rotate` does, in a process of its own.
     open().rotate().expect("rotated");

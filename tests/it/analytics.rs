@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use local::inbox::Behaviour;
 use serde_json::{Value, json};
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
 const START: &str = "2026-01-05T09:00:00Z";
 
-async fn get(world: &World, path: &str) -> Value {
+async fn get(world: &SystemHarness, path: &str) -> Value {
     let (status, answer) = world.call("GET", path, None).await;
     assert_eq!(status, 200, "GET {path}: {answer:#}");
     answer
 }
 
-async fn patch(world: &World, id: u64, configuration: Value) -> Value {
+async fn patch(world: &SystemHarness, id: u64, configuration: Value) -> Value {
     let body = json!({ "configuration": configuration });
     let (status, answer) = world.call("PATCH", &format!("/instances/{id}"), Some(body)).await;
     assert_eq!(status, 200, "{answer:#}");
     answer
 }
 
-fn card(world: &World) {
+fn card(world: &SystemHarness) {
     let card = json!({ "employee_id": "E1", "clockin_time": START });
     world.sandbox.create("square", "timecards", card).expect("the sandbox takes it");
 }
@@ -40,7 +40,7 @@ fn counts(answer: &Value) -> Vec<u64> {
 
 #[tokio::test]
 async fn events_are_counted_minute_by_minute_and_instance_by_instance() {
-    let world = World::new(START).await;
+    let world = SystemHarness::new(START).await;
     let (one, other) = (world.create(every_minute()).await, world.create(every_minute()).await);
     world.tick().await;
     card(&world);
@@ -80,7 +80,7 @@ async fn events_are_counted_minute_by_minute_and_instance_by_instance() {
 
 #[tokio::test]
 async fn what_became_of_events_is_told_in_words_and_in_pages() {
-    let world = World::new(START).await;
+    let world = SystemHarness::new(START).await;
     let id = world.create(every_minute()).await;
     world.tick().await;
     world.inbox.behave("main", Behaviour { fail_next: 1, ..Behaviour::default() });
@@ -115,7 +115,7 @@ async fn what_became_of_events_is_told_in_words_and_in_pages() {
 
 #[tokio::test]
 async fn an_instance_has_a_document_of_what_can_be_read_through_it() {
-    let world = World::new(START).await;
+    let world = SystemHarness::new(START).await;
     let id = world.create(seed("square")).await;
     let document = get(&world, &format!("/instances/{id}/docs")).await;
     assert_eq!((&document["swagger"], &document["info"]["x-element-key"]), (&json!("2.0"), &json!("square")));
@@ -133,7 +133,7 @@ async fn an_instance_has_a_document_of_what_can_be_read_through_it() {
 
 #[tokio::test]
 async fn undelivered_events_go_to_the_callback_that_there_is_now() {
-    let world = World::new(START).await;
+    let world = SystemHarness::new(START).await;
     let id = world.create(every_minute()).await;
     world.tick().await;
     world.inbox.behave("main", Behaviour { status: 500, ..Behaviour::default() });
@@ -149,7 +149,7 @@ async fn undelivered_events_go_to_the_callback_that_there_is_now() {
 
 #[tokio::test]
 async fn another_interval_moves_the_slot_and_an_edit_of_one_resource_keeps_the_cursors_of_all() {
-    let world = World::new(START).await;
+    let world = SystemHarness::new(START).await;
     let mut body = every_minute();
     let timesheets = body["configuration"]["event.poller.configuration"]["timesheets"].clone();
     body["configuration"]["event.poller.configuration"] = json!({ "timesheets": timesheets, "employees": {} });

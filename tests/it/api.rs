@@ -80,7 +80,7 @@ fn vendor(cards: &TimeCards, request: http::Request<Bytes>) -> Result<http::Resp
     Ok(response.body(Bytes::from(answer.to_string())).expect("a response"))
 }
 
-struct World {
+struct ApiHarness {
     ports: TestPorts,
     service: Service,
     router: Router,
@@ -94,7 +94,7 @@ struct Answer {
     body: Value,
 }
 
-impl World {
+impl ApiHarness {
     async fn new() -> Self {
         let cards = TimeCards::default();
         let answering = Arc::clone(&cards);
@@ -171,7 +171,7 @@ fn set(key: &'static str, value: impl Into<Value>) -> String {
 
 #[tokio::test]
 async fn a_seed_body_makes_an_instance_and_its_answer_has_the_original_keys() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let answer = world.call("POST", "/instances", SQUARE).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let body = &answer.body;
@@ -227,7 +227,7 @@ async fn a_seed_body_makes_an_instance_and_its_answer_has_the_original_keys() {
 
 #[tokio::test]
 async fn the_code_is_exchanged_once_and_no_secret_is_stored_in_the_clear() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     world.instance().await;
     let requests = world.ports.http.requests();
     let exchanges: Vec<_> = requests.iter().filter(|(request, _)| request.uri().path() == "/oauth2/token").collect();
@@ -244,7 +244,7 @@ async fn the_code_is_exchanged_once_and_no_secret_is_stored_in_the_clear() {
 
 #[tokio::test]
 async fn a_new_instance_sits_on_the_wheel_and_was_polled_once_in_silence() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let keys: Vec<String> = world.stored().into_iter().map(|item| format!("{} {}", item.key.pk, item.key.sk)).collect();
     let has = |start: &str, end: &str| keys.iter().any(|key| key.starts_with(start) && key.ends_with(end));
@@ -259,7 +259,7 @@ async fn a_new_instance_sits_on_the_wheel_and_was_polled_once_in_silence() {
 
 #[tokio::test]
 async fn tokens_at_hand_make_an_instance_without_a_code() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let body = square(|body| {
         body["providerData"] = json!({});
         body["externalAuthentication"] = json!("initial");
@@ -275,7 +275,7 @@ async fn tokens_at_hand_make_an_instance_without_a_code() {
 
 #[tokio::test]
 async fn an_instance_whose_answer_was_lost_on_the_way_is_answered_once() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     world.ports.store.plan_faults(|number| (number == 0).then_some(Fault::AnswerLost));
     let answer = world.call("POST", "/instances", SQUARE).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -309,7 +309,7 @@ async fn every_seed_body_is_taken_as_printed_by_the_vendor_it_is_for() {
         ("icontact", include_str!("../../shared/domain/tests/seeds/icontact.json")),
     ];
     for (key, seed) in seeds {
-        let mut world = World::new().await;
+        let mut world = ApiHarness::new().await;
         let ambient = Arc::clone(&world.ports.ambient);
         let sandbox = Sandbox::new(Arc::new(move || ambient.now()), 1).with_samples();
         world.service.ports.http = Arc::new(SandboxHttp(local::sandbox::router(sandbox)));
@@ -338,7 +338,7 @@ async fn every_seed_body_is_taken_as_printed_by_the_vendor_it_is_for() {
 
 /// The call is refused with this status and a message that has this part; nothing was stored, nobody was asked.
 async fn check_refused(body: impl Into<String>, status: u16, part: &str) {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let body = body.into();
     let answer = world.call("POST", "/instances", body.clone()).await;
     let shown = answer.body.to_string();
@@ -382,7 +382,7 @@ async fn what_is_wrong_with_a_body_is_said_before_anything_is_stored_or_sent() {
 
 #[tokio::test]
 async fn everything_wrong_is_in_one_answer() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let body = square(|body| {
         body["providerData"] = json!({});
         body["configuration"]["event.poller.refresh_interval"] = json!("soon");
@@ -402,7 +402,7 @@ async fn everything_wrong_is_in_one_answer() {
 
 #[tokio::test]
 async fn a_code_that_the_vendor_refuses_stores_nothing() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let answer =
         world.call("POST", "/instances", square(|body| body["providerData"]["code"] = json!("expired-code"))).await;
     assert_eq!(answer.status, 400);
@@ -415,13 +415,13 @@ async fn a_code_that_the_vendor_refuses_stores_nothing() {
     assert_eq!(leftovers(&world), 0);
 }
 
-fn leftovers(world: &World) -> usize {
+fn leftovers(world: &ApiHarness) -> usize {
     world.stored().len()
 }
 
 #[tokio::test]
 async fn other_media_methods_and_paths_are_refused_in_the_same_shape() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let request = |method: &str, path: &str, header: (&str, &str)| {
         let request = Request::builder().method(method).uri(path).header("authorization", world.secrets());
         request.header(header.0, header.1).body(Body::from("{}")).expect("a request")
@@ -456,7 +456,7 @@ async fn other_media_methods_and_paths_are_refused_in_the_same_shape() {
 
 #[tokio::test]
 async fn wrong_secrets_get_one_answer_whatever_they_ask() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let stored = world.stored();
     let mut bodies = Vec::new();
@@ -481,7 +481,7 @@ async fn wrong_secrets_get_one_answer_whatever_they_ask() {
 
 #[tokio::test]
 async fn another_organization_cannot_tell_an_instance_from_none() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let stranger = create_organization(&world.service.ports, "stranger").await.expect("an organization");
     let stored = world.stored();
@@ -527,7 +527,7 @@ async fn another_organization_cannot_tell_an_instance_from_none() {
 
 #[tokio::test]
 async fn a_listing_is_filtered_and_paged() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     for (name, tag) in [("one", "a"), ("two", "a"), ("three", "b")] {
         let body = square(|body| {
             body["name"] = json!(name);
@@ -574,7 +574,7 @@ async fn a_listing_is_filtered_and_paged() {
 
 #[tokio::test]
 async fn a_patch_changes_what_it_names_and_moves_the_slot() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let patch = json!({"name": "renamed", "configuration": {"event.poller.refresh_interval": "1", "oauth.api.secret": "********"}});
     let answer = world.call("PATCH", &format!("/instances/{id}"), patch.to_string()).await;
@@ -595,7 +595,7 @@ async fn a_patch_changes_what_it_names_and_moves_the_slot() {
 
 #[tokio::test]
 async fn two_editors_cannot_undo_each_other() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let path = format!("/instances/{id}");
     let version = |answer: &Answer| answer.headers["etag"].to_str().expect("text").to_owned();
@@ -629,7 +629,7 @@ async fn two_editors_cannot_undo_each_other() {
 
 #[tokio::test]
 async fn an_instance_is_found_under_its_element_and_its_objects_are_described() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let found = world.call("GET", &format!("/elements/square/instances/{id}"), "").await;
     assert_eq!((found.status.as_u16(), &found.body["id"]), (200, &json!(id)));
@@ -652,7 +652,7 @@ async fn an_instance_is_found_under_its_element_and_its_objects_are_described() 
 
 #[tokio::test]
 async fn what_is_too_long_or_no_text_is_refused_by_name() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let search = format!("/instances?searchText={}", "x".repeat(domain::limits::URL_BYTES));
     let answer = world.call("GET", &search, "").await;
     assert_eq!(answer.status, 414);
@@ -674,7 +674,7 @@ async fn what_is_too_long_or_no_text_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_put_with_a_code_logs_in_again_and_a_put_without_a_key_is_refused() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let answer = world.call("PUT", &format!("/instances/{id}"), SQUARE).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -692,9 +692,9 @@ async fn a_put_with_a_code_logs_in_again_and_a_put_without_a_key_is_refused() {
 
 #[tokio::test]
 async fn a_resource_that_goes_loses_its_state_and_one_that_stays_keeps_it() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
-    let state = |world: &World, resource: &str| {
+    let state = |world: &ApiHarness, resource: &str| {
         let key = format!("RES#{resource}");
         world.stored().into_iter().find(|item| item.key.sk == key).map(|item| (item.version, item.body))
     };
@@ -715,7 +715,7 @@ async fn a_resource_that_goes_loses_its_state_and_one_that_stays_keeps_it() {
 
 #[tokio::test]
 async fn a_removed_instance_leaves_nothing_and_its_token_is_worthless() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let token =
         world.call("GET", &format!("/instances/{id}"), "").await.body["token"].as_str().expect("a token").to_owned();
@@ -730,7 +730,7 @@ async fn a_removed_instance_leaves_nothing_and_its_token_is_worthless() {
 
 #[tokio::test]
 async fn a_disabled_instance_is_not_polled() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let answer = world.call("DELETE", &format!("/instances/{id}/enabled"), "").await;
     assert_eq!((answer.status.as_u16(), &answer.body["disabled"]), (200, &json!(true)));
@@ -747,7 +747,7 @@ async fn a_disabled_instance_is_not_polled() {
 
 #[tokio::test]
 async fn one_configuration_key_is_read_and_changed_by_itself() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let path = format!("/instances/{id}/configuration");
     let all = world.call("GET", &path, "").await;
@@ -770,7 +770,7 @@ async fn one_configuration_key_is_read_and_changed_by_itself() {
 
 #[tokio::test]
 async fn the_gateways_event_reaches_the_same_handlers() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let event = json!({
         "version": "2.0",
         "routeKey": "$default",
@@ -800,7 +800,7 @@ async fn the_gateways_event_reaches_the_same_handlers() {
 
 #[tokio::test]
 async fn a_change_becomes_an_event_that_can_be_read_and_sent_again() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     world.ports.ambient.advance(Duration::from_secs(600));
     let stamp = "2026-01-05T09:08:00Z";
@@ -851,7 +851,7 @@ async fn a_change_becomes_an_event_that_can_be_read_and_sent_again() {
 
 #[tokio::test]
 async fn a_hub_call_reads_what_the_vendor_has_through_the_instance() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let id = world.instance().await;
     let shown = world.call("GET", &format!("/instances/{id}"), "").await;
     let secrets = format!("{}, Element {}", world.secrets(), shown.body["token"].as_str().expect("a token"));
@@ -900,7 +900,7 @@ async fn a_hub_call_reads_what_the_vendor_has_through_the_instance() {
 
 #[tokio::test]
 async fn elements_say_what_they_need_and_where_to_log_in() {
-    let world = World::new().await;
+    let world = ApiHarness::new().await;
     let anonymous =
         |path: &str| Request::get(format!("/elements/api-v2{path}")).body(Body::empty()).expect("a request");
     let all = world.send(anonymous("/elements")).await;

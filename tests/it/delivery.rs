@@ -160,7 +160,7 @@ fn says(status: u16, headers: &str) -> Manner {
     Manner::Says(format!("HTTP/1.1 {status} So\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"))
 }
 
-pub(super) struct World {
+pub(super) struct DeliveryHarness {
     pub(super) test: TestPorts,
     pub(super) ports: Ports,
     limits: CallbackLimits,
@@ -168,7 +168,7 @@ pub(super) struct World {
     hand: i64,
 }
 
-impl World {
+impl DeliveryHarness {
     fn new(guard: GuardPolicy, deadline: Duration) -> Self {
         let test = TestPorts::new("2026-01-05T09:00:00Z", |_| unreachable!("the real client is used"));
         let http = Client::new(guard, guard);
@@ -270,7 +270,7 @@ impl World {
 
 /// What one receiver makes of one delivery: in words, with the attempt's status or error.
 async fn judged(manner: Manner, deadline: Duration) -> (String, DeliveryReport, Receiver) {
-    let (world, receiver) = (World::relaxed(deadline), Receiver::start(manner).await);
+    let (world, receiver) = (DeliveryHarness::relaxed(deadline), Receiver::start(manner).await);
     let instance = world.instance(42, &receiver.url()).await;
     let job = world.commit(&instance, "1").await;
     let report = world.deliver(&job).await;
@@ -348,7 +348,7 @@ async fn a_long_answer_is_read_up_to_a_cap_and_its_head_is_kept() {
 
 #[tokio::test]
 async fn case_46_nobody_there_and_an_address_inside_are_failures_that_say_so() {
-    let world = World::relaxed(LONG);
+    let world = DeliveryHarness::relaxed(LONG);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     drop(listener);
@@ -357,7 +357,7 @@ async fn case_46_nobody_there_and_an_address_inside_are_failures_that_say_so() {
     assert!(matches!(report.outcome, Outcome::RetryAt(_)), "{report:?}");
 
     let receiver = Receiver::start(says(200, "")).await;
-    let world = World::new(GuardPolicy { allow_private: false }, LONG);
+    let world = DeliveryHarness::new(GuardPolicy { allow_private: false }, LONG);
     let job = world.commit(&world.instance(42, &receiver.url()).await, "1").await;
     let report = world.deliver(&job).await;
     assert!(matches!(report.outcome, Outcome::RetryAt(_)), "{report:?}");
@@ -368,7 +368,7 @@ async fn case_46_nobody_there_and_an_address_inside_are_failures_that_say_so() {
 
 #[tokio::test]
 async fn the_bytes_that_arrive_are_the_bytes_that_were_stored() {
-    let (world, receiver) = (World::relaxed(LONG), Receiver::start(says(500, "")).await);
+    let (world, receiver) = (DeliveryHarness::relaxed(LONG), Receiver::start(says(500, "")).await);
     let instance = world.instance(42, &receiver.url()).await;
     let job = world.commit(&instance, "1").await;
     world.deliver(&job).await;
@@ -384,7 +384,7 @@ async fn the_bytes_that_arrive_are_the_bytes_that_were_stored() {
 
 #[tokio::test]
 async fn case_45_what_was_committed_is_sent_though_its_message_never_was() {
-    let (mut world, receiver) = (World::relaxed(LONG), Receiver::start(says(200, "")).await);
+    let (mut world, receiver) = (DeliveryHarness::relaxed(LONG), Receiver::start(says(200, "")).await);
     let instance = world.instance(42, &receiver.url()).await;
     // The process dies between the commit and the send.
     world.commit(&instance, "1").await;
@@ -399,11 +399,12 @@ async fn case_45_what_was_committed_is_sent_though_its_message_never_was() {
 /// The rule: five failed attempts in a row cut a callback off, and any success counts from zero.
 #[tokio::test]
 async fn case_49_a_callback_that_fails_four_times_and_works_once_over_and_over_is_never_cut_off() {
-    let (mut world, receiver) = (World::relaxed(LONG), Receiver::start(says(200, "")).await);
+    let (mut world, receiver) = (DeliveryHarness::relaxed(LONG), Receiver::start(says(200, "")).await);
     let instance = world.instance(42, &receiver.url()).await;
     let set = |manner| *receiver.manner.lock().expect("a manner") = manner;
-    let status =
-        async |world: &World| callback_view(&world.ports, ORGANIZATION, &receiver.url()).await.expect("a view").status;
+    let status = async |world: &DeliveryHarness| {
+        callback_view(&world.ports, ORGANIZATION, &receiver.url()).await.expect("a view").status
+    };
     for round in 0..6 {
         set(says(500, ""));
         for n in 0..4 {
@@ -429,7 +430,7 @@ async fn case_49_a_callback_that_fails_four_times_and_works_once_over_and_over_i
 /// A callback that is flooded in one go takes at most four at once here, and the other's are not behind it.
 #[tokio::test]
 async fn case_50_a_flood_for_one_callback_leaves_room_for_the_others() {
-    let world = World::relaxed(LONG);
+    let world = DeliveryHarness::relaxed(LONG);
     let told = Arc::new(tokio::sync::Notify::new());
     let Manner::Says(text) = says(200, "") else { unreachable!("it says something") };
     let flooded = Receiver::start(Manner::SaysLate(text, told.clone())).await;
@@ -467,7 +468,7 @@ async fn case_50_a_flood_for_one_callback_leaves_room_for_the_others() {
 /// takes a quarter of that; so a second copy comes when the first is through, and finds nothing to do.
 #[tokio::test]
 async fn case_51_a_second_copy_of_a_message_sends_nothing() {
-    let world = World::relaxed(LONG);
+    let world = DeliveryHarness::relaxed(LONG);
     let told = Arc::new(tokio::sync::Notify::new());
     told.notify_one();
     let Manner::Says(text) = says(200, "") else { unreachable!("it says something") };
@@ -482,7 +483,7 @@ async fn case_51_a_second_copy_of_a_message_sends_nothing() {
 
 #[tokio::test]
 async fn case_52_a_replay_sends_again_and_one_fact_at_two_callbacks_is_two_deliveries() {
-    let mut world = World::relaxed(LONG);
+    let mut world = DeliveryHarness::relaxed(LONG);
     let (one, other) = (Receiver::start(says(503, "")).await, Receiver::start(says(503, "")).await);
     let (of_one, of_other) = (world.instance(1, &one.url()).await, world.instance(2, &other.url()).await);
     let jobs = [world.commit(&of_one, "same").await, world.commit(&of_other, "same").await];
@@ -506,7 +507,7 @@ async fn case_52_a_replay_sends_again_and_one_fact_at_two_callbacks_is_two_deliv
 
 #[tokio::test]
 async fn case_54_one_customers_failures_do_not_count_for_another_with_the_same_callback() {
-    let (world, receiver) = (World::relaxed(LONG), Receiver::start(says(500, "")).await);
+    let (world, receiver) = (DeliveryHarness::relaxed(LONG), Receiver::start(says(500, "")).await);
     let other = OrganizationId(8);
     let mine = world.instance(1, &receiver.url()).await;
     let theirs = world.instance_of(other, 2, &receiver.url()).await;
@@ -526,7 +527,7 @@ async fn case_54_one_customers_failures_do_not_count_for_another_with_the_same_c
 /// A callback that hangs, with many notifications before those of a healthy one in the queue.
 #[tokio::test]
 async fn a_dead_callback_harms_only_itself_and_gets_everything_in_order_when_it_is_back() {
-    let mut world = World::relaxed(SHORT);
+    let mut world = DeliveryHarness::relaxed(SHORT);
     let dead = Receiver::start(Manner::SaysAndHangs("")).await;
     let healthy = Receiver::start(says(200, "")).await;
     let (of_dead, of_healthy) = (world.instance(1, &dead.url()).await, world.instance(2, &healthy.url()).await);
@@ -537,7 +538,7 @@ async fn a_dead_callback_harms_only_itself_and_gets_everything_in_order_when_it_
     for n in 0..20 {
         jobs.push(world.commit(&of_healthy, &n.to_string()).await);
     }
-    let delivered_of = async |world: &World, id| {
+    let delivered_of = async |world: &DeliveryHarness, id| {
         let filter = Filter { statuses: vec![Status::Delivered], ..Filter::default() };
         let page = desk::of_instance(&world.ports, InstanceId(id), &filter, 100, None).await.expect("read");
         page.deliveries.len()

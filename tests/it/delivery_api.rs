@@ -6,38 +6,38 @@ use domain::secret::Secret;
 use http::StatusCode;
 use local::inbox::{Behaviour, Verified};
 use serde_json::{Value, json};
-use tests::world::{SIGNATURE_KEY, World, seed};
+use tests::harness::{SIGNATURE_KEY, SystemHarness, seed};
 
 const START: &str = "2026-01-05T09:00:00Z";
 
 /// A world with one instance, and the instance's id.
-async fn world() -> (World, u64) {
-    let world = World::new(START).await;
+async fn world() -> (SystemHarness, u64) {
+    let world = SystemHarness::new(START).await;
     let id = world.create(seed("square")).await;
     (world, id)
 }
 
-fn behave(world: &World, status: u16, key: &str) {
+fn behave(world: &SystemHarness, status: u16, key: &str) {
     let signature_key = Some(Secret::new(key));
     world.inbox.behave("main", Behaviour { signature_key, status, ..Behaviour::default() });
 }
 
 /// Calls and expects success.
-async fn call(world: &World, method: &str, path: String, body: Option<Value>) -> Value {
+async fn call(world: &SystemHarness, method: &str, path: String, body: Option<Value>) -> Value {
     let (status, answer) = world.call(method, &path, body).await;
     assert_eq!(status, StatusCode::OK, "{method} {path}: {answer:#}");
     answer
 }
 
 /// Sends a test event and answers its delivery's id.
-async fn test_event(world: &World, id: u64) -> String {
+async fn test_event(world: &SystemHarness, id: u64) -> String {
     let sent = call(world, "POST", format!("/instances/{id}/deliveries/test"), None).await;
     world.drain().await;
     sent["delivery"].as_str().expect("an id").to_owned()
 }
 
 /// What the inbox makes of the signatures of a test event when it knows `key`.
-async fn signed_by(world: &World, id: u64, key: &str) -> Verified {
+async fn signed_by(world: &SystemHarness, id: u64, key: &str) -> Verified {
     behave(world, 200, key);
     test_event(world, id).await;
     world.callbacks().last().expect("a callback").verified

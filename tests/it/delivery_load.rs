@@ -22,7 +22,7 @@ use flow::table::InstanceRecord;
 use futures::StreamExt;
 use tokio::sync::watch;
 
-use super::delivery::{ORGANIZATION, World};
+use super::delivery::{DeliveryHarness, ORGANIZATION};
 
 /// Rounds of a second each, and what is committed in each.
 const ROUNDS: u32 = 1000;
@@ -83,7 +83,7 @@ async fn answer(State(receiver): State<Receiver>, headers: HeaderMap, body: Byte
 
 /// What a run of all rounds came to.
 struct Run {
-    world: World,
+    world: DeliveryHarness,
     neighbour: Receiver,
     neighbour_url: String,
     healthy: Receiver,
@@ -96,7 +96,7 @@ struct Run {
 /// Every round a second passes; ten notifications for the neighbour and one for the healthy callback are committed,
 /// in that order, and ten jobs at a time are worked on until nothing is due.
 async fn run() -> Run {
-    let world = World::relaxed(DEADLINE);
+    let world = DeliveryHarness::relaxed(DEADLINE);
     let (neighbour, neighbour_url) = Receiver::start().await;
     let (healthy, healthy_url) = Receiver::start().await;
     neighbour.dead.store(true, Ordering::SeqCst);
@@ -118,7 +118,7 @@ async fn run() -> Run {
     run
 }
 
-async fn hand_over(world: &World, jobs: &[DeliveryJob]) {
+async fn hand_over(world: &DeliveryHarness, jobs: &[DeliveryJob]) {
     let message = |job| Message {
         body: serde_json::to_string(job).expect("a job"),
         delay: Duration::ZERO,

@@ -15,7 +15,7 @@ use serde_json::json;
 use tests::program::Program;
 use tests::python;
 
-use super::delivery::{LONG, World};
+use super::delivery::{DeliveryHarness, LONG};
 
 /// Delivers one notification to a verifier that knows `keys`, signed by `signing`.
 /// Answers the outcome and what the verifier said.
@@ -27,7 +27,7 @@ async fn verified(keys: &[&str], signing: &[&str], format: &str) -> (Outcome, St
     let mut port = String::new();
     BufReader::new(callback.child().stdout.take().expect("piped above")).read_line(&mut port).expect("a port");
 
-    let world = World::relaxed(LONG);
+    let world = DeliveryHarness::relaxed(LONG);
     // The verifier takes nothing that is older than five minutes.
     world.test.ambient.set(&Utc::now().to_rfc3339());
     let mut secrets = json!({ "event.notification.signature.key": signing[0] });

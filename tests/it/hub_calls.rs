@@ -6,18 +6,18 @@ use http::{HeaderMap, StatusCode};
 use local::sandbox::Faults;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
 /// An account with records, and an instance to ask through.
 struct Hub {
-    world: World,
+    world: SystemHarness,
     instance: u64,
     token: String,
 }
 
 impl Hub {
     async fn new(element: &str) -> Self {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         let instance = world.create(seed(element)).await;
         let (_, shown) = world.call("GET", &format!("/instances/{instance}"), None).await;
         let token = shown["token"].as_str().expect("a token").to_owned();

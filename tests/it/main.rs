@@ -36,3 +36,4 @@ mod simulator;
 mod template;
 mod tenant_isolation;
 mod upgrade;
+mod words;

@@ -11,7 +11,7 @@ use flow::fields;
 use flow::testing::Page;
 use local::inbox::Behaviour;
 use serde_json::{Value, json};
-use tests::world::{SIGNATURE_KEY, World, seed};
+use tests::harness::{SIGNATURE_KEY, SystemHarness, seed};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn one_id_leads_from_the_poll_to_the_callback_and_the_numbers_add_up() {
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logging = tracing::subscriber::set_default(subscriber);
 
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.create(seed("square")).await;
     for _ in 0..2 {
         world.sandbox.create("square", "timecards", json!({"team_member_id": "a name of somebody"})).expect("created");

@@ -8,7 +8,7 @@ use flow::ports::{Ambient, Store};
 use flow::table;
 use local::sandbox::Faults;
 use serde_json::json;
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
 /// Ids of the records that one create or list call shows.
 fn id_of(record: &serde_json::Value) -> String {
@@ -17,7 +17,7 @@ fn id_of(record: &serde_json::Value) -> String {
 
 #[tokio::test]
 async fn a_timecard_is_created_changed_and_deleted() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.sandbox.create("square", "timecards", json!({"team_member_id": "TM0"})).expect("a timecard");
     world.create(seed("square")).await;
     world.tick().await;
@@ -39,7 +39,7 @@ async fn a_timecard_is_created_changed_and_deleted() {
 
 #[tokio::test]
 async fn a_report_counts_what_was_read_told_and_passed_over() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let card = || id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
     let before: Vec<String> = (0..3).map(|_| card()).collect();
     let mut body = seed("square");
@@ -63,7 +63,7 @@ async fn a_report_counts_what_was_read_told_and_passed_over() {
 
 #[tokio::test]
 async fn an_idle_poll_reads_and_writes_next_to_nothing() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     for n in 0..20 {
         world.sandbox.create("square", "timecards", json!({"team_member_id": format!("TM{n}")})).expect("a timecard");
     }
@@ -83,7 +83,7 @@ async fn an_idle_poll_reads_and_writes_next_to_nothing() {
 
 #[tokio::test]
 async fn a_change_between_the_answer_and_the_first_scheduled_poll_is_an_event() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.create(seed("square")).await;
     let card = id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
     world.tick().await;
@@ -92,7 +92,7 @@ async fn a_change_between_the_answer_and_the_first_scheduled_poll_is_an_event() 
 
 #[tokio::test]
 async fn a_late_index_costs_reads_and_no_events() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.create(seed("square")).await;
     let faults = Faults { seed: 3, late_indexing: Some((0, 600)), ..Faults::default() };
     world.sandbox.set_faults("square", faults).expect("square has faults");
@@ -112,7 +112,7 @@ async fn a_late_index_costs_reads_and_no_events() {
 
 #[tokio::test]
 async fn a_vendor_that_fails_moves_nothing_and_is_not_hammered() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;
     let faults = Faults { seed: 1, status_5xx_every: Some(1), ..Faults::default() };
@@ -133,7 +133,7 @@ async fn a_vendor_that_fails_moves_nothing_and_is_not_hammered() {
 
 #[tokio::test]
 async fn a_burst_over_many_pages_arrives_once_and_in_notifications_of_ten() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.create(seed("square")).await;
     world.tick().await;
     for n in 0..450 {
@@ -149,7 +149,7 @@ async fn a_burst_over_many_pages_arrives_once_and_in_notifications_of_ten() {
 
 #[tokio::test]
 async fn a_record_from_the_future_does_not_hide_what_changes_today() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.create(seed("square")).await;
     let odd = json!({"updated_at": "2099-01-01T00:00:00Z", "created_at": "2099-01-01T00:00:00Z"});
     let odd = id_of(&world.sandbox.create("square", "timecards", odd).expect("a timecard"));
@@ -162,7 +162,7 @@ async fn a_record_from_the_future_does_not_hide_what_changes_today() {
 
 #[tokio::test]
 async fn a_poll_that_takes_long_keeps_the_scheduled_ones_away_but_not_for_ever() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;
     let key = table::resource_key(InstanceId(id), "timesheets");

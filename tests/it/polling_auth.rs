@@ -9,10 +9,10 @@ use flow::testing::Fault;
 use futures::future::join_all;
 use local::sandbox::{Expire, Faults};
 use serde_json::{Value, json};
-use tests::world::{World, answer, id_of, seed};
+use tests::harness::{SystemHarness, answer, id_of, seed};
 
-async fn google(faults: Faults) -> (World, u64) {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+async fn google(faults: Faults) -> (SystemHarness, u64) {
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.sandbox.set_faults("googlesuite", faults).expect("faults");
     let mut body = seed("googlesuite");
     let polled = body["configuration"]["event.poller.configuration"].as_object_mut().expect("an object");
@@ -22,7 +22,7 @@ async fn google(faults: Faults) -> (World, u64) {
     (world, id)
 }
 
-fn token_calls(world: &World) -> usize {
+fn token_calls(world: &SystemHarness) -> usize {
     world.sandbox.requests().iter().filter(|request| request.path.ends_with("/token")).count()
 }
 
@@ -42,7 +42,7 @@ async fn c39_polls_that_refresh_at_once_spend_one_refresh_token() {
 #[tokio::test]
 async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged_and_not_spent_again() {
     for (writes_lost, recovers) in [(1, true), (100, false)] {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         world.sandbox.set_faults("googlesuite", Faults { rotate_refresh: true, ..Faults::default() }).expect("faults");
         let mut body = seed("googlesuite");
         body["configuration"]["event.poller.configuration"] = json!({"changed-groups": {}});
@@ -52,7 +52,7 @@ async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged_and_not
         world.expect_failures(true);
         let (refreshes, bearers) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(BTreeSet::new())));
         let (seen, shown) = (Arc::clone(&refreshes), Arc::clone(&bearers));
-        world.meddle(move |request| {
+        world.intercept(move |request| {
             seen.fetch_add(u32::from(request.uri().path().ends_with("/token")), Ordering::Relaxed);
             let bearer = request.headers().get("authorization").and_then(|bearer| bearer.to_str().ok());
             shown.lock().expect("nobody panicked").extend(bearer.map(str::to_owned));
@@ -68,7 +68,7 @@ async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged_and_not
         world.tick().await;
         world.store.plan_faults(|_| None);
         world.advance(Duration::from_secs(1800)).await;
-        world.behave();
+        world.stop_intercepting();
         world.expect_failures(false);
         let (_, instance) = world.call("GET", &format!("/instances/{id}"), None).await;
         let count = refreshes.load(Ordering::Relaxed);
@@ -84,7 +84,7 @@ async fn c41_a_grant_refused_after_a_lost_race_is_read_again_before_it_counts() 
     let (world, id) = google(Faults::default()).await;
     world.sandbox.expire("googlesuite", Expire::Tokens).expect("they expire");
     let (service, good) = (world.service.clone(), "sandbox-token-main");
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         request.uri().path().ends_with("/token").then(|| {
             // Another process was faster: its tokens are stored, and the vendor refuses ours.
             let instance = domain::id::InstanceId(id);
@@ -105,7 +105,7 @@ async fn c41_a_grant_refused_after_a_lost_race_is_read_again_before_it_counts() 
         })
     });
     let report = world.poll(id, "calendars/primary/changed-events", false).await;
-    world.behave();
+    world.stop_intercepting();
     assert_eq!(report["outcome"], "committed", "{report:#}");
 }
 
@@ -134,12 +134,12 @@ fn revel() -> Value {
 
 #[tokio::test]
 async fn c43_a_throttled_account_is_left_alone_by_all_its_instances() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     for _ in 0..5 {
         world.create(revel()).await;
     }
     world.tick().await;
-    let cursors = |world: &World| -> Vec<Value> {
+    let cursors = |world: &SystemHarness| -> Vec<Value> {
         let states = world.stored().into_iter().filter(|(key, _)| key.contains(" RES#"));
         states.map(|(_, state)| state["cursors"].clone()).collect()
     };
@@ -161,7 +161,7 @@ async fn c43_a_throttled_account_is_left_alone_by_all_its_instances() {
 
 #[tokio::test]
 async fn c44_a_source_that_refuses_for_good_is_not_asked_again_and_the_customer_is_told() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;
     world.sandbox.expire("square", Expire::Grants).expect("they expire");

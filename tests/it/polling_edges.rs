@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use local::sandbox::{Expire, Faults};
 use serde_json::{Value, json};
-use tests::world::{World, answer, id_of, instant, seed};
+use tests::harness::{SystemHarness, answer, id_of, instant, seed};
 
 /// A world in which one Square instance has its baseline.
-async fn square() -> (World, u64) {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+async fn square() -> (SystemHarness, u64) {
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;
     (world, id)
 }
 
-fn card(world: &World, fields: Value) -> String {
+fn card(world: &SystemHarness, fields: Value) -> String {
     id_of(&world.sandbox.create("square", "timecards", fields).expect("a timecard"))
 }
 
-fn late(world: &World, seconds: u32) {
+fn late(world: &SystemHarness, seconds: u32) {
     let faults = Faults { late_indexing: Some((seconds, seconds)), ..Faults::default() };
     world.sandbox.set_faults("square", faults).expect("square has faults");
 }
 
 #[tokio::test]
 async fn c01_ties_split_by_a_page_and_by_a_poll_arrive_once() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
     world.create(body).await;
@@ -72,7 +72,7 @@ async fn c02_records_indexed_late_are_told_although_the_watermark_passed_them() 
 
 #[tokio::test]
 async fn c03_a_stamp_cut_to_the_second_of_the_poll_is_not_lost() {
-    let world = World::new("2026-01-05T09:00:00.400Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00.400Z").await;
     world.create(seed("square")).await;
     world.ambient.set("2026-01-05T09:01:00.100Z");
     world.dispatch().await;
@@ -86,13 +86,13 @@ async fn c03_a_stamp_cut_to_the_second_of_the_poll_is_not_lost() {
 
 #[tokio::test]
 async fn c04_a_lower_bound_is_never_ahead_of_the_poll_or_of_the_newest_record() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"] = json!({"customers": {}});
     world.create(body).await;
     let bounds = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&bounds);
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let bound = asked["query"]["filter"]["updated_at"]["start_at"].as_str();
         seen.lock().expect("kept").extend(bound.map(instant));
@@ -109,7 +109,7 @@ async fn c04_a_lower_bound_is_never_ahead_of_the_poll_or_of_the_newest_record() 
     }
     assert!(bounds.lock().expect("kept").len() >= 4);
     assert!(world.events().contains(&format!("CREATED customers {id} #1")), "{:?}", world.events());
-    world.behave();
+    world.stop_intercepting();
 }
 
 #[tokio::test]
@@ -126,14 +126,14 @@ async fn c05_two_edits_in_one_minute_of_a_coarse_clock_are_both_told_and_not_rep
 
 #[tokio::test]
 async fn c07_records_of_one_millisecond_made_as_the_poll_starts_need_no_full_refresh() {
-    let world = World::new("2026-01-05T09:00:00.123Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00.123Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"] = json!({"customers": {}});
     let instance = world.create(body).await;
     world.tick().await;
     let sandbox = world.sandbox.clone();
     let mut made = 0;
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         if request.uri().path().ends_with("/customers/search") && made < 2 {
             made += 1;
             sandbox.create("square", "customers", json!({})).expect("a customer");
@@ -142,7 +142,7 @@ async fn c07_records_of_one_millisecond_made_as_the_poll_starts_need_no_full_ref
     });
     let first = world.poll(instance, "customers", false).await;
     let second = world.poll(instance, "customers", false).await;
-    world.behave();
+    world.stop_intercepting();
     world.drain().await;
     assert_eq!((&first["completeListing"], &second["completeListing"]), (&Value::Null, &Value::Null));
     assert_eq!(world.events().len(), 2);
@@ -150,7 +150,7 @@ async fn c07_records_of_one_millisecond_made_as_the_poll_starts_need_no_full_ref
 
 #[tokio::test]
 async fn c08_what_is_committed_at_the_vendor_between_two_of_our_requests_is_not_skipped() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"] = json!({"customers": {"pageSize": 2}});
     world.create(body).await;
@@ -159,7 +159,7 @@ async fn c08_what_is_committed_at_the_vendor_between_two_of_our_requests_is_not_
     }
     let (sandbox, clock) = (world.sandbox.clone(), Arc::clone(&world.ambient));
     let mut pages = 0;
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         if request.uri().path().ends_with("/customers/search") {
             pages += 1;
             if pages == 2 {
@@ -170,7 +170,7 @@ async fn c08_what_is_committed_at_the_vendor_between_two_of_our_requests_is_not_
         None
     });
     world.tick().await;
-    world.behave();
+    world.stop_intercepting();
     world.tick().await;
     assert_eq!(world.events().len(), 6);
     world.assert_ids_are_facts();
@@ -229,7 +229,7 @@ async fn c12_after_days_without_polls_everything_is_caught_up_with() {
 
 #[tokio::test]
 async fn c13_history_that_ran_out_leaves_a_gap_that_can_be_asked_for() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("googlesuite");
     body["configuration"]["event.poller.configuration"] = json!({"changed-messages": {}});
     let instance = world.create(body).await;
@@ -249,18 +249,18 @@ async fn c13_history_that_ran_out_leaves_a_gap_that_can_be_asked_for() {
 
 #[tokio::test]
 async fn c14_a_call_that_fails_in_the_middle_of_a_poll_moves_no_cursor() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
     let instance = world.create(body).await;
     world.tick().await;
-    let state = |world: &World| world.stored()[&format!("INST#{instance} RES#timesheets")].clone();
+    let state = |world: &SystemHarness| world.stored()[&format!("INST#{instance} RES#timesheets")].clone();
     let before = state(&world);
     for _ in 0..6 {
         card(&world, json!({}));
     }
     let mut asked = 0;
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         asked += u32::from(request.uri().path().ends_with("/timecards/search"));
         (asked == 2).then(|| answer(500, &json!({})))
     });
@@ -269,7 +269,7 @@ async fn c14_a_call_that_fails_in_the_middle_of_a_poll_moves_no_cursor() {
     for moved in ["cursors", "coverage", "swept_at"] {
         assert_eq!(state(&world)[moved], before[moved]);
     }
-    world.behave();
+    world.stop_intercepting();
     world.advance(Duration::from_secs(120)).await;
     assert_eq!(world.events().len(), 6);
 }
@@ -280,7 +280,7 @@ async fn c15_what_is_made_while_a_poll_runs_is_told_by_the_next() {
     let (sandbox, clock) = (world.sandbox.clone(), Arc::clone(&world.ambient));
     let mut asked = 0;
     card(&world, json!({}));
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         asked += u32::from(request.uri().path().ends_with("/timecards/search"));
         if asked == 1 {
             // The vendor has read its table already; this comes after, and before our poll ends.
@@ -293,7 +293,7 @@ async fn c15_what_is_made_while_a_poll_runs_is_told_by_the_next() {
     });
     world.tick().await;
     assert_eq!(world.events().len(), 1);
-    world.behave();
+    world.stop_intercepting();
     world.tick().await;
     assert_eq!(world.events().len(), 2);
 }

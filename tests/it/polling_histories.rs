@@ -10,7 +10,7 @@ use local::sandbox::Faults;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use serde_json::{Value, json};
-use tests::world::{World, id_of, seed};
+use tests::harness::{SystemHarness, id_of, seed};
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -85,14 +85,14 @@ const TOLD: [Told; 4] = [
     },
 ];
 
-async fn live(world: &World, told: Told) -> BTreeMap<String, Value> {
+async fn live(world: &SystemHarness, told: Told) -> BTreeMap<String, Value> {
     let id = if told.element == "icontact" { "contactId" } else { "id" };
     let records = world.sandbox.list(told.element, told.collection).expect("the collection is there");
     records.into_iter().map(|record| (id_of(&record[id]), record[told.member].clone())).collect()
 }
 
 /// What a consumer holds that kept every event, whatever order they came in: the one of the highest sequence counts.
-fn rebuilt(world: &World, told: Told, mut state: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+fn rebuilt(world: &SystemHarness, told: Told, mut state: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     let mut newest: BTreeMap<String, u64> = BTreeMap::new();
     for callback in world.callbacks() {
         let body = callback.json();
@@ -122,7 +122,7 @@ fn raw_of<'a>(body: &'a Value, event: &Value) -> &'a Value {
 }
 
 async fn told_history(told: Told, page_size: u32, steps: Vec<Step>) {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     for _ in 0..4 {
         world.sandbox.create(told.element, told.collection, json!({})).expect("a record");
     }
@@ -189,7 +189,7 @@ async fn told_history(told: Told, page_size: u32, steps: Vec<Step>) {
 }
 
 /// The same version of a record under two ids would be one change told twice.
-fn assert_no_fact_twice(world: &World) {
+fn assert_no_fact_twice(world: &SystemHarness) {
     let mut last: BTreeMap<String, (u64, String)> = BTreeMap::new();
     for callback in world.inbox.received("main") {
         let body = callback.json();

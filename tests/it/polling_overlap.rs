@@ -8,22 +8,22 @@ use flow::testing::Fault;
 use futures::future::join_all;
 use local::sandbox::Faults;
 use serde_json::{Value, json};
-use tests::world::{World, answer, id_of, seed};
+use tests::harness::{SystemHarness, answer, id_of, seed};
 
-async fn square() -> (World, u64) {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+async fn square() -> (SystemHarness, u64) {
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;
     (world, id)
 }
 
-fn card(world: &World) -> String {
+fn card(world: &SystemHarness) -> String {
     id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"))
 }
 
 #[tokio::test]
 async fn c28_a_poll_that_takes_longer_than_its_interval_is_not_run_twice() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
     let id = world.create(body).await;
@@ -31,7 +31,7 @@ async fn c28_a_poll_that_takes_longer_than_its_interval_is_not_run_twice() {
         card(&world);
     }
     let clock = std::sync::Arc::clone(&world.ambient);
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         clock.advance(Duration::from_secs(20));
         None
     });
@@ -46,7 +46,7 @@ async fn c28_a_poll_that_takes_longer_than_its_interval_is_not_run_twice() {
     let asked = world.sandbox.request_count("square").expect("counted") - before;
     assert_eq!(asked, 0, "the second run leaves the vendor alone");
     // The job is lost with its machine: after a while any other goes on, and nothing is told twice.
-    world.behave();
+    world.stop_intercepting();
     world.advance(Duration::from_secs(360)).await;
     assert_eq!(world.events().len(), 40);
     world.assert_ids_are_facts();
@@ -82,8 +82,9 @@ async fn c29_dying_before_or_after_any_write_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn a_delivery_whose_job_is_lost_is_brought_by_the_next_poll() {
     let (world, id) = square().await;
-    let lost = |world: &World| world.queue.take(QueueName::Deliveries, 10).len();
-    let entries = |world: &World| world.store.items().iter().filter(|item| item.key.pk.starts_with("RETRY#")).count();
+    let lost = |world: &SystemHarness| world.queue.take(QueueName::Deliveries, 10).len();
+    let entries =
+        |world: &SystemHarness| world.store.items().iter().filter(|item| item.key.pk.starts_with("RETRY#")).count();
     let made = card(&world);
     world.poll(id, "timesheets", false).await;
     assert_eq!((lost(&world), entries(&world)), (1, 0));
@@ -122,12 +123,12 @@ async fn c30_two_workers_on_one_poll_tell_once_and_remember_both() {
     let before = world.sandbox.request_count("square").expect("counted");
     // Each reads before another commits, and commits at an instant of its own.
     let clock = std::sync::Arc::clone(&world.ambient);
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         clock.advance(Duration::from_millis(1));
         None
     });
     let reports = join_all((0..4).map(|_| world.poll(id, "timesheets", false))).await;
-    world.behave();
+    world.stop_intercepting();
     let asked = world.sandbox.request_count("square").expect("counted") - before;
     assert!(asked > 4, "whoever was outrun polls again: {asked} requests");
     let created: u64 = reports.iter().filter_map(|report| report["created"].as_u64()).sum();
@@ -226,7 +227,7 @@ async fn c34_a_frozen_watermark_shows_as_stale_within_two_intervals() {
 #[tokio::test]
 async fn c35_thousands_of_existing_records_are_told_only_if_asked_for() {
     for (initial, told) in [("silent", 0), ("emit", 1500)] {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         for _ in 0..1500 {
             card(&world);
         }
@@ -242,7 +243,7 @@ async fn c35_thousands_of_existing_records_are_told_only_if_asked_for() {
 
 #[tokio::test]
 async fn c38_thousands_of_one_stamp_are_not_rewritten_by_every_poll() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     for _ in 0..4000 {
         card(&world);
     }
@@ -264,7 +265,7 @@ async fn c38_thousands_of_one_stamp_are_not_rewritten_by_every_poll() {
 async fn c38_state_grows_with_the_number_of_partitions_and_no_faster() {
     let mut sizes = Vec::new();
     for calendars in [10, 40] {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         for n in 0..calendars {
             world.sandbox.create("googlesuite", "calendars", json!({"id": format!("cal-{n}@x")})).expect("a calendar");
         }
@@ -284,7 +285,7 @@ async fn c38_state_grows_with_the_number_of_partitions_and_no_faster() {
 
 #[tokio::test]
 async fn a_calendar_that_appears_later_tells_what_is_new_in_it() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.sandbox.create("googlesuite", "events", json!({"summary": "old"})).expect("an event");
     let mut body = seed("googlesuite");
     let all = &mut body["configuration"]["event.poller.configuration"];
@@ -303,7 +304,7 @@ async fn a_calendar_that_appears_later_tells_what_is_new_in_it() {
 
 #[tokio::test]
 async fn what_changes_while_a_long_first_pass_runs_on_is_told() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     for _ in 0..40 {
         card(&world);
     }
@@ -313,14 +314,14 @@ async fn what_changes_while_a_long_first_pass_runs_on_is_told() {
         world.sandbox.create("square", "customers", json!({})).expect("a customer");
     }
     let clock = std::sync::Arc::clone(&world.ambient);
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         if request.uri().path().ends_with("/search") {
             clock.advance(Duration::from_secs(2));
         }
         None
     });
     let id = world.create(body).await;
-    world.behave();
+    world.stop_intercepting();
     world.ambient.advance(Duration::from_secs(5));
     let new = id_of(&world.sandbox.create("square", "customers", json!({})).expect("a customer"));
     world.advance(Duration::from_secs(120)).await;
@@ -356,7 +357,7 @@ async fn another_way_of_recognizing_records_floods_nobody() {
 
 #[tokio::test]
 async fn what_the_vendor_answers_to_a_saved_place_does_not_stick() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
     let id = world.create(body).await;
@@ -364,19 +365,19 @@ async fn what_the_vendor_answers_to_a_saved_place_does_not_stick() {
         card(&world);
     }
     let clock = std::sync::Arc::clone(&world.ambient);
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         clock.advance(Duration::from_secs(20));
         None
     });
     assert_eq!(world.poll(id, "timesheets", false).await["outcome"], "suspended");
     // The vendor does not take the cursor of then, in words that nobody wrote down.
-    world.meddle(|request| {
+    world.intercept(|request| {
         let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let refusal = json!({"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "WHAT", "detail": "?"}]});
         (!asked["cursor"].is_null()).then(|| answer(400, &refusal))
     });
     world.drain().await;
-    world.behave();
+    world.stop_intercepting();
     world.advance(Duration::from_secs(600)).await;
     assert_eq!(world.events().len(), 20);
     world.assert_ids_are_facts();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use local::sandbox::{Expire, Faults};
 use serde_json::{Value, json};
-use tests::world::{World, answer, id_of, seed};
+use tests::harness::{SystemHarness, answer, id_of, seed};
 
 /// A world whose Square instance knows so many timecards, listed two a page.
-async fn square(cards: usize) -> (World, u64, Vec<String>) {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+async fn square(cards: usize) -> (SystemHarness, u64, Vec<String>) {
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
     let made = (0..cards).map(|_| id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard")));
@@ -24,14 +24,14 @@ async fn c22_a_page_that_is_refused_deletes_nothing() {
         let (world, id, cards) = square(8).await;
         world.sandbox.delete("square", "timecards", &cards[0]).expect("the timecard");
         let mut asked = 0;
-        world.meddle(move |request| {
+        world.intercept(move |request| {
             asked += u32::from(request.uri().path().ends_with("/timecards/search"));
             let refusal = json!({"errors": [{"category": "X", "code": "Y", "detail": "Z"}]});
             (asked >= 3 && request.uri().path().ends_with("/timecards/search")).then(|| answer(status, &refusal))
         });
         let report = world.poll(id, "timesheets", true).await;
         assert_eq!((&report["outcome"], &report["deleted"]), (&json!("failed"), &json!(0)), "{report:#}");
-        world.behave();
+        world.stop_intercepting();
         world.sandbox.of("main");
         let report = world.poll(id, "timesheets", true).await;
         assert_eq!(report["deleted"], 1, "{report:#}");
@@ -47,7 +47,7 @@ async fn c23_a_sweep_that_spans_invocations_remembers_what_it_saw() {
     world.sandbox.delete("square", "timecards", &cards[33]).expect("the timecard");
     // Every page takes half a minute, so each invocation reads a few and hands on.
     let clock = std::sync::Arc::clone(&world.ambient);
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         if request.uri().path().ends_with("/timecards/search") {
             clock.advance(Duration::from_secs(20));
         }
@@ -56,7 +56,7 @@ async fn c23_a_sweep_that_spans_invocations_remembers_what_it_saw() {
     let report = world.poll(id, "timesheets", true).await;
     assert_eq!((&report["outcome"], &report["deleted"]), (&json!("suspended"), &json!(0)), "{report:#}");
     world.drain().await;
-    world.behave();
+    world.stop_intercepting();
     world.drain().await;
     let mut told = world.events();
     told.sort();
@@ -86,7 +86,7 @@ async fn c25_a_mass_deletion_is_held_until_someone_decides() {
             request.uri().path().ends_with("/timecards/search").then(|| answer(200, &json!({})))
         }
     };
-    world.meddle(empty());
+    world.intercept(empty());
     let report = world.poll(id, "timesheets", true).await;
     assert_eq!((&report["deleted"], &report["resources"][0]["held"]), (&json!(0), &json!(40)), "{report:#}");
     let held = format!("/instances/{id}/resources/timesheets/held");
@@ -94,7 +94,7 @@ async fn c25_a_mass_deletion_is_held_until_someone_decides() {
     assert_eq!((&shown["missing"], &shown["known"]), (&json!(40), &json!(40)), "{shown:#}");
     let (status, _) = world.call("POST", &held, Some(json!({"decision": "reject"}))).await;
     assert_eq!(status, 200);
-    world.behave();
+    world.stop_intercepting();
     let (status, _) = world.call("GET", &held, None).await;
     assert_eq!(status, 404, "rejected");
     assert_eq!(world.poll(id, "timesheets", true).await["deleted"], 0, "the listing is whole again");
@@ -124,7 +124,7 @@ fn calendar() -> Value {
 
 #[tokio::test]
 async fn c26_a_delete_that_comes_with_a_token_reset_is_found() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let event =
         |name: &str| id_of(&world.sandbox.create("googlesuite", "events", json!({"summary": name})).expect("an event"));
     let (kept, gone) = (event("kept"), event("gone"));
@@ -154,7 +154,7 @@ fn icontact() -> Value {
 #[tokio::test]
 async fn c27_offset_pages_that_shift_skip_and_repeat_nothing() {
     for page_shift in [-3, 3] {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         for n in 0..45 {
             world.sandbox.create("icontact", "contacts", json!({"email": format!("a{n}@x.com")})).expect("a contact");
         }
@@ -173,7 +173,7 @@ async fn c27_offset_pages_that_shift_skip_and_repeat_nothing() {
 
 #[tokio::test]
 async fn c27_thousands_of_one_stamp_end_and_all_arrive() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("revel");
     let polled = &mut body["configuration"]["event.poller.configuration"];
     *polled = json!({"employees": polled["employees"]});
@@ -197,7 +197,7 @@ async fn a_page_cursor_that_dies_starts_the_pass_anew_from_the_watermark() {
         sandbox.create("square", "timecards", json!({})).expect("a timecard");
     }
     let mut asked = 0;
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         asked += u32::from(request.uri().path().ends_with("/timecards/search"));
         if asked == 3 {
             sandbox.expire("square", Expire::Cursors).expect("they expire");
@@ -205,7 +205,7 @@ async fn a_page_cursor_that_dies_starts_the_pass_anew_from_the_watermark() {
         None
     });
     let report = world.poll(id, "timesheets", false).await;
-    world.behave();
+    world.stop_intercepting();
     world.drain().await;
     assert_eq!((&report["outcome"], world.events().len()), (&json!("committed"), 8), "{report:#}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use local::sandbox::Faults;
 use serde_json::{Value, json};
-use tests::world::{World, id_of, seed};
+use tests::harness::{SystemHarness, id_of, seed};
 
 fn revel() -> Value {
     let mut body = seed("revel");
@@ -15,7 +15,7 @@ fn revel() -> Value {
 }
 
 /// Makes an employee a minute, each polled on its own, and says what was told.
-async fn a_minute_each(world: &World, minutes: usize) -> Vec<String> {
+async fn a_minute_each(world: &SystemHarness, minutes: usize) -> Vec<String> {
     let mut wanted = Vec::new();
     for _ in 0..minutes {
         let made = world.sandbox.create("revel", "Employee", json!({"first_name": "Ada"})).expect("an employee");
@@ -29,7 +29,7 @@ async fn a_minute_each(world: &World, minutes: usize) -> Vec<String> {
 #[tokio::test]
 async fn c17_a_zone_less_filter_in_the_accounts_zone_misses_nothing_around_midnight() {
     for around in ["2026-01-05T23:55:00Z", "2026-01-06T07:55:00Z"] {
-        let world = World::new(around).await;
+        let world = SystemHarness::new(around).await;
         world.create(revel()).await;
         assert_eq!(a_minute_each(&world, 10).await, world.events());
     }
@@ -38,7 +38,7 @@ async fn c17_a_zone_less_filter_in_the_accounts_zone_misses_nothing_around_midni
 #[tokio::test]
 async fn c16_clocks_that_change_in_spring_and_autumn_lose_and_repeat_nothing() {
     for around in ["2026-03-08T09:50:00Z", "2026-11-01T08:20:00Z"] {
-        let world = World::new(around).await;
+        let world = SystemHarness::new(around).await;
         world.create(revel()).await;
         let wanted = a_minute_each(&world, 90).await;
         let mut told = world.events();
@@ -63,7 +63,7 @@ fn c18_the_zone_of_the_host_makes_no_difference() {
 
 #[tokio::test]
 async fn c19_stamps_with_different_offsets_are_compared_as_instants() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let written = |text: &str| json!({"created_at": text, "updated_at": text});
     world.sandbox.create("square", "timecards", written("2026-01-05T15:58:00+07:00")).expect("a timecard");
     world.create(seed("square")).await;
@@ -80,7 +80,7 @@ async fn c19_stamps_with_different_offsets_are_compared_as_instants() {
 
 #[tokio::test]
 async fn c20_a_stamp_without_a_zone_among_others_crashes_nothing_and_digits_survive() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let instance = world.create(seed("square")).await;
     world.tick().await;
     let odd = json!({"created_at": "2026-01-05T09:01:10", "updated_at": "2026-01-05T09:01:10.123456"});
@@ -100,7 +100,7 @@ async fn c20_a_stamp_without_a_zone_among_others_crashes_nothing_and_digits_surv
 #[tokio::test]
 async fn c21_a_vendors_clock_that_runs_ahead_or_behind_moves_nothing() {
     for skew in [-3600, 3600] {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         world.sandbox.set_faults("square", Faults { clock_skew_s: skew, ..Faults::default() }).expect("faults");
         world.create(seed("square")).await;
         let mut wanted = Vec::new();

@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use local::inbox::{Behaviour, Verified};
 use local::sandbox::Expire;
 use serde_json::{Value, json};
-use tests::world::{SIGNATURE_KEY, World, seed};
+use tests::harness::{SIGNATURE_KEY, SystemHarness, seed};
 
 const CALLBACK: &str = "event.notification.callback.url";
 
@@ -20,7 +20,7 @@ fn fields(review: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_body_is_reviewed_as_far_as_it_is_written() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let review = async |path: &str, body: Value| {
         let (status, answer) = world.call("POST", path, Some(body)).await;
         assert_eq!(status, StatusCode::OK, "{answer:#}");
@@ -64,7 +64,7 @@ async fn a_body_is_reviewed_as_far_as_it_is_written() {
 
 #[tokio::test]
 async fn a_test_event_reaches_a_callback_that_is_not_saved_and_no_host_is_hammered() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let behave = |status| {
         let signature_key = Some(Secret::new(SIGNATURE_KEY));
         world.inbox.behave("main", Behaviour { signature_key, status, ..Behaviour::default() });
@@ -104,7 +104,7 @@ async fn a_test_event_reaches_a_callback_that_is_not_saved_and_no_host_is_hammer
 
 #[tokio::test]
 async fn a_saved_instance_is_tested_with_the_key_it_has() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     let signature_key = Some(Secret::new(SIGNATURE_KEY));
     world.inbox.behave("other", Behaviour { signature_key, ..Behaviour::default() });
@@ -120,7 +120,7 @@ async fn a_saved_instance_is_tested_with_the_key_it_has() {
 
 #[tokio::test]
 async fn the_login_of_an_instance_needs_nothing_typed_again() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     let path = format!("/instances/{id}/oauth/url");
     let (status, answer) = world.call("GET", &format!("{path}?state=s1"), None).await;

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
 fn texts(list: &Value) -> String {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
@@ -10,7 +10,7 @@ fn texts(list: &Value) -> String {
 
 #[tokio::test]
 async fn a_body_is_tried_and_nothing_is_stored_or_sent() {
-    let world = World::new("2026-01-05T18:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T18:00:00Z").await;
     world.sandbox.create("revel", "Employee", json!({"first_name": "Ada"})).expect("an employee");
     let before = world.store.items().len();
     let (status, report) = world.call("POST", "/instances/rehearse", Some(seed("revel"))).await;
@@ -27,7 +27,7 @@ async fn a_body_is_tried_and_nothing_is_stored_or_sent() {
 
 #[tokio::test]
 async fn a_wrong_time_zone_shows_before_it_costs_events() {
-    let world = World::new("2026-01-05T18:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T18:00:00Z").await;
     world.sandbox.create("revel", "Employee", json!({"first_name": "Ada"})).expect("an employee");
     let mut body = seed("revel");
     let dates = &mut body["configuration"]["event.poller.configuration"]["employees"]["datesConfiguration"];
@@ -39,7 +39,7 @@ async fn a_wrong_time_zone_shows_before_it_costs_events() {
 
 #[tokio::test]
 async fn a_change_of_an_instance_is_tried_with_the_login_it_has() {
-    let world = World::new("2026-01-05T09:00:07Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:07Z").await;
     for _ in 0..5 {
         world.sandbox.create("square", "timecards", json!({})).expect("a timecard");
     }
@@ -59,7 +59,7 @@ async fn a_change_of_an_instance_is_tried_with_the_login_it_has() {
 
 #[tokio::test]
 async fn what_cannot_be_tried_says_what_can() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let (status, answer) = world.call("POST", "/instances/rehearse", Some(seed("square"))).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(answer["message"].as_str().is_some_and(|text| text.contains("/rehearse")), "{answer:#}");
@@ -71,7 +71,7 @@ async fn what_cannot_be_tried_says_what_can() {
 
 #[tokio::test]
 async fn other_credentials_in_a_change_are_tried_and_not_the_stored_ones() {
-    let world = World::new("2026-01-05T18:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T18:00:00Z").await;
     let id = world.create(seed("revel")).await;
     let path = format!("/instances/{id}/rehearse");
     let before = world.stored();

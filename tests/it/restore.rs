@@ -8,7 +8,7 @@ use flow::restore::restore;
 use flow::testing::MemoryStore;
 use local::inbox::Behaviour;
 use serde_json::json;
-use tests::world::{World, id_of, seed};
+use tests::harness::{SystemHarness, id_of, seed};
 
 /// The table as it is: what a backup holds.
 fn backup(store: &MemoryStore) -> Vec<Item> {
@@ -29,7 +29,7 @@ async fn bring_back(store: &MemoryStore, backup: &[Item]) {
 }
 
 /// The sequence of every event of a record that was accepted, in order of arrival.
-fn sequences(world: &World, record: &str) -> Vec<u64> {
+fn sequences(world: &SystemHarness, record: &str) -> Vec<u64> {
     let bodies = world.callbacks().into_iter().map(|callback| callback.json());
     let events = bodies.flat_map(|body| body["message"]["events"].as_array().cloned().unwrap_or_default());
     events.filter(|event| event["objectId"] == record).filter_map(|event| event["sequence"].as_u64()).collect()
@@ -37,7 +37,7 @@ fn sequences(world: &World, record: &str) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_restored_table_sends_no_flood_and_tells_what_changes_from_then_on() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     let card = async |n: u32| {
         let made = world.sandbox.create("square", "timecards", json!({"team_member_id": format!("TM{n}")}));
@@ -85,7 +85,7 @@ async fn a_restored_table_sends_no_flood_and_tells_what_changes_from_then_on() {
 
 #[tokio::test]
 async fn what_changes_while_the_table_is_away_is_told_when_it_is_back() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.create(seed("square")).await;
     world.tick().await;
     let backup = backup(&world.store);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
 /// A record that comes, changes and goes, and the events that tell of it.
 struct Life {
@@ -132,7 +132,7 @@ fn lives() -> Vec<Life> {
 async fn every_resource_of_every_seed_tells_what_becomes_of_a_record() {
     let mut wrong = Vec::new();
     for life in lives() {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         world.sandbox.create(life.element, life.collection, life.born.clone()).expect("a record from before");
         world.skip(Duration::from_secs(7200)).await;
         world.create(seed(life.element)).await;
@@ -192,7 +192,7 @@ macro_rules! printed {
 
 /// The answer is 200, and these are its warnings.
 async fn check_accepted(body: Value, expected: &[&str]) {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let resources = body["configuration"]["event.poller.configuration"].as_object().expect("resources").len();
     let (status, answer) = world.call("POST", "/instances", Some(body)).await;
     assert_eq!(status, 200, "{answer:#}");
@@ -254,7 +254,7 @@ async fn every_printed_body_is_accepted_and_its_quirks_are_told() {
 
 #[tokio::test]
 async fn the_printed_call_without_credentials_is_told_what_it_lacks() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = filled(printed!("icontact_curl"), &[]);
     let (status, answer) = world.call("POST", "/instances", Some(body.clone())).await;
     assert_eq!(status, 400, "{answer:#}");
@@ -287,7 +287,7 @@ async fn a_blank_in_a_resource_is_filled_from_the_configuration_or_stands_for_al
         (Some(json!("team@x, third@x")), "team@x third@x"),
         (Some(several), "me@example.com team@x"),
     ] {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         for calendar in ["team@x", "third@x"] {
             world.sandbox.create("googlesuite", "calendars", json!({"id": calendar})).expect("a calendar");
         }

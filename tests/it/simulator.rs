@@ -8,10 +8,10 @@ use flow::job::PollJob;
 use flow::poll::{Mode, Outcome, poll};
 use flow::testing::FixedAmbient;
 use serde_json::json;
+use tests::harness::{SystemHarness, answer, seed};
 use tests::program::binary;
 use tests::sim::{campaign, simulate};
 use tests::soak::{SETTLED, Soaked};
-use tests::world::{World, answer, seed};
 
 /// How many worlds: `POLLUX_WORLDS`, or so many as take about a minute and a half of two processors.
 fn worlds() -> u64 {
@@ -23,7 +23,7 @@ fn whatever_goes_wrong_nothing_is_lost_repeated_or_stuck() {
     let campaign = campaign(1, worlds());
     let failed: Vec<String> = campaign.failed.iter().map(ToString::to_string).collect();
     assert!(failed.is_empty(), "{}\n{}", failed.join("\n"), campaign.summary());
-    assert!(campaign.counts.events > 5 * campaign.worlds, "little happened: {}", campaign.summary());
+    assert!(campaign.counts.events > 5 * campaign.simulations, "little happened: {}", campaign.summary());
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn the_same_seed_is_the_same_world_to_the_byte() {
 /// lie below the cursor.
 #[tokio::test]
 async fn an_error_that_looks_like_an_empty_page_ends_no_listing() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"]["timesheets"]["pageSize"] = json!(2);
     let instance = world.create(body).await;
@@ -49,7 +49,7 @@ async fn an_error_that_looks_like_an_empty_page_ends_no_listing() {
         world.ambient.advance(Duration::from_secs(1));
     }
     let mut pages = 0;
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         pages += u64::from(request.uri().path().ends_with("/search"));
         let error = json!({"errors": [{"category": "API_ERROR", "code": "INTERNAL_SERVER_ERROR"}]});
         (pages == 2).then(|| answer(200, &error))
@@ -57,7 +57,7 @@ async fn an_error_that_looks_like_an_empty_page_ends_no_listing() {
     let report = world.poll(instance, "timesheets", false).await;
     assert_eq!((&report["outcome"], &report["notifications"]), (&json!("failed"), &json!(0)), "{report:#}");
     // An hour later all of it is older than what an overlap reaches.
-    world.behave();
+    world.stop_intercepting();
     world.skip(Duration::from_secs(3600)).await;
     assert_eq!(world.events().len(), 4, "{:?}", world.events());
 }
@@ -65,7 +65,7 @@ async fn an_error_that_looks_like_an_empty_page_ends_no_listing() {
 /// A retry entry is filed by the clock of the machine that files it. If that is slow, the minute is over already.
 #[tokio::test]
 async fn what_a_machine_with_a_slow_clock_files_is_found() {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     // No poll looks after its deliveries in time: they have entries.
     body["configuration"]["event.poller.refresh_interval"] = json!("60");

@@ -12,7 +12,7 @@ use flow::principal::{NewOrganization, Renewal, create_organization, renew_user}
 use flow::testing::Operations;
 use instances::BASE;
 use serde_json::{Value, json};
-use tests::world::{World, seed};
+use tests::harness::{SystemHarness, seed};
 
 /// What anybody may read: what the service is, not what is in it.
 const PUBLIC: &[&str] = &[
@@ -78,7 +78,7 @@ impl Answer {
 
 /// A world with two customers, an instance and a delivery each, and a third instance that is gone.
 struct Two {
-    world: World,
+    world: SystemHarness,
     stranger: NewOrganization,
     /// Of the world's own organization: instance, token, delivery, number of the notification.
     ours: Things,
@@ -98,7 +98,7 @@ struct Things {
 
 impl Two {
     async fn new() -> Self {
-        let mut world = World::new("2026-01-05T09:00:00Z").await;
+        let mut world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         let stranger = create_organization(&world.service.ports, "Stranger").await.expect("an organization");
         let ours = things(&world).await;
         let own = std::mem::replace(&mut world.organization, stranger.clone());
@@ -174,7 +174,7 @@ impl Two {
 }
 
 /// An instance of the world's present caller with a delivery that arrived.
-async fn things(world: &World) -> Things {
+async fn things(world: &SystemHarness) -> Things {
     let instance = world.create(seed("square")).await;
     let card = json!({ "employee_id": "E1", "clockin_time": "2026-01-05T09:00:00Z" });
     world.sandbox.create("square", "timecards", card).expect("the sandbox takes it");

@@ -15,9 +15,9 @@ use local::sandbox::{self, Sandbox};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
+use crate::harness::{SIGNATURE_KEY, id_of, seed};
 use crate::program::Pollux;
-use crate::sim::{Dice, SUBJECTS, Subject, version_in, version_of};
-use crate::world::{SIGNATURE_KEY, id_of, seed};
+use crate::sim::{Rng, SUBJECTS, Subject, version_in, version_of};
 
 /// Something that has not happened by now does not happen. A delivery whose process died between its commit and its
 /// message is found by its retry entry, two to three minutes later.
@@ -45,7 +45,7 @@ pub struct Outside {
     sandbox: Sandbox,
     inbox: Inbox,
     url: String,
-    dice: Dice,
+    rng: Rng,
     changes: u64,
     records: BTreeMap<&'static str, Vec<String>>,
     baseline: BTreeMap<&'static str, BTreeMap<String, u64>>,
@@ -70,7 +70,7 @@ impl Outside {
         tokio::spawn(async move { axum::serve(listener, routes).await });
         inbox.behave("main", Behaviour { signature_key: Some(Secret::new(SIGNATURE_KEY)), ..Behaviour::default() });
         let (records, baseline) = (BTreeMap::new(), BTreeMap::new());
-        let mut outside = Self { sandbox, inbox, url, dice: Dice::new(seed), changes: 0, records, baseline };
+        let mut outside = Self { sandbox, inbox, url, rng: Rng::new(seed), changes: 0, records, baseline };
         for subject in watched() {
             for _ in 0..3 {
                 let record = outside.sandbox.create(subject.element, subject.collection, json!({}))?;
@@ -117,13 +117,13 @@ impl Outside {
     /// # Errors
     /// The sandbox does not know its own records.
     pub fn change(&mut self) -> Result<()> {
-        let subject = *self.dice.pick(&watched());
+        let subject = *self.rng.pick(&watched());
         self.changes += 1;
         let value = json!({ subject.member: format!("edit {}", self.changes) });
         let records = self.records.entry(subject.element).or_default();
-        let which = self.dice.below(records.len() as u64) as usize;
+        let which = self.rng.below(records.len() as u64) as usize;
         let deletes = subject.deletions_show_at_once && records.len() > 3;
-        match self.dice.below(5) {
+        match self.rng.below(5) {
             0 if deletes => self.sandbox.delete(subject.element, subject.collection, &records.swap_remove(which))?,
             1 | 2 => {
                 let record = self.sandbox.create(subject.element, subject.collection, value)?;
@@ -259,12 +259,12 @@ pub async fn kill(binary: PathBuf, times: u64, seed: u64, tell: impl Fn(&str)) -
     let path = format!("/instances/{}", outside.watch(&victim).await?);
     let mut renaming = Renaming::default();
     for time in 1..=times {
-        let life = Duration::from_millis(outside.dice.between(30, 1500));
+        let life = Duration::from_millis(outside.rng.between(30, 1500));
         let under_load = async {
             let until = Instant::now() + life;
             while Instant::now() < until {
                 outside.change()?;
-                let pause = outside.dice.between(2, 60);
+                let pause = outside.rng.between(2, 60);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
             // SIGKILL, when the handle is dropped.

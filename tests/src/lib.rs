@@ -1,7 +1,8 @@
-//! What the stories under `it/` share: the world they are told in, and the programs that they start beside the system.
-//! It has no story of its own.
+//! The parts that the tests under `it/` share: the system harness, the simulator, and the programs that they start beside
+//! the system. It contains no test.
 
 pub mod fuzz;
+pub mod harness;
 pub mod kill;
 pub mod load;
 pub mod long;
@@ -15,4 +16,3 @@ pub mod reliability;
 pub mod sim;
 pub mod soak;
 pub mod upgrade;
-pub mod world;

@@ -14,10 +14,10 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::harness::{SIGNATURE_KEY, id_of, seed};
 use crate::kill::held;
 use crate::program::{Pollux, Program, memory_kb};
-use crate::sim::{Dice, SUBJECTS, version_of};
-use crate::world::{SIGNATURE_KEY, id_of, seed};
+use crate::sim::{Rng, SUBJECTS, version_of};
 
 /// Accounts at the vendor, each with an instance that is polled every minute of the schedule.
 const ACCOUNTS: u64 = 20;
@@ -198,7 +198,7 @@ impl Caller {
     }
 
     /// Calls so often, whatever comes back.
-    async fn go_on(&self, rate: f64, until: Instant, mut dice: Dice) {
+    async fn go_on(&self, rate: f64, until: Instant, mut rng: Rng) {
         let (began, mut sent, mut under_way) = (Instant::now(), 0, JoinSet::new());
         let mut beat = tokio::time::interval(Duration::from_millis(10));
         while Instant::now() < until {
@@ -210,7 +210,7 @@ impl Caller {
                     self.tally().held_back += 1;
                     continue;
                 }
-                let (caller, die) = (self.clone(), dice.bits());
+                let (caller, die) = (self.clone(), rng.next_u64());
                 under_way.spawn(async move { caller.call(die).await });
             }
             sent = due.max(sent);
@@ -223,7 +223,7 @@ impl Caller {
 struct Vendor {
     client: Client,
     url: String,
-    dice: Dice,
+    rng: Rng,
     changes: u64,
     records: BTreeMap<u64, Vec<String>>,
     /// What was there before anybody watched.
@@ -240,7 +240,7 @@ impl Vendor {
         Self {
             client: Client::new(),
             url,
-            dice: Dice::new(5),
+            rng: Rng::new(5),
             changes: 0,
             records: BTreeMap::new(),
             baseline: BTreeMap::new(),
@@ -252,12 +252,12 @@ impl Vendor {
     }
 
     async fn change(&mut self) -> Result<()> {
-        let number = self.dice.below(ACCOUNTS);
+        let number = self.rng.below(ACCOUNTS);
         self.changes += 1;
         let value = json!({ SUBJECTS[0].member: format!("edit {}", self.changes) }).to_string();
         let records = self.records.entry(number).or_default();
-        let which = self.dice.below(records.len() as u64) as usize;
-        let update = !records.is_empty() && (records.len() >= 20 || self.dice.below(3) > 0);
+        let which = self.rng.below(records.len() as u64) as usize;
+        let update = !records.is_empty() && (records.len() >= 20 || self.rng.below(3) > 0);
         let (method, path) = match update {
             true => (Method::PATCH, format!("/{}", records[which])),
             false => (Method::POST, String::new()),
@@ -415,7 +415,7 @@ pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<
 
     // In peace.
     let until = Instant::now() + stretch;
-    let (changed, ()) = tokio::join!(vendor.go_on(until), quiet.go_on(FEW, until, Dice::new(1)));
+    let (changed, ()) = tokio::join!(vendor.go_on(until), quiet.go_on(FEW, until, Rng::new(1)));
     changed?;
     let (before, peace) = (quiet.take_tally(), memory(&mut program)?.0);
     tell(&format!("in peace: {}", before.told(stretch.as_secs_f64())));
@@ -423,9 +423,9 @@ pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<
     // What it can do: as many at once as are let in of one caller, each after the other.
     let (began, calibrating) = (Instant::now(), stretch.min(Duration::from_secs(4)) / 2);
     let workers = (0..16).map(|number| async move {
-        let mut dice = Dice::new(number);
+        let mut rng = Rng::new(number);
         while began.elapsed() < calibrating {
-            first.call(dice.bits()).await;
+            first.call(rng.next_u64()).await;
         }
     });
     futures::future::join_all(workers).await;
@@ -440,9 +440,9 @@ pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<
         let until = Instant::now() + drive;
         let (changed, ..) = tokio::join!(
             vendor.go_on(until),
-            first.go_on(TIMES * capacity, until, Dice::new(2)),
-            second.go_on(of_second * capacity, until, Dice::new(3)),
-            quiet.go_on(FEW, until, Dice::new(4)),
+            first.go_on(TIMES * capacity, until, Rng::new(2)),
+            second.go_on(of_second * capacity, until, Rng::new(3)),
+            quiet.go_on(FEW, until, Rng::new(4)),
         );
         changed?;
         let mut tally = first.take_tally();
@@ -458,7 +458,7 @@ pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<
     // It must be itself again: quick, and with everything delivered.
     let near = 2.0 * before.latency(0.99) + 50.0;
     let after = loop {
-        quiet.go_on(2.0 * FEW, Instant::now() + Duration::from_secs(1), Dice::new(6)).await;
+        quiet.go_on(2.0 * FEW, Instant::now() + Duration::from_secs(1), Rng::new(6)).await;
         let tally = quiet.take_tally();
         let refused = tally.of(429) + tally.of(503);
         if refused == 0 && tally.wrong.is_empty() && tally.latency(0.99) <= near {

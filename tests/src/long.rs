@@ -10,8 +10,8 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 
+use crate::harness::{SystemHarness, answer, seed};
 use crate::program::memory_kb;
-use crate::world::{World, answer, seed};
 
 /// Records on a page, as the vendor has it.
 const PAGE: u64 = 200;
@@ -44,10 +44,10 @@ impl fmt::Display for Figures {
 
 /// Lists an account of so many timecards for the first time, then changes one and polls again.
 pub async fn poll_account(records: u64) -> Figures {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let changes = Arc::new(AtomicU64::new(0));
     let (clock, changed) = (Arc::clone(&world.ambient), Arc::clone(&changes));
-    world.meddle(move |request| {
+    world.intercept(move |request| {
         if !request.uri().path().ends_with("/timecards/search") {
             return None;
         }
@@ -87,7 +87,7 @@ pub async fn poll_account(records: u64) -> Figures {
             }
         }
     }
-    world.behave();
+    world.stop_intercepting();
     world.drain().await;
     Figures {
         records,
@@ -98,7 +98,7 @@ pub async fn poll_account(records: u64) -> Figures {
     }
 }
 
-fn stored(world: &World) -> BTreeMap<(String, String), Bytes> {
+fn stored(world: &SystemHarness) -> BTreeMap<(String, String), Bytes> {
     world.store.items().into_iter().map(|item| ((item.key.pk, item.key.sk), item.body)).collect()
 }
 

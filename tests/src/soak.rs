@@ -8,8 +8,8 @@ use flow::ports::{Condition, Item, Store, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::harness::{SystemHarness, id_of, seed};
 use crate::program::memory_kb;
-use crate::world::{World, id_of, seed};
 
 /// Deliveries are kept for thirty days: from this one on as many go as come.
 pub const SETTLED: usize = 33;
@@ -31,7 +31,7 @@ pub struct Soaked {
 /// # Errors
 /// An hour's change did not arrive, or the system does not say how much memory a process has.
 pub async fn soak(days: usize) -> Result<Soaked> {
-    let world = World::new("2026-01-05T09:00:00Z").await;
+    let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("googlesuite");
     body["configuration"]["event.poller.refresh_interval"] = json!("60");
     body["configuration"]["event.poller.configuration"] = json!({ "calendars/primary/changed-events": {} });

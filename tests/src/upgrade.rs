@@ -19,7 +19,7 @@ use local::inbox::Behaviour;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::world::{World, id_of, seed};
+use crate::harness::{SystemHarness, id_of, seed};
 
 /// When the story begins.
 pub const BEGINS: &str = "2026-01-05T09:00:00Z";
@@ -59,7 +59,7 @@ pub struct Story {
 /// # Panics
 /// When this release does not do what the story says.
 pub async fn write() -> String {
-    let world = World::new(BEGINS).await;
+    let world = SystemHarness::new(BEGINS).await;
     let card = |member: &str| {
         let made = world.sandbox.create("square", "timecards", json!({ "team_member_id": member }));
         id_of(&made.expect("a timecard"))
@@ -111,10 +111,10 @@ pub async fn write() -> String {
 ///
 /// # Panics
 /// When an item cannot be read.
-pub async fn read(text: &str) -> (World, Story) {
+pub async fn read(text: &str) -> (SystemHarness, Story) {
     let mut lines = text.lines();
     let story: Story = serde_json::from_str(lines.next().expect("a story")).expect("what is known of it");
-    let mut world = World::new(BEGINS).await;
+    let mut world = SystemHarness::new(BEGINS).await;
     let (before, after) = story.timecards.split_at(1);
     let card = |card: &Value| world.sandbox.create("square", "timecards", card.clone()).expect("a timecard");
     before.iter().map(card).for_each(drop);

@@ -1,12 +1,12 @@
-//! Simulates worlds by their seeds: `cargo run -p tests --bin simulate -- --seed 1 --seeds 1000`, or one with all that
-//! happens in it: `--seed 17 --trace`. Ends with 1 if something did not hold in one of them.
+//! Runs simulations: `cargo run -p tests --bin simulate -- --seed 1 --seeds 1000`, or one of them with its log: `--seed 17
+//! --trace`. Exits with 1 if a simulation had a violation.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use tests::sim::{campaign, simulate};
 
-#[allow(clippy::print_stdout)] // What it found is what it is for.
+#[allow(clippy::print_stdout)] // A command prints its result.
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (mut first, mut count, mut trace) = (1, 1, false);
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             "--seeds" => count = number().unwrap_or(count),
             "--trace" => trace = true,
             other => {
-                println!("{other}: --seed N, --seeds COUNT or --trace is meant");
+                println!("{other}: --seed N, --seeds COUNT or --trace is expected");
                 return ExitCode::from(2);
             }
         }
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     if trace {
         let outcome = simulate(first, true);
         outcome.trace.iter().for_each(|line| println!("{line}"));
-        println!("{:#?}", tests::sim::Plan::of(first));
+        println!("{:#?}", tests::sim::FaultPlan::of(first));
     }
     let campaign = campaign(first, count);
     for failed in &campaign.failed {

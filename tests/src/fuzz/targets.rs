@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Target;
-use crate::world::{World, seed};
+use crate::harness::{SystemHarness, seed};
 
 /// Bodies of the original's documentation.
 const SEEDED: [&str; 5] = ["square", "maximizer", "googlesuite", "revel", "icontact"];
@@ -427,7 +427,7 @@ fn is_ambiguous(pattern: &str) -> bool {
 fn page_token() -> Target {
     let runtime = runtime();
     let (world, token) = runtime.block_on(async {
-        let world = World::new("2026-01-05T09:00:00Z").await;
+        let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         let id = world.create(seed("square")).await;
         let (_, shown) = world.call("GET", &format!("/instances/{id}"), None).await;
         (world, shown["token"].as_str().expect("a token").to_owned())

@@ -1,25 +1,25 @@
-//! A simulator of everything around the three functions: the real handlers over simulated time, table, queues, vendors
-//! and callbacks. One seed decides what goes wrong, when, and in which order everything happens; the same seed does the
-//! same again, to the byte.
+//! A deterministic simulator: the real handlers of the three functions over a simulated clock, table, queues, vendors and
+//! callbacks. One seed determines the faults, their times and the order of all steps. The same seed gives the same run,
+//! to the byte.
 //!
 //! ```text
 //! cargo run -p tests --bin simulate -- --seed 17 --trace
 //! ```
 //!
-//! A world begins quietly, lives some minutes in which everything may fail (`plan`), and is then left in peace until it
-//! is quiet. What must hold all the time and at the end is in `ledger`.
+//! A run starts without faults, continues for some minutes with the faults of its plan (`plan`), and then continues
+//! without faults until no work is left. The rules that must hold meanwhile and at the end are in `oracle`.
 
-mod clockwork;
 mod cloud;
-mod ledger;
-mod outside;
+mod network;
+mod oracle;
 mod plan;
 mod run;
+mod scheduler;
 
-pub use clockwork::Dice;
-pub use ledger::{Counts, version_in, version_of};
-pub use plan::{Plan, SUBJECTS, Subject};
-pub use run::{Outcome, simulate};
+pub use oracle::{Counts, version_in, version_of};
+pub use plan::{FaultPlan, SUBJECTS, Subject};
+pub use run::{SimulationReport, simulate};
+pub use scheduler::Rng;
 
 use std::fmt;
 use std::sync::Mutex;
@@ -29,25 +29,25 @@ use serde_json::json;
 
 use crate::reliability;
 
-/// How many lines of a trace tell enough of a failure.
+/// The number of last log lines that a failure shows.
 const LINES_SHOWN: usize = 60;
 
-/// Many worlds.
+/// The result of many simulations.
 #[derive(Debug, Default)]
 pub struct Campaign {
-    /// How many.
-    pub worlds: u64,
-    /// In all of them together.
+    /// The number of simulations.
+    pub simulations: u64,
+    /// The amounts of all simulations together.
     pub counts: Counts,
-    /// Handlers that died.
+    /// The number of activities that were killed.
     pub crashes: u64,
-    /// Simulated time, in hours.
+    /// The simulated time in hours.
     pub hours: u64,
-    /// Those in which something did not hold.
+    /// The simulations with violations.
     pub failed: Vec<Failure>,
 }
 
-/// A world in which something did not hold.
+/// A simulation with violations.
 #[derive(Debug)]
 pub struct Failure {
     seed: u64,
@@ -65,22 +65,22 @@ impl fmt::Display for Failure {
 }
 
 impl Campaign {
-    /// Leaves the figures for the reliability page.
+    /// Stores the figures for the reliability page.
     pub fn record(&self, run: &str) {
         let Counts { changes, events, attempts, commits } = self.counts;
         let figures = json!({
-            "cases": self.worlds, "failed": self.failed.len(), "changes": changes, "commits": commits, "events": events,
+            "cases": self.simulations, "failed": self.failed.len(), "changes": changes, "commits": commits, "events": events,
             "attempts": attempts, "crashes": self.crashes, "simulatedHours": self.hours
         });
         reliability::record(run, &figures);
     }
 
-    /// In a line.
+    /// Formats the result as one line.
     pub fn summary(&self) -> String {
         let Counts { changes, events, attempts, commits } = self.counts;
         format!(
-            "{} worlds, {} failed; {changes} changes, {commits} commits, {events} events, {attempts} attempts, {} crashes, {} simulated hours",
-            self.worlds,
+            "{} simulations, {} failed; {changes} changes, {commits} commits, {events} events, {attempts} attempts, {} crashes, {} simulated hours",
+            self.simulations,
             self.failed.len(),
             self.crashes,
             self.hours
@@ -88,7 +88,7 @@ impl Campaign {
     }
 }
 
-/// Simulates so many worlds, on as many threads as there are processors.
+/// Runs `count` simulations from the seed `first` on, one thread for each processor.
 pub fn campaign(first: u64, count: u64) -> Campaign {
     let (next, all) = (AtomicU64::new(first), Mutex::new(Campaign::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -102,8 +102,8 @@ pub fn campaign(first: u64, count: u64) -> Campaign {
                     }
                     let outcome = simulate(seed, false);
                     let failure = (!outcome.violations.is_empty()).then(|| explain(seed));
-                    let mut all = all.lock().expect("no world panicked");
-                    all.worlds += 1;
+                    let mut all = all.lock().expect("no simulation panicked");
+                    all.simulations += 1;
                     all.counts.add(outcome.counts);
                     all.crashes += outcome.crashes;
                     all.hours += outcome.lasted.as_secs() / 3600;
@@ -112,12 +112,12 @@ pub fn campaign(first: u64, count: u64) -> Campaign {
             });
         }
     });
-    let mut all = all.into_inner().expect("no world panicked");
+    let mut all = all.into_inner().expect("no simulation panicked");
     all.failed.sort_by_key(|failure| failure.seed);
     all
 }
 
-/// The same again, with the end of what happened.
+/// Repeats a failed simulation and keeps the last lines of its log.
 fn explain(seed: u64) -> Failure {
     let mut outcome = simulate(seed, true);
     let surplus = outcome.trace.len().saturating_sub(LINES_SHOWN);

@@ -1,12 +1,12 @@
-//! A world to tell stories in: a clock that stands until it is moved, the three functions over ports in memory,
-//! the sandbox vendors and an inbox, spoken to over HTTP without sockets.
+//! The harness of the system tests: the three functions over in-memory ports, the sandbox vendors and an inbox, reached
+//! over HTTP without sockets. Its clock moves only when a test moves it.
 //!
 //! ```text
-//! let world = World::new("2026-01-05T09:00:00Z").await;
+//! let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
 //! let id = world.create(seed("square")).await;
 //! world.sandbox.create("square", "timecards", json!({...}));
-//! world.tick().await;                 // a minute passes; everything due happens
-//! world.events()                      // what arrived at the callback
+//! world.tick().await;                 // a minute passes, and everything that is due happens
+//! world.events()                      // the events that the callback received
 //! ```
 
 use std::collections::BTreeMap;
@@ -36,12 +36,12 @@ use poller::Poller;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-/// The signature key of instances made by [`World::create`].
+/// The signature key of the instances that [`SystemHarness::create`] makes.
 pub const SIGNATURE_KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// Everything a story needs.
-pub struct World {
-    /// The clock and the dice.
+/// The whole system in one process, and the state around it.
+pub struct SystemHarness {
+    /// The clock and the random numbers.
     pub ambient: Arc<FixedAmbient>,
     /// The table.
     pub store: Arc<MemoryStore>,
@@ -51,32 +51,32 @@ pub struct World {
     pub sandbox: Sandbox,
     /// The callbacks.
     pub inbox: Inbox,
-    /// What the functions are given.
+    /// The service that the functions share.
     pub service: Service,
-    /// Who calls.
+    /// The organization and the user that call the API.
     pub organization: NewOrganization,
     api: Router,
     poller: Poller,
-    meddler: Meddler,
-    forgiving: AtomicBool,
+    interceptor: SharedInterceptor,
+    failures_expected: AtomicBool,
 }
 
-/// What a story does in the middle of a request to a vendor: it may change the world, and answer in the vendor's place.
-type Meddling = Box<dyn FnMut(&http::Request<Bytes>) -> Option<http::Response<Bytes>> + Send>;
-type Meddler = Arc<Mutex<Option<Meddling>>>;
+/// A function that sees each outbound request. It may change the system's state, and answer in place of the receiver.
+type Interceptor = Box<dyn FnMut(&http::Request<Bytes>) -> Option<http::Response<Bytes>> + Send>;
+type SharedInterceptor = Arc<Mutex<Option<Interceptor>>>;
 
-impl World {
-    /// A world at an instant, in which nothing exists but one organization and its user.
+impl SystemHarness {
+    /// Makes a system at the time `at`. One organization and its user exist.
     pub async fn new(at: &str) -> Self {
         Self::seeded(at, 1).await
     }
 
-    /// The same with other dice.
+    /// Makes a system with other random numbers.
     pub async fn seeded(at: &str, seed: u64) -> Self {
         Self::sealed(at, seed, Arc::new(TransparentVault)).await
     }
 
-    /// The same with a vault that really seals.
+    /// Makes a system with a vault that really encrypts.
     pub async fn sealed(at: &str, seed: u64, vault: Arc<dyn Vault>) -> Self {
         let ambient = Arc::new(FixedAmbient::at(at).seeded(seed));
         let clock = Arc::clone(&ambient);
@@ -84,12 +84,12 @@ impl World {
         let inbox = Inbox::new();
         let store = Arc::new(MemoryStore::default());
         let queue = Arc::new(MemoryQueue::new(ambient.clone()).durable());
-        let meddler = Meddler::default();
+        let interceptor = SharedInterceptor::default();
         let routes = sandbox::router(sandbox.clone()).merge(inbox::router(inbox.clone()));
         let ports = Ports {
             store: store.clone() as Arc<dyn Store>,
             queue: queue.clone(),
-            http: Arc::new(RoutedHttp { routes, meddler: Arc::clone(&meddler) }),
+            http: Arc::new(RoutedHttp { routes, interceptor: Arc::clone(&interceptor) }),
             vault,
             ambient: ambient.clone(),
         };
@@ -113,18 +113,18 @@ impl World {
             organization,
             api,
             poller,
-            meddler,
-            forgiving: AtomicBool::new(false),
+            interceptor,
+            failures_expected: AtomicBool::new(false),
         }
     }
 
-    /// One call of the API by the world's user.
+    /// Calls the API as the harness's user.
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let (status, _, answer) = self.call_through(None, method, path, body).await;
         (status, answer)
     }
 
-    /// The same with an instance's token beside the user's secrets, and with the headers of the answer.
+    /// Calls the API with an instance's token beside the user's secrets. Returns the headers of the answer, too.
     pub async fn call_through(
         &self,
         token: Option<&str>,
@@ -154,14 +154,14 @@ impl World {
         (parts.status, parts.headers, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    /// One request to the service as it is, with whatever stands in its header.
+    /// Sends a request to the API as it is.
     pub async fn exchange(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
         let response = self.api.clone().oneshot(request.map(Body::from)).await.expect("routers answer");
         let (parts, body) = response.into_parts();
         http::Response::from_parts(parts, axum::body::to_bytes(body, usize::MAX).await.expect("a body"))
     }
 
-    /// Makes an instance with this body and a callback at the inbox `main`; returns its id.
+    /// Makes an instance with this body and a callback at the inbox `main`. Returns its id.
     #[track_caller]
     pub fn create(&self, mut body: Value) -> impl Future<Output = u64> {
         body["configuration"]["event.notification.callback.url"] = json!("http://pollux.test/inbox/main");
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// Polls a resource now and answers its report.
+    /// Polls a resource now. Returns the report.
     pub async fn poll(&self, instance: u64, resource: &str, sweep: bool) -> Value {
         let path = format!("/instances/{instance}/poll?resource={}&sweep={sweep}", resource.replace('/', "%2F"));
         let (status, answer) = self.call("POST", &path, None).await;
@@ -183,30 +183,30 @@ impl World {
         answer
     }
 
-    /// Meddles with every request to a vendor or a callback from now on.
-    pub fn meddle(
+    /// Intercepts every request to a vendor or a callback from now on.
+    pub fn intercept(
         &self,
-        meddling: impl FnMut(&http::Request<Bytes>) -> Option<http::Response<Bytes>> + Send + 'static,
+        interceptor: impl FnMut(&http::Request<Bytes>) -> Option<http::Response<Bytes>> + Send + 'static,
     ) {
-        *self.meddler.lock().expect("no meddling panicked") = Some(Box::new(meddling));
+        *self.interceptor.lock().expect("no interceptor panicked") = Some(Box::new(interceptor));
     }
 
-    /// Leaves requests alone again.
-    pub fn behave(&self) {
-        *self.meddler.lock().expect("no meddling panicked") = None;
+    /// Stops intercepting requests.
+    pub fn stop_intercepting(&self) {
+        *self.interceptor.lock().expect("no interceptor panicked") = None;
     }
 
-    /// From now on jobs may fail, and come again a minute later, as the queue has it.
+    /// Sets whether jobs may fail. The queue delivers a failed job again a minute later.
     pub fn expect_failures(&self, expected: bool) {
-        self.forgiving.store(expected, Ordering::Relaxed);
+        self.failures_expected.store(expected, Ordering::Relaxed);
     }
 
-    /// A minute passes, and all that is due by then happens.
+    /// Moves the clock by a minute and runs everything that is due.
     pub async fn tick(&self) {
         self.advance(Duration::from_secs(60)).await;
     }
 
-    /// Time passes, minute by minute, and all that is due happens.
+    /// Moves the clock minute by minute and runs everything that is due.
     pub async fn advance(&self, by: Duration) {
         let until = self.ambient.now() + by;
         loop {
@@ -220,13 +220,13 @@ impl World {
         }
     }
 
-    /// Time passes in which nothing runs, then a minute in which what is due by then happens.
+    /// Moves the clock without running anything, then ticks.
     pub async fn skip(&self, by: Duration) {
         self.ambient.advance(by);
         self.tick().await;
     }
 
-    /// The schedule fires.
+    /// Fires the schedule.
     pub async fn dispatch(&self) {
         let event: EventBridgeEvent = serde_json::from_value(json!({
             "version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "account": "1",
@@ -234,10 +234,13 @@ impl World {
         }))
         .expect("the document EventBridge sends");
         let outcome = dispatcher::handle(&self.service, event).await;
-        assert!(self.forgiving.load(Ordering::Relaxed) || outcome.is_ok(), "ports in memory do not fail unasked");
+        assert!(
+            self.failures_expected.load(Ordering::Relaxed) || outcome.is_ok(),
+            "in-memory ports fail only when a test says so"
+        );
     }
 
-    /// Everything visible on the queues is worked on, until nothing is.
+    /// Processes all visible messages of the queues until none is left.
     pub async fn drain(&self) {
         for _ in 0..10_000 {
             let mut idle = true;
@@ -258,8 +261,12 @@ impl World {
                 }
                 let until = self.ambient.now() + Duration::from_secs(60);
                 let answer = self.poller.handle(event, until).await.expect("every record has an id");
-                let forgiving = self.forgiving.load(Ordering::Relaxed);
-                assert!(forgiving || answer.batch_item_failures.is_empty(), "failed: {:?}", answer.batch_item_failures);
+                let failures_expected = self.failures_expected.load(Ordering::Relaxed);
+                assert!(
+                    failures_expected || answer.batch_item_failures.is_empty(),
+                    "failed: {:?}",
+                    answer.batch_item_failures
+                );
                 for failed in answer.batch_item_failures {
                     let place: usize = failed.item_identifier.parse().expect("ids are places");
                     let again = Message { delay: Duration::from_secs(60), ..taken[place].clone() };
@@ -273,17 +280,17 @@ impl World {
         panic!("the queues never run empty");
     }
 
-    /// The callbacks that arrived and were answered with success.
+    /// The notifications that the callback received and answered with success.
     pub fn callbacks(&self) -> Vec<Arc<Receipt>> {
         self.inbox.received("main").into_iter().filter(|receipt| (200..300).contains(&receipt.status)).collect()
     }
 
-    /// Every event that arrived, in order of arrival, as `TYPE objectType objectId #sequence`.
+    /// Every event that the callback received, in order, as `TYPE objectType objectId #sequence`.
     pub fn events(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for callback in self.callbacks() {
-            assert_eq!(callback.verified.elements, Some(true), "the original's signature is right");
-            assert_eq!(callback.verified.standard, Some(true), "so is the standard one");
+            assert_eq!(callback.verified.elements, Some(true), "the Cloud Elements signature is valid");
+            assert_eq!(callback.verified.standard, Some(true), "the Standard Webhooks signature is valid");
             for event in callback.json()["message"]["events"].as_array().into_iter().flatten() {
                 let word = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
                 let (kind, object_type, id) = (word("eventType"), word("objectType"), word("objectId"));
@@ -293,7 +300,7 @@ impl World {
         lines
     }
 
-    /// Fails if an event id stands for two facts, or a fact came under two ids.
+    /// Fails if one event id names two facts, or if one fact has two ids.
     #[track_caller]
     pub fn assert_ids_are_facts(&self) {
         let (mut by_id, mut by_fact) = (BTreeMap::new(), BTreeMap::new());
@@ -315,15 +322,15 @@ impl World {
         }
     }
 
-    /// What is stored as JSON, by `pk sk`.
+    /// The stored items as JSON, by `pk sk`.
     pub fn stored(&self) -> BTreeMap<String, Value> {
         let items = self.store.items().into_iter();
         items.map(|item| (format!("{} {}", item.key.pk, item.key.sk), json_of(&item.body))).collect()
     }
 }
 
-impl Drop for World {
-    /// A story ends with nothing waiting to be worked on.
+impl Drop for SystemHarness {
+    /// Checks that no due message is left on the queues.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let now = self.ambient.now();
@@ -339,7 +346,7 @@ fn json_of(body: &Bytes) -> Value {
     serde_json::from_slice(body).unwrap_or_else(|_| json!({ "bytes": body.len() }))
 }
 
-/// The body of a seed document, placeholders filled in: the bodies that users of the original know.
+/// The body of a seed document, with its placeholders filled in.
 pub fn seed(element: &str) -> Value {
     let text = match element {
         "square" => include_str!("../../shared/domain/tests/seeds/square.json"),
@@ -353,7 +360,7 @@ pub fn seed(element: &str) -> Value {
     if body["providerData"].get("code").is_some() {
         body["providerData"]["code"] = json!("sandbox-code-main");
     }
-    // Where there is no login, the sandbox tells accounts by their credentials.
+    // Without a login, the sandbox finds the account by the credentials.
     match element {
         "revel" => body["configuration"]["oauth.api.key"] = json!("main"),
         "icontact" => {
@@ -366,25 +373,26 @@ pub fn seed(element: &str) -> Value {
     body
 }
 
-/// The outside world without sockets: every request goes to the sandbox and the inbox, whatever its host.
+/// Outbound HTTP without sockets: every request goes to the sandbox or the inbox, whatever its host.
 struct RoutedHttp {
     routes: Router,
-    meddler: Meddler,
+    interceptor: SharedInterceptor,
 }
 
 #[async_trait]
 impl Http for RoutedHttp {
     async fn send(&self, request: http::Request<Bytes>, bounds: Bounds) -> Result<Exchange, HttpError> {
-        let meddled = self.meddler.lock().expect("no meddling panicked").as_mut().and_then(|it| it(&request));
-        if let Some(response) = meddled {
+        let intercepted =
+            self.interceptor.lock().expect("no interceptor panicked").as_mut().and_then(|it| it(&request));
+        if let Some(response) = intercepted {
             return Ok(Exchange { response, truncated: false, elapsed: Duration::ZERO });
         }
         let answer = async {
-            // A request takes its time: what else runs goes on meanwhile.
+            // A request takes time: other tasks run meanwhile.
             tokio::task::yield_now().await;
             let response = self.routes.clone().oneshot(request.map(Body::from)).await.expect("routers answer");
             let (parts, body) = response.into_parts();
-            // A body that breaks off is the sandbox's way to cut the connection.
+            // The sandbox cuts a connection by a body that breaks off.
             let bytes =
                 axum::body::to_bytes(body, usize::MAX).await.map_err(|error| HttpError::Broken(error.to_string()))?;
             let truncated = bytes.len() > bounds.largest_body;
@@ -398,13 +406,13 @@ impl Http for RoutedHttp {
     }
 }
 
-/// The id in a record that the sandbox shows.
+/// The id of a record of the sandbox.
 pub fn id_of(record: &Value) -> String {
     let id = record.get("id").unwrap_or(record);
     id.as_str().map_or_else(|| id.to_string(), str::to_owned)
 }
 
-/// The instant of a literal.
+/// Parses a time literal.
 pub fn instant(text: &str) -> DateTime<Utc> {
     text.parse().unwrap_or_else(|error| panic!("{text:?} is not an instant: {error}"))
 }

@@ -1,15 +1,16 @@
-//! What happened at the vendors, what was committed of it, what arrived; and what must hold between the three.
+//! The oracle: a model of the vendors, the commits and the received notifications, and the rules between the three.
 //!
-//! The ledger believes nobody: it reads the changes from those who make them, what was told from the bodies that were
-//! committed, and what arrived from the bytes that were posted.
+//! The oracle reads the changes from the vendors' users, the emitted events from the committed bodies, and the received
+//! events from the posted bytes.
 //!
-//! What is guaranteed of a change, and therefore checked:
+//! It checks these guarantees:
 //!
-//! - At every commit that moves coverage to `T`: of each record, the newest version that every list showed by `T` is
-//!   told, or a newer one is. Where pages go by offset, a row that slips between two pages is told within the overlap of
+//! - A commit that moves coverage to `T`: for each record, the newest version that every list showed by `T` was emitted,
+//!   or a newer one. Where pages are read by offset, a row that slips between two pages is emitted within the overlap of
 //!   a quarter of an hour.
-//! - Deletions and edits that no stamp tells of: by the next complete listing (Google's feed: as any other change).
-//! - In the end, a consumer that keeps the event of the highest sequence of each record holds the vendor's state.
+//! - Deletions, and edits that change no timestamp: emitted by the next complete listing (Google's feed: as any other
+//!   change).
+//! - At the end, a consumer that keeps the event with the highest sequence of each record has the vendor's state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,23 +19,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 use flow::ports::{Key, Write};
 use serde_json::Value;
 
-use super::plan::{Mood, Plan, Subject};
+use super::plan::{EndpointBehavior, FaultPlan, Subject};
 
-/// Within so long an offset listing is sure to have found what slipped between two of its pages.
+/// The time within which an offset listing finds a row that slipped between two of its pages.
 const OVERLAP: TimeDelta = TimeDelta::minutes(15);
-/// An attempt may be under way for so long after it was admitted.
+/// The longest duration of an attempt.
 const UNDER_WAY: TimeDelta = TimeDelta::seconds(120);
 
-/// What a user of a vendor did to a record.
+/// A change of a record by a user of the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    /// Made it.
+pub enum Action {
+    /// The record was created.
     Created,
-    /// Changed it.
+    /// The record was updated.
     Updated,
-    /// Changed it so that no stamp tells.
+    /// The record was updated, and its timestamp was not.
     Silent,
-    /// Deleted it.
+    /// The record was deleted.
     Deleted,
 }
 
@@ -42,31 +43,32 @@ pub enum Deed {
 struct Change {
     at: DateTime<Utc>,
     version: u64,
-    deed: Deed,
+    action: Action,
 }
 
 #[derive(Debug, Clone)]
-struct ToldEvent {
+struct EmittedEvent {
     sequence: u64,
     kind: String,
     version: u64,
 }
 
-/// An instance as the ledger knows it.
+/// The model of an instance.
 #[derive(Debug)]
-struct Watched {
+struct InstanceModel {
     subject: Subject,
     callback: usize,
     baseline: BTreeMap<String, u64>,
-    told: BTreeMap<String, Vec<ToldEvent>>,
-    /// What a consumer holds: record to the highest sequence, and the version or that it is gone.
+    emitted: BTreeMap<String, Vec<EmittedEvent>>,
+    /// The state of a consumer: by record, the highest sequence and the version. `None`: the record is deleted.
     held: BTreeMap<String, (u64, Option<u64>)>,
     last_poll: Option<DateTime<Utc>>,
     covered: Option<DateTime<Utc>>,
 }
 
+/// The model of a delivery.
 #[derive(Debug, Default)]
-struct Row {
+struct DeliveryModel {
     instance: u64,
     sk: String,
     records: BTreeSet<String>,
@@ -76,21 +78,21 @@ struct Row {
     body: Bytes,
 }
 
-/// How much happened: for whoever wants to know what was tried.
+/// The amounts of a simulation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Changes at vendors.
+    /// Changes at the vendors.
     pub changes: u64,
-    /// Events committed.
+    /// Committed events.
     pub events: u64,
-    /// Attempts at callbacks.
+    /// Delivery attempts.
     pub attempts: u64,
-    /// Commits that moved coverage, each checked.
+    /// Commits that moved coverage. Each was checked.
     pub commits: u64,
 }
 
 impl Counts {
-    /// Adds another world's.
+    /// Adds the amounts of another simulation.
     pub fn add(&mut self, other: Self) {
         self.changes += other.changes;
         self.events += other.events;
@@ -99,81 +101,82 @@ impl Counts {
     }
 }
 
-/// See the module.
+/// The oracle: see the module.
 #[derive(Debug)]
-pub struct Ledger {
-    /// The right coverage cannot be told when clocks are wrong, nor the order when people send again.
+pub struct Oracle {
+    /// Coverage cannot be checked when clocks are wrong, nor the order when users send again.
     clocks_are_right: bool,
-    people: bool,
+    api_users: bool,
     page_shift: bool,
     lateness: TimeDelta,
     changes: BTreeMap<(&'static str, String), Vec<Change>>,
-    instances: BTreeMap<u64, Watched>,
+    instances: BTreeMap<u64, InstanceModel>,
     ids: BTreeMap<String, (u64, String, u64)>,
     facts: BTreeMap<(u64, String, u64), String>,
-    rows: BTreeMap<String, Row>,
+    deliveries: BTreeMap<String, DeliveryModel>,
     attempts: Vec<(usize, DateTime<Utc>)>,
     counts: Counts,
     violations: Vec<String>,
 }
 
-impl Ledger {
-    /// An empty one, for a world of this plan.
-    pub fn new(plan: &Plan) -> Self {
+impl Oracle {
+    /// Makes an empty oracle for a simulation of this plan.
+    pub fn new(plan: &FaultPlan) -> Self {
         Self {
             clocks_are_right: plan.clocks.is_none(),
-            people: plan.people,
+            api_users: plan.api_users,
             page_shift: plan.vendor.page_shift != 0,
             lateness: plan.lateness,
             changes: BTreeMap::new(),
             instances: BTreeMap::new(),
             ids: BTreeMap::new(),
             facts: BTreeMap::new(),
-            rows: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
             attempts: Vec::new(),
             counts: Counts::default(),
             violations: Vec::new(),
         }
     }
 
-    /// An instance was made, while these versions of records existed.
-    pub fn watch(&mut self, instance: u64, subject: Subject, callback: usize, baseline: BTreeMap<String, u64>) {
+    /// Adds an instance, and the versions of the records that existed when it was made.
+    pub fn add_instance(&mut self, instance: u64, subject: Subject, callback: usize, baseline: BTreeMap<String, u64>) {
         let held = baseline.iter().map(|(record, version)| (record.clone(), (0, Some(*version)))).collect();
-        let (told, last_poll, covered) = (BTreeMap::new(), None, None);
-        self.instances.insert(instance, Watched { subject, callback, baseline, told, held, last_poll, covered });
+        let (emitted, last_poll, covered) = (BTreeMap::new(), None, None);
+        self.instances
+            .insert(instance, InstanceModel { subject, callback, baseline, emitted, held, last_poll, covered });
     }
 
-    /// Somebody did something at a vendor.
-    pub fn changed(&mut self, subject: Subject, record: &str, deed: Deed, version: u64, at: DateTime<Utc>) {
+    /// Records a change at a vendor.
+    pub fn record_change(&mut self, subject: Subject, record: &str, action: Action, version: u64, at: DateTime<Utc>) {
         self.counts.changes += 1;
         let changes = self.changes.entry((subject.element, record.to_owned())).or_default();
-        changes.push(Change { at, version, deed });
+        changes.push(Change { at, version, action });
     }
 
-    /// Something does not hold.
-    pub fn violated(&mut self, what: impl Into<String>) {
+    /// Adds a violation.
+    pub fn add_violation(&mut self, what: impl Into<String>) {
         self.violations.push(what.into());
     }
 
-    /// What does not hold.
+    /// The violations.
     pub fn violations(&self) -> &[String] {
         &self.violations
     }
 
-    /// How much happened.
+    /// The amounts so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// When the instance was last polled to the end.
+    /// The time of the instance's last finished poll.
     pub fn last_poll(&self, instance: u64) -> Option<DateTime<Utc>> {
         self.instances.get(&instance)?.last_poll
     }
 
-    // ------------------------------------------------------------ what is committed
+    // ------------------------------------------------------------ commits
 
-    /// The store carried these writes out, together.
-    pub fn committed(&mut self, writes: &[Write], now: DateTime<Utc>) {
+    /// Checks writes that the store carried out together.
+    pub fn observe_commit(&mut self, writes: &[Write], now: DateTime<Utc>) {
         let put = |write: &Write| match write {
             Write::Put { item, .. } => Some((item.key.clone(), item.body.clone())),
             _ => None,
@@ -183,38 +186,38 @@ impl Ledger {
         for (key, body) in &puts {
             let Some(instance) = of_instance(&key.pk) else { continue };
             if let Some(delivery) = key.sk.strip_prefix("BODY#").and_then(|rest| rest.split('#').next()) {
-                self.told(instance, delivery, body);
+                self.observe_body(instance, delivery, body);
             } else if key.sk.starts_with("DLV#") {
-                self.row(instance, &key.sk, body, now);
-                self.inline(instance, key, body);
+                self.observe_delivery(instance, &key.sk, body, now);
+                self.observe_inline_body(instance, key, body);
             }
         }
         for (key, body) in &puts {
             if let (Some(instance), true) = (of_instance(&key.pk), key.sk.starts_with("RES#")) {
-                self.state(instance, body, now);
+                self.observe_state(instance, body, now);
             }
         }
     }
 
-    /// A row that holds its body, which no later write of it may change.
-    fn inline(&mut self, instance: u64, key: &Key, row: &Bytes) {
+    /// Reads a body that is stored in its delivery's item. No later write may change it.
+    fn observe_inline_body(&mut self, instance: u64, key: &Key, item: &Bytes) {
         #[derive(serde::Deserialize)]
         struct Holder {
             id: String,
             body: Option<Box<serde_json::value::RawValue>>,
         }
-        let Ok(Holder { id, body: Some(body) }) = serde_json::from_slice(row) else { return };
+        let Ok(Holder { id, body: Some(body) }) = serde_json::from_slice(item) else { return };
         let body = Bytes::copy_from_slice(body.get().as_bytes());
-        match self.rows.get(&id).map(|row| row.body.clone()).filter(|known| !known.is_empty()) {
-            None => self.told(instance, &id, &body),
-            Some(known) if known != body => self.violated(format!("the body in {} was changed", key.sk)),
+        match self.deliveries.get(&id).map(|row| row.body.clone()).filter(|known| !known.is_empty()) {
+            None => self.observe_body(instance, &id, &body),
+            Some(known) if known != body => self.add_violation(format!("the body in {} was changed", key.sk)),
             Some(_) => {}
         }
     }
 
-    fn told(&mut self, instance: u64, delivery: &str, body: &Bytes) {
-        let Some(subject) = self.instances.get(&instance).map(|watched| watched.subject) else { return };
-        self.rows.entry(delivery.to_owned()).or_default().body = body.clone();
+    fn observe_body(&mut self, instance: u64, delivery: &str, body: &Bytes) {
+        let Some(subject) = self.instances.get(&instance).map(|model| model.subject) else { return };
+        self.deliveries.entry(delivery.to_owned()).or_default().body = body.clone();
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
         for (place, event) in events(&json).enumerate() {
             self.counts.events += 1;
@@ -223,33 +226,33 @@ impl Ledger {
             let version = version_in(&json, subject, place);
             let fact = (instance, record.clone(), sequence);
             if let Some(other) = self.ids.insert(id.clone(), fact.clone()) {
-                self.violated(format!("the id {id} was committed twice: for {other:?} and for {fact:?}"));
+                self.add_violation(format!("the id {id} was committed twice: for {other:?} and for {fact:?}"));
             }
             if let Some(other) = self.facts.insert(fact.clone(), id.clone()) {
-                self.violated(format!("{fact:?} was committed under two ids: {other} and {id}"));
+                self.add_violation(format!("{fact:?} was committed under two ids: {other} and {id}"));
             }
-            self.judge(instance, subject, &record, ToldEvent { sequence, kind, version });
+            self.check_event(instance, subject, &record, EmittedEvent { sequence, kind, version });
         }
     }
 
-    /// An event must follow from what was told of its record before and from what happened to it.
-    fn judge(&mut self, instance: u64, subject: Subject, record: &str, event: ToldEvent) {
+    /// Checks an event against the earlier events of its record and the changes of the record.
+    fn check_event(&mut self, instance: u64, subject: Subject, record: &str, event: EmittedEvent) {
         let changes = self.changes.get(&(subject.element, record.to_owned()));
-        let deleted = changes.is_some_and(|changes| changes.iter().any(|change| change.deed == Deed::Deleted));
-        let watched = self.instances.get_mut(&instance).expect("only of instances that are watched");
-        let baseline = watched.baseline.get(record).copied();
-        let told = watched.told.entry(record.to_owned()).or_default();
+        let deleted = changes.is_some_and(|changes| changes.iter().any(|change| change.action == Action::Deleted));
+        let model = self.instances.get_mut(&instance).expect("only instances in the model emit");
+        let baseline = model.baseline.get(record).copied();
+        let emitted = model.emitted.entry(record.to_owned()).or_default();
         let name = format!("{} {record} of {}", event.kind, subject.resource);
         let mut wrong = Vec::new();
-        if let Some(last) = told.last() {
+        if let Some(last) = emitted.last() {
             if event.sequence <= last.sequence {
                 wrong.push(format!("{name}: sequence {} after {}", event.sequence, last.sequence));
             }
             if last.kind == "DELETED" {
-                wrong.push(format!("{name} after it was told to be deleted"));
+                wrong.push(format!("{name} after a DELETED event"));
             }
         }
-        let known = told.last().map(|last| last.version).or(baseline);
+        let known = emitted.last().map(|last| last.version).or(baseline);
         match event.kind.as_str() {
             "DELETED" if !deleted => wrong.push(format!("{name}, and nobody deleted it")),
             "DELETED" => {}
@@ -263,16 +266,16 @@ impl Ledger {
             }
         }
         let version = if event.kind == "DELETED" { known.unwrap_or(0) } else { event.version };
-        told.push(ToldEvent { version, ..event });
+        emitted.push(EmittedEvent { version, ..event });
         self.violations.append(&mut wrong);
     }
 
-    fn row(&mut self, instance: u64, sk: &str, body: &Bytes, now: DateTime<Utc>) {
+    fn observe_delivery(&mut self, instance: u64, sk: &str, body: &Bytes, now: DateTime<Utc>) {
         if !self.instances.contains_key(&instance) {
             return;
         }
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
-        let row = self.rows.entry(text(&json["id"])).or_default();
+        let row = self.deliveries.entry(text(&json["id"])).or_default();
         (row.instance, row.sk, row.status) = (instance, sk.to_owned(), text(&json["status"]));
         if row.records.is_empty() {
             row.records = json["events"].as_array().into_iter().flatten().map(|it| text(&it["objectId"])).collect();
@@ -281,12 +284,12 @@ impl Ledger {
         row.failing_since = if failing { row.failing_since.or(Some(now)) } else { None };
     }
 
-    /// A state was committed: what it says to be covered must be told.
-    fn state(&mut self, instance: u64, body: &Bytes, now: DateTime<Utc>) {
-        let Some(watched) = self.instances.get_mut(&instance) else { return };
+    /// Checks a resource state: what it covers must have been emitted.
+    fn observe_state(&mut self, instance: u64, body: &Bytes, now: DateTime<Utc>) {
+        let Some(model) = self.instances.get_mut(&instance) else { return };
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
         let last = json["last"]["at"].as_str().and_then(|at| at.parse().ok());
-        watched.last_poll = watched.last_poll.max(last);
+        model.last_poll = model.last_poll.max(last);
         let instant = |value: &Value| value.as_str().and_then(|at| at.parse::<DateTime<Utc>>().ok());
         let mut wrong = Vec::new();
         let mut before = None;
@@ -298,62 +301,63 @@ impl Ledger {
             before = Some(to);
         }
         let Some(until) = before.flatten() else { return };
-        if watched.covered.is_some_and(|covered| until < covered) {
-            wrong.push(format!("coverage went back from {:?} to {until}", watched.covered));
+        if model.covered.is_some_and(|covered| until < covered) {
+            wrong.push(format!("coverage went back from {:?} to {until}", model.covered));
         }
         if self.clocks_are_right && until > now {
             wrong.push(format!("coverage up to {until} is ahead of the clock at {now}"));
         }
-        if watched.covered != Some(until) {
+        if model.covered != Some(until) {
             self.counts.commits += 1;
-            watched.covered = Some(until);
+            model.covered = Some(until);
             if self.clocks_are_right {
-                wrong.extend(untold(watched, &self.changes, until, self.lateness, self.page_shift));
+                wrong.extend(missing_events(model, &self.changes, until, self.lateness, self.page_shift));
             }
         }
         self.violations.append(&mut wrong);
     }
 
-    // ------------------------------------------------------------ what arrives
+    // ------------------------------------------------------------ deliveries
 
-    /// A notification is on its way to a callback.
-    pub fn attempted(&mut self, callback: usize, delivery: &str, now: DateTime<Utc>) {
+    /// Checks the start of a delivery attempt.
+    pub fn observe_attempt(&mut self, callback: usize, delivery: &str, now: DateTime<Utc>) {
         self.attempts.push((callback, now));
         self.counts.attempts += 1;
-        if self.people || !self.clocks_are_right {
+        if self.api_users || !self.clocks_are_right {
             return;
         }
-        let Some(row) = self.rows.get(delivery) else { return };
-        let overtaken = self.rows.iter().find(|(_, other)| {
+        let Some(row) = self.deliveries.get(delivery) else { return };
+        let older = self.deliveries.iter().find(|(_, other)| {
             other.instance == row.instance
                 && other.sk < row.sk
                 && !other.accepted
                 && other.failing_since.is_some_and(|since| since + UNDER_WAY < now)
                 && other.records.iter().any(|record| row.records.contains(record))
         });
-        if let Some((older, _)) = overtaken {
-            let wrong = format!("{delivery} goes ahead of {older}, which tells of the same record and has failed");
-            self.violated(wrong);
+        if let Some((older, _)) = older {
+            let wrong =
+                format!("{delivery} goes ahead of {older}, which has an event of the same record and has failed");
+            self.add_violation(wrong);
         }
     }
 
-    /// A notification arrived, and the callback will say that it has it, or will not.
-    pub fn received(&mut self, callback: usize, delivery: &str, body: &Bytes, signed: bool, accepted: bool) {
+    /// Checks a notification that arrived. `accepted`: the callback will answer with success.
+    pub fn observe_receipt(&mut self, callback: usize, delivery: &str, body: &Bytes, signed: bool, accepted: bool) {
         if !signed {
-            self.violated(format!("{delivery} is not signed with the callback's key"));
+            self.add_violation(format!("{delivery} is not signed with the callback's key"));
         }
-        let Some(row) = self.rows.get_mut(delivery) else {
-            self.violated(format!("{delivery} arrived and was never committed"));
+        let Some(row) = self.deliveries.get_mut(delivery) else {
+            self.add_violation(format!("{delivery} arrived and was never committed"));
             return;
         };
         row.accepted |= accepted;
         if row.body != *body {
-            self.violated(format!("{delivery} arrived with other bytes than were committed"));
+            self.add_violation(format!("{delivery} arrived with other bytes than were committed"));
             return;
         }
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
-        let Some(watched) = self.instances.get_mut(&number(&json["message"]["instanceId"])) else { return };
-        if watched.callback != callback {
+        let Some(model) = self.instances.get_mut(&number(&json["message"]["instanceId"])) else { return };
+        if model.callback != callback {
             self.violations.push(format!("{delivery} arrived at callback {callback}, which is another's"));
             return;
         }
@@ -362,20 +366,21 @@ impl Ledger {
         }
         for (place, event) in events(&json).enumerate() {
             let (record, sequence) = (text(&event["objectId"]), number(&event["sequence"]));
-            let held = watched.held.entry(record.clone()).or_insert((0, None));
+            let held = model.held.entry(record.clone()).or_insert((0, None));
             if sequence >= held.0 {
                 let gone = event["eventType"] == "DELETED";
-                *held = (sequence, (!gone).then(|| version_in(&json, watched.subject, place)));
+                *held = (sequence, (!gone).then(|| version_in(&json, model.subject, place)));
             }
         }
     }
 
-    // ------------------------------------------------------------ the end
+    // ------------------------------------------------------------ end of the simulation
 
-    /// Everything is quiet: what must hold now. `live`: the vendors' records, by element and collection.
-    pub fn conclude(&mut self, instance: u64, live: &BTreeMap<String, u64>) {
-        let Some(watched) = self.instances.get(&instance) else { return };
-        let held: BTreeMap<String, u64> = watched
+    /// Checks that a consumer has the vendor's state, and that no delivery is left. `live`: the vendor's records and their
+    /// versions.
+    pub fn check_convergence(&mut self, instance: u64, live: &BTreeMap<String, u64>) {
+        let Some(model) = self.instances.get(&instance) else { return };
+        let held: BTreeMap<String, u64> = model
             .held
             .iter()
             .filter_map(|(record, (_, version))| version.map(|version| (record.clone(), version)))
@@ -385,12 +390,12 @@ impl Ledger {
             let (held, live) = (held.get(record), live.get(record));
             if held != live {
                 wrong.push(format!(
-                    "{record} of {} is {live:?} at the vendor and {held:?} for whoever kept every event",
-                    watched.subject.resource
+                    "{record} of {} is {live:?} at the vendor and {held:?} for a consumer of every event",
+                    model.subject.resource
                 ));
             }
         }
-        for (id, row) in &self.rows {
+        for (id, row) in &self.deliveries {
             if row.instance == instance && row.status != "delivered" {
                 wrong.push(format!("the delivery {id} is still {:?}", row.status));
             }
@@ -398,51 +403,58 @@ impl Ledger {
         self.violations.append(&mut wrong);
     }
 
-    /// A callback that is dead for a while may be asked so often: a few times until that is clear, and then by probes.
-    pub fn judge_calls(&mut self, callback: usize, from: DateTime<Utc>, until: DateTime<Utc>, mood: Mood, most: u64) {
+    /// Checks that a failing callback is called at most `most` times: until the circuit breaker opens, then by probes.
+    pub fn check_call_count(
+        &mut self,
+        callback: usize,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+        behavior: EndpointBehavior,
+        most: u64,
+    ) {
         let count =
             self.attempts.iter().filter(|(to, at)| *to == callback && from <= *at && *at < until).count() as u64;
         if count > most {
-            self.violated(format!(
-                "callback {callback} was {mood:?} for {} s and was asked {count} times, {most} at most",
+            self.add_violation(format!(
+                "callback {callback} was {behavior:?} for {} s and was called {count} times, {most} at most",
                 (until - from).num_seconds()
             ));
         }
     }
 }
 
-/// Records of which a listed change up to then is not told.
-fn untold(
-    watched: &Watched,
+/// Finds the changes that lists showed by `until` and that were not emitted.
+fn missing_events(
+    model: &InstanceModel,
     changes: &BTreeMap<(&'static str, String), Vec<Change>>,
     until: DateTime<Utc>,
     lateness: TimeDelta,
     page_shift: bool,
 ) -> Vec<String> {
-    let subject = watched.subject;
+    let subject = model.subject;
     if subject.pages_by_offset && page_shift {
         return Vec::new();
     }
     let grace = if subject.pages_by_offset { OVERLAP } else { TimeDelta::zero() };
     let mut wrong = Vec::new();
     for ((_, record), changes) in changes.iter().filter(|((element, _), _)| *element == subject.element) {
-        // Google's feed tells of a record when its newest change has reached it, and of nothing before.
+        // Google's feed shows a record once its newest change has reached the feed, and not before.
         if subject.deletions_show_at_once && changes.iter().any(|change| change.at + lateness > until) {
             continue;
         }
-        let told = watched.told.get(record).and_then(|told| told.last());
-        let known = told.map(|told| told.version).or(watched.baseline.get(record).copied());
-        if let Some(deletion) = changes.iter().find(|change| change.deed == Deed::Deleted) {
+        let emitted = model.emitted.get(record).and_then(|emitted| emitted.last());
+        let known = emitted.map(|emitted| emitted.version).or(model.baseline.get(record).copied());
+        if let Some(deletion) = changes.iter().find(|change| change.action == Action::Deleted) {
             let shown = subject.deletions_show_at_once && deletion.at + lateness <= until;
-            if shown && known.is_some() && told.is_none_or(|told| told.kind != "DELETED") {
+            if shown && known.is_some() && emitted.is_none_or(|emitted| emitted.kind != "DELETED") {
                 wrong.push(format!("covered up to {until}, but {record} was deleted at {}", deletion.at));
             }
             continue;
         }
-        let shown = changes.iter().rfind(|it| it.deed != Deed::Silent && it.at + lateness + grace <= until);
+        let shown = changes.iter().rfind(|it| it.action != Action::Silent && it.at + lateness + grace <= until);
         if let Some(shown) = shown.filter(|shown| known.is_none_or(|known| known < shown.version)) {
             wrong.push(format!(
-                "covered up to {until}, but version {} of {record}, made at {}, is not told: {known:?} is",
+                "covered up to {until}, but version {} of {record}, made at {}, was not emitted: {known:?} was",
                 shown.version, shown.at
             ));
         }
@@ -462,14 +474,14 @@ fn number(value: &Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
 }
 
-/// The version of a record as the sandbox shows it.
+/// The version of a record in the sandbox.
 pub fn version_of(record: &Value, subject: Subject) -> u64 {
     let word = record[subject.member].as_str().unwrap_or_default();
     word.strip_prefix("edit ").and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// The version of a record as an event of a notification tells of it. Records stand there in the order of the events: a
-/// record of which two events tell stands there twice.
+/// The version of the record of an event in a notification. The records have the order of the events: a record with two
+/// events appears twice.
 pub fn version_in(body: &Value, subject: Subject, event: usize) -> u64 {
     let raws = body["message"]["raw"].as_object().into_iter().flat_map(|raw| raw.values());
     let record = raws.flat_map(|value| value.as_array().into_iter().flatten()).nth(event);
