@@ -161,15 +161,7 @@ pub fn run(piece: &str) -> anyhow::Result<()> {
         }
         "envelope" => {
             let changes = changes();
-            let sender = Sender {
-                instance: InstanceId(7),
-                organization: OrganizationId(1),
-                user: UserId(2),
-                name: "bench",
-                tags: &[],
-                element: "square",
-                hub: "employee",
-            };
+            let sender = sender();
             let at = instant("2026-01-03T00:00:00Z");
             counted(|| {
                 for _ in 0..10 {
@@ -191,6 +183,18 @@ pub fn run(piece: &str) -> anyhow::Result<()> {
         other => anyhow::bail!("there is no piece {other}"),
     }
     Ok(())
+}
+
+fn sender() -> Sender<'static> {
+    Sender {
+        instance: InstanceId(7),
+        organization: OrganizationId(1),
+        user: UserId(2),
+        name: "bench",
+        tags: &[],
+        element: "square",
+        hub: "employee",
+    }
 }
 
 /// The counter starts and stops here.

@@ -294,6 +294,20 @@ async fn trail(world: &SystemHarness, path: &str) -> Vec<String> {
     entries.as_array().expect("entries").iter().rev().map(line).collect()
 }
 
+/// Reads the organization's trail in pages of three. Returns the number of entries.
+async fn paged_entries(world: &SystemHarness) -> usize {
+    let (mut paged, mut next) = (0, String::new());
+    loop {
+        let (_, headers, page) =
+            world.call_through(None, "GET", &format!("/organizations/audit?pageSize=3{next}"), None).await;
+        paged += page.as_array().expect("entries").len();
+        match headers.get("elements-next-page-token") {
+            Some(token) => next = format!("&nextPage={}", token.to_str().expect("text")),
+            None => return paged,
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_trail_says_who_changed_which_keys_and_no_value() {
     let world = world().await;
@@ -375,17 +389,7 @@ async fn the_trail_says_who_changed_which_keys_and_no_value() {
     assert_eq!(whole, all);
 
     // Page by page it is the same, and each organization has its own.
-    let (mut paged, mut next) = (0, String::new());
-    loop {
-        let (_, headers, page) =
-            world.call_through(None, "GET", &format!("/organizations/audit?pageSize=3{next}"), None).await;
-        paged += page.as_array().expect("entries").len();
-        match headers.get("elements-next-page-token") {
-            Some(token) => next = format!("&nextPage={}", token.to_str().expect("text")),
-            None => break,
-        }
-    }
-    assert_eq!(paged, all.len());
+    assert_eq!(paged_entries(&world).await, all.len());
     let other = create_organization(ports, "Other").await.expect("an organization");
     let theirs = audit::list(ports, other.organization, None, 100, None).await.expect("a trail").entries;
     assert_eq!(theirs.len(), 2, "{theirs:?}");

@@ -15,7 +15,7 @@ use domain::configuration::ResourceConfiguration;
 use domain::record::Record;
 use domain::secret::Secret;
 use elements::call::CallContext;
-use elements::listing::{Cursor, Listing, RecordProblem, ScanMode};
+use elements::listing::{Cursor, Listing, RecordPage, RecordProblem, ScanMode};
 use elements::single;
 use elements::{Bases, Catalog, Connection, Plan, Tokens};
 use http::{Request, Response};
@@ -127,6 +127,26 @@ fn describe(into: &mut String, record: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes the records and the problems of a page.
+fn describe_page(read: &mut String, page: &RecordPage) -> anyhow::Result<()> {
+    page.records.iter().try_for_each(|record| describe(read, record))?;
+    for RecordProblem { what, sample, pointer } in &page.problems {
+        writeln!(read, "  problem: {what}: {sample} at {pointer}")?;
+    }
+    writeln!(read, "  done {} total {:?}", page.done, page.reported_total)?;
+    Ok(())
+}
+
+/// The tokens of an element that needs a login.
+fn tokens(element: &Element, connection: &Connection) -> Option<Tokens> {
+    elements::auth::needs_tokens(element, connection).then(|| Tokens {
+        access: Secret::new("AT1"),
+        refresh: None,
+        expires_at: None,
+        extra: BTreeMap::new(),
+    })
+}
+
 fn replay(file: &Path) -> anyhow::Result<String> {
     let mut exchange: Exchange = serde_json::from_slice(&std::fs::read(file)?)?;
     let key = file.components().rev().nth(2).and_then(|part| part.as_os_str().to_str()).context("a folder")?;
@@ -136,12 +156,7 @@ fn replay(file: &Path) -> anyhow::Result<String> {
     let (mut connection, _) = Connection::resolve(element, &exchange.account, &Map::new()).map_err(refused)?;
     let (entry, _) = ResourceConfiguration::parse(&exchange.entry, "entry").map_err(refused)?;
     let (plan, warnings) = Plan::resolve(element, &exchange.resource, &entry, &exchange.account).map_err(refused)?;
-    let tokens = elements::auth::needs_tokens(element, &connection).then(|| Tokens {
-        access: Secret::new("AT1"),
-        refresh: None,
-        expires_at: None,
-        extra: BTreeMap::new(),
-    });
+    let tokens = tokens(element, &connection);
     let bases = Bases::default();
     let now = "2026-08-20T12:00:00Z".parse()?;
     let mut listing = Listing::start(&plan, exchange.pass, &exchange.cursor, exchange.lower, &exchange.partition, now);
@@ -164,11 +179,7 @@ fn replay(file: &Path) -> anyhow::Result<String> {
                 let request = listing.request(&plan, &caller)?;
                 match listing.read(&plan, &caller, &response) {
                     Ok(page) => {
-                        page.records.iter().try_for_each(|record| describe(&mut read, record))?;
-                        for RecordProblem { what, sample, pointer } in &page.problems {
-                            writeln!(read, "  problem: {what}: {sample} at {pointer}")?;
-                        }
-                        writeln!(read, "  done {} total {:?}", page.done, page.reported_total)?;
+                        describe_page(&mut read, &page)?;
                         last = page.records;
                     }
                     Err(fault) => writeln!(read, "  {fault:?}")?,

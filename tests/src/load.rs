@@ -81,7 +81,7 @@ impl Tally {
     }
 
     /// In a line; `seconds` is how long it went on.
-    fn told(&self, seconds: f64) -> String {
+    fn summary(&self, seconds: f64) -> String {
         let each = |count: u64| count as f64 / seconds;
         format!(
             "{:.0} calls/s offered, {:.0}/s done, {:.0}/s refused with 429 and {:.0}/s with 503; p50 {:.1} ms, p99 {:.1} ms, \
@@ -357,7 +357,7 @@ fn read_log(file: &Path, from: &mut usize) -> Result<Work> {
     Ok(work)
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Figures {
     /// Calls of those who overdo it, while they do.
@@ -382,24 +382,11 @@ pub struct Figures {
     pub recovered: (Duration, Duration),
 }
 
-/// Drives it for so long, and waits until it is itself again. `tell` is told what was measured.
-///
-/// # Errors
-/// A call was not answered, or otherwise than with what was asked for or a refusal that says what to do; something was
-/// lost; it did not recover.
-pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<Figures> {
-    let folder = tempfile::tempdir()?;
-    let mut pollux = Pollux::new(binary, &folder.path().join("data"), vec!["--minute".into(), MINUTE.into()])?;
-    let log = folder.path().join("log");
-    pollux.log = Some(("warn,dynoxide=error,poller=info", log.clone()));
-    let mut program = pollux.start().await?;
-    let mut callers = vec![Caller::new(&pollux, &pollux.authorization()?)?];
+/// Makes the three callers, each with its instances.
+async fn callers(pollux: &Pollux) -> Result<Vec<Caller>> {
+    let mut callers = vec![Caller::new(pollux, &pollux.authorization()?)?];
     for name in ["second", "quiet"] {
-        callers.push(Caller::new(&pollux, &pollux.organization(name)?)?);
-    }
-    let mut vendor = Vendor::new(&pollux);
-    for number in 0..ACCOUNTS {
-        vendor.baseline.insert(number, vendor.live(number).await?);
+        callers.push(Caller::new(pollux, &pollux.organization(name)?)?);
     }
     let shares = [ACCOUNTS / 2, ACCOUNTS / 2 - 1, 1];
     let mut next = 0;
@@ -410,30 +397,68 @@ pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<
         }
         (caller.instances, next) = (instances.into(), next + share);
     }
+    Ok(callers)
+}
+
+/// Measures the calls a second that the service answers: 16 at once, each worker one after the other.
+async fn measure_capacity(caller: &Caller, time: Duration, report: &impl Fn(&str)) -> (f64, Tally) {
+    let began = Instant::now();
+    let workers = (0..16).map(|number| async move {
+        let mut rng = Rng::new(number);
+        while began.elapsed() < time {
+            caller.call(rng.next_u64()).await;
+        }
+    });
+    futures::future::join_all(workers).await;
+    let capacity = caller.tally().done() as f64 / began.elapsed().as_secs_f64();
+    let calibration = caller.take_tally();
+    report(&format!("16 at a time: {}", calibration.summary(began.elapsed().as_secs_f64())));
+    (capacity, calibration)
+}
+
+/// Calls the service until no call is refused and the latency is at most `near`, in milliseconds.
+async fn wait_for_recovery(caller: &Caller, near: f64) -> Result<Tally> {
+    let over = Instant::now();
+    loop {
+        caller.go_on(2.0 * FEW, Instant::now() + Duration::from_secs(1), Rng::new(6)).await;
+        let tally = caller.take_tally();
+        let refused = tally.of(429) + tally.of(503);
+        if refused == 0 && tally.wrong.is_empty() && tally.latency(0.99) <= near {
+            return Ok(tally);
+        }
+        ensure!(over.elapsed() < PATIENCE, "it does not recover: {}", tally.summary(1.0));
+    }
+}
+
+/// Overloads the service for this time, and waits until it has recovered. `report` gets the measurements.
+///
+/// # Errors
+/// A call was not answered, or otherwise than with what was asked for or a refusal that says what to do; something was
+/// lost; it did not recover.
+pub async fn load(binary: PathBuf, seconds: u64, report: impl Fn(&str)) -> Result<Figures> {
+    let folder = tempfile::tempdir()?;
+    let mut pollux = Pollux::new(binary, &folder.path().join("data"), vec!["--minute".into(), MINUTE.into()])?;
+    let log = folder.path().join("log");
+    pollux.log = Some(("warn,dynoxide=error,poller=info", log.clone()));
+    let mut program = pollux.start().await?;
+    let mut vendor = Vendor::new(&pollux);
+    for number in 0..ACCOUNTS {
+        vendor.baseline.insert(number, vendor.live(number).await?);
+    }
+    let callers = callers(&pollux).await?;
     let [first, second, quiet] = callers.as_slice() else { bail!("three callers") };
     let (stretch, mut read) = (Duration::from_secs(seconds.div_ceil(4)), 0);
 
-    // In peace.
+    // Without overload.
     let until = Instant::now() + stretch;
     let (changed, ()) = tokio::join!(vendor.go_on(until), quiet.go_on(FEW, until, Rng::new(1)));
     changed?;
     let (before, peace) = (quiet.take_tally(), memory(&mut program)?.0);
-    tell(&format!("in peace: {}", before.told(stretch.as_secs_f64())));
+    report(&format!("in peace: {}", before.summary(stretch.as_secs_f64())));
 
-    // What it can do: as many at once as are let in of one caller, each after the other.
-    let (began, calibrating) = (Instant::now(), stretch.min(Duration::from_secs(4)) / 2);
-    let workers = (0..16).map(|number| async move {
-        let mut rng = Rng::new(number);
-        while began.elapsed() < calibrating {
-            first.call(rng.next_u64()).await;
-        }
-    });
-    futures::future::join_all(workers).await;
-    let capacity = first.tally().done() as f64 / began.elapsed().as_secs_f64();
-    let calibration = first.take_tally();
-    tell(&format!("16 at a time: {}", calibration.told(began.elapsed().as_secs_f64())));
+    let (capacity, calibration) = measure_capacity(first, stretch.min(Duration::from_secs(4)) / 2, &report).await;
 
-    // Too much of one caller, and then of two.
+    // Overload: by one caller, and then by two.
     read_log(&log, &mut read)?;
     let (mut during, drive) = (Tally::default(), Duration::from_secs(seconds) / 2);
     for (what, of_second) in [("too much of one caller", 0.0), ("too much of two", TIMES)] {
@@ -447,35 +472,26 @@ pub async fn load(binary: PathBuf, seconds: u64, tell: impl Fn(&str)) -> Result<
         changed?;
         let mut tally = first.take_tally();
         tally.add(&second.take_tally());
-        tell(&format!("{what}: {}", tally.told(drive.as_secs_f64())));
+        report(&format!("{what}: {}", tally.summary(drive.as_secs_f64())));
         during.add(&tally);
     }
     let over = Instant::now();
     let others = quiet.take_tally();
-    tell(&format!("somebody else meanwhile: {}", others.told(seconds as f64)));
+    report(&format!("somebody else meanwhile: {}", others.summary(seconds as f64)));
     let work = read_log(&log, &mut read)?;
 
-    // It must be itself again: quick, and with everything delivered.
-    let near = 2.0 * before.latency(0.99) + 50.0;
-    let after = loop {
-        quiet.go_on(2.0 * FEW, Instant::now() + Duration::from_secs(1), Rng::new(6)).await;
-        let tally = quiet.take_tally();
-        let refused = tally.of(429) + tally.of(503);
-        if refused == 0 && tally.wrong.is_empty() && tally.latency(0.99) <= near {
-            break tally;
-        }
-        ensure!(over.elapsed() < PATIENCE, "it does not recover: {}", tally.told(1.0));
-    };
+    // It must recover: be as fast as before, and deliver everything.
+    let after = wait_for_recovery(quiet, 2.0 * before.latency(0.99) + 50.0).await?;
     let quick = over.elapsed();
     let events = vendor.settle().await?;
     let drained = over.elapsed();
-    tell(&format!(
+    report(&format!(
         "afterwards: {}; as before after {quick:.1?}, everything arrived after {drained:.1?}",
-        after.told(1.0)
+        after.summary(1.0)
     ));
     let (end, peak) = memory(&mut program)?;
     let rest = read_log(&log, &mut read)?;
-    tell(&format!(
+    report(&format!(
         "{} polls, {} of them a minute late, and {} deliveries while it was driven; {} changes, {events} events; {peace} MB before, {peak} at most, {end} after",
         work.polls, work.late, work.deliveries, vendor.changes
     ));
