@@ -17,7 +17,7 @@ use domain::secret::Secret;
 use elements::call::CallContext;
 use elements::listing::{Cursor, Listing, RecordPage, RecordProblem, ScanMode};
 use elements::single;
-use elements::{Bases, Catalog, Connection, Plan, Tokens};
+use elements::{Bases, Catalog, Connection, Element, Plan, Tokens};
 use http::{Request, Response};
 use local::system::{Options, System};
 use serde::{Deserialize, Serialize};
@@ -157,8 +157,7 @@ fn replay(file: &Path) -> anyhow::Result<String> {
     let (entry, _) = ResourceConfiguration::parse(&exchange.entry, "entry").map_err(refused)?;
     let (plan, warnings) = Plan::resolve(element, &exchange.resource, &entry, &exchange.account).map_err(refused)?;
     let tokens = tokens(element, &connection);
-    let bases = Bases::default();
-    let now = "2026-08-20T12:00:00Z".parse()?;
+    let (bases, now) = (Bases::default(), "2026-08-20T12:00:00Z".parse()?);
     let mut listing = Listing::start(&plan, exchange.pass, &exchange.cursor, exchange.lower, &exchange.partition, now);
     let mut read = String::new();
     writeln!(read, "{}", exchange.about)?;
@@ -189,13 +188,12 @@ fn replay(file: &Path) -> anyhow::Result<String> {
             "check" => {
                 let check = &element.check[argument.parse::<usize>()?];
                 let request = single::check_request(check, &caller)?.context("something to ask")?;
-                match single::checked(check, &caller, &response) {
-                    Ok(learned) => {
-                        writeln!(read, "  {learned:?}")?;
-                        connection = learned;
-                    }
+                let learned = single::checked(check, &caller, &response);
+                match &learned {
+                    Ok(learned) => writeln!(read, "  {learned:?}")?,
                     Err(fault) => writeln!(read, "  {fault:?}")?,
                 }
+                connection = learned.unwrap_or(connection);
                 request
             }
             "hydrate" => {

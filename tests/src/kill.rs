@@ -251,7 +251,7 @@ impl Renaming {
 ///
 /// # Errors
 /// Something was lost or repeated under another id, or it no longer starts.
-pub async fn kill(binary: PathBuf, times: u64, seed: u64, tell: impl Fn(&str)) -> Result<Figures> {
+pub async fn kill(binary: PathBuf, times: u64, seed: u64, report: impl Fn(&str)) -> Result<Figures> {
     let folder = tempfile::tempdir()?;
     let mut outside = Outside::serve(seed).await?;
     let victim = Pollux::new(binary, &folder.path().join("data"), outside.arguments())?;
@@ -277,10 +277,10 @@ pub async fn kill(binary: PathBuf, times: u64, seed: u64, tell: impl Fn(&str)) -
         program = victim.start().await?;
         renaming.look(&victim, &path).await?;
         if time.is_multiple_of(10) {
-            tell(&format!("killed {time} times, {} changes, {} names taken", outside.changes, renaming.acknowledged));
+            report(&format!("killed {time} times, {} changes, {} names taken", outside.changes, renaming.acknowledged));
         }
     }
-    tell("waiting for the last to arrive");
+    report("waiting for the last to arrive");
     let figures = outside.settle().await?;
     drop(program);
     Ok(Figures { kills: times, acknowledged: renaming.acknowledged, cut_off: renaming.cut_off, ..figures })

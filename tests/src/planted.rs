@@ -57,7 +57,7 @@ impl Planted {
         let mut git = Command::new("git");
         // A copy within the repository is none of the repository's.
         git.current_dir(tree).env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree));
-        let output = git.arg("apply").args(arguments).arg(&self.patch).output()?;
+        let output = git.args(["apply", "-C1"]).args(arguments).arg(&self.patch).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{} does not apply: {said}", self.name);
         Ok(())
