@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use domain::configuration::keys::{self, Control, KEYS, KeySpec, Kind as KeyKind, Offered, Section};
 use domain::problem::nearest;
 use elements::Element;
-use elements::auth::authorize_url;
-use elements::definition::{Auth, ChangeDetection, Field, Resource};
+use elements::auth::{LoginPage, authorize_url};
+use elements::definition::{Auth, ChangeDetection, ConnectionField, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
@@ -165,7 +165,7 @@ fn whole(element: &Element) -> Value {
 pub fn properties(element: &Element) -> Vec<Value> {
     let mut listed: Vec<Value> = element.connection.values().filter_map(|field| own_property(element, field)).collect();
     let own_keys: BTreeSet<&str> =
-        element.connection.values().flat_map(|field| &field.ce_keys).map(String::as_str).collect();
+        element.connection.values().flat_map(|field| &field.configuration_keys).map(String::as_str).collect();
     let logs_in = matches!(element.auth, Auth::Oauth2Code(_));
     for key in KEYS {
         let is_offered = match key.offered {
@@ -185,16 +185,16 @@ pub fn properties(element: &Element) -> Vec<Value> {
 }
 
 /// A field of the element. None: it has no configuration key, so nobody can fill it in.
-fn own_property(element: &Element, field: &Field) -> Option<Value> {
-    let key = field.ce_keys.first()?;
+fn own_property(element: &Element, field: &ConnectionField) -> Option<Value> {
+    let key = field.configuration_keys.first()?;
     let kind = if field.secret { "PASSWORD" } else { "TEXTFIELD_128" };
-    let required = field.required && field.default.is_none() && field.unless.is_none();
+    let required = field.required && field.default.is_none() && field.replaced_by.is_none();
     let mut shown = property(key, &field.label, kind, json!(field.default), &field.help, required);
     shown["section"] = json!(Section::Account.word());
     if !field.options.is_empty() {
         shown["options"] = json!(field.options);
     }
-    let instead = field.unless.as_deref().and_then(|other| element.connection.get(other)?.ce_keys.first());
+    let instead = field.replaced_by.as_deref().and_then(|other| element.connection.get(other)?.configuration_keys.first());
     if let Some(instead) = instead {
         shown["requiredUnless"] = json!(instead);
     }
@@ -289,17 +289,15 @@ pub(crate) fn login_address(state: &ApiState, element: &str, given: Map<String, 
         })
         .collect();
     let text = |name: &str, key: &str| texts.get(name).or_else(|| texts.get(key)).map(String::as_str);
-    let url = authorize_url(
-        element,
-        &state.service.bases,
-        text("apiKey", keys::API_KEY).unwrap_or_default(),
-        text("callbackUrl", keys::REDIRECT_URL).unwrap_or_default(),
-        text("scope", keys::SCOPE),
-        // The original sends the element's key where the caller has no state of its own.
-        Some(text("state", "state").unwrap_or(&element.key)),
-        &texts,
-    )
-    .map_err(Refusal::invalid)?;
+    let page = LoginPage {
+        api_key: text("apiKey", keys::API_KEY).unwrap_or_default(),
+        callback_url: text("callbackUrl", keys::REDIRECT_URL).unwrap_or_default(),
+        scope: text("scope", keys::SCOPE),
+        // Cloud Elements sends the element's key if the caller has no state of its own.
+        state: Some(text("state", "state").unwrap_or(&element.key)),
+        params: &texts,
+    };
+    let url = authorize_url(element, &state.service.bases, &page).map_err(Refusal::invalid)?;
     Ok(Json(json!({ "oauthUrl": url.as_str(), "element": element.key })))
 }
 

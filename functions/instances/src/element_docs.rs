@@ -195,7 +195,7 @@ fn in_query(name: &str, kind: &str, about: &str) -> Value {
 }
 
 fn listing_parameters(resource: &Resource) -> Vec<Value> {
-    let mut filters: Vec<&str> = resource.wheres.keys().map(String::as_str).collect();
+    let mut filters: Vec<&str> = resource.conditions.keys().map(String::as_str).collect();
     filters.sort_unstable();
     let about = match filters.as_slice() {
         [] => "CEQL. This resource cannot be filtered.".to_owned(),

@@ -314,7 +314,7 @@ pub async fn object_metadata(State(state): State<ApiState>, target: Target, Path
     resource.records.id.iter().for_each(|id| note(path(id), "string", "primaryKey"));
     resource.time.updated.iter().for_each(|at| note(path(at), "date", "updatedDate"));
     resource.time.created.iter().for_each(|at| note(path(at), "date", "createdDate"));
-    resource.wheres.keys().for_each(|attribute| note(attribute.clone(), "string", "filterable"));
+    resource.conditions.keys().for_each(|attribute| note(attribute.clone(), "string", "filterable"));
     Ok(Json(json!({
         "name": resource.name,
         "vendorName": resource.name,

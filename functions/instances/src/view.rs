@@ -64,7 +64,7 @@ pub fn element(element: &Element) -> Value {
     let (authentication, browser_login) = match element.auth {
         Auth::Oauth2Code(_) => ("oauth2", true),
         Auth::Oauth2ClientCredentials(_) => ("oauth2", false),
-        Auth::StaticHeaders(_) | Auth::StaticBearer(_) | Auth::LoginExchange(_) => ("custom", false),
+        Auth::StaticHeaders {} | Auth::StaticBearer(_) | Auth::LoginExchange(_) => ("custom", false),
     };
     json!({
         "id": element_id(element),

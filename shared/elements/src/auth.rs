@@ -1,4 +1,4 @@
-//! Logging in at a vendor: the address a user is sent to, the requests for tokens, what their answers mean.
+//! Logging in at a vendor: the address of the login page, requests for tokens, and their answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::problem::{FieldProblem, below};
+use domain::problem::{FieldProblem, below, shorten};
 use domain::secret::Secret;
 use domain::zone::Zone;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -16,28 +16,29 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::call::{Bases, CallContext, absolute};
+use crate::call::{Bases, absolute};
 use crate::catalog::Element;
 use crate::connection::{Connection, describe, fits, key_of};
 use crate::definition::{Auth, ClientAuth, Expiry, RefreshResult, TokenBody, TokenEndpoint};
 use crate::fault::{self, Fault};
+use crate::mask::SecretMask;
 use crate::pointer::{Pointer, Wanted};
-use crate::template::{Filling, Template, Values};
-use crate::tokens::Tokens;
+use crate::template::{Filling, Values};
+use crate::tokens::{Tokens, static_token};
 
-/// How long before its end a token is refreshed where the element does not say.
+/// A token is refreshed this long before its end, unless the element says otherwise.
 const REFRESH_BEFORE: Duration = Duration::from_secs(300);
 
-/// What is offered for tokens.
+/// The proof that is exchanged for tokens.
 #[derive(Debug, Clone, Copy)]
 pub enum Grant<'a> {
-    /// The code that the vendor sent with the user back to us.
+    /// The code that the vendor sent when it redirected the user back to us.
     Code {
         /// The code.
         code: &'a Secret,
-        /// The address that the user was sent back to.
+        /// The address to which the user was redirected.
         redirect_uri: &'a str,
-        /// The proof of RFC 7636, when the login was begun with a challenge.
+        /// The proof of RFC 7636, if the login began with a challenge.
         code_verifier: Option<&'a Secret>,
     },
     /// A refresh token.
@@ -51,19 +52,19 @@ pub enum Grant<'a> {
     Login,
 }
 
-/// Why there are no tokens.
+/// The reason why a request for tokens failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthFault {
-    /// What was offered is worth nothing any more: the user must log in again.
+    /// The grant is no longer valid: the user must log in again.
     #[error("the login is no longer valid: {reason}")]
     Dead {
         /// The vendor's words.
         reason: String,
     },
-    /// Ask again later.
+    /// The vendor cannot answer now: ask again later.
     #[error("the vendor cannot hand out tokens now: {reason}")]
     Retry {
-        /// How long to wait, where the vendor says so.
+        /// The time to wait, if the vendor names it.
         after: Option<Duration>,
         /// The vendor's words.
         reason: String,
@@ -71,26 +72,26 @@ pub enum AuthFault {
     /// The answer is no token answer.
     #[error("the vendor's token answer cannot be read: {reason}")]
     Unreadable {
-        /// What is wrong with it.
+        /// The defect of the answer.
         reason: String,
     },
 }
 
-/// Whether calls of this connection need tokens; a token made by hand makes them needless.
+/// Returns true if calls of this connection need tokens; a token that the user created replaces them.
 pub fn needs_tokens(element: &Element, connection: &Connection) -> bool {
     match &element.auth {
-        Auth::Oauth2Code(oauth) => static_token(oauth.static_token.as_ref(), connection).is_none(),
+        Auth::Oauth2Code(_) => static_token(element, connection).is_none(),
         Auth::Oauth2ClientCredentials(_) | Auth::LoginExchange(_) => true,
-        Auth::StaticHeaders(_) | Auth::StaticBearer(_) => false,
+        Auth::StaticHeaders {} | Auth::StaticBearer(_) => false,
     }
 }
 
-/// Whether a user logs in at the vendor and comes back with a code.
+/// Returns true if a user logs in at the vendor and comes back with a code.
 pub fn grants_code(element: &Element) -> bool {
     matches!(element.auth, Auth::Oauth2Code(_))
 }
 
-/// What asks for a first or a new token without a user, where there is such a thing.
+/// The grant that obtains a first or a new token without a user, if the element has one.
 pub fn unattended_grant(element: &Element) -> Option<Grant<'static>> {
     match element.auth {
         Auth::Oauth2ClientCredentials(_) => Some(Grant::ClientCredentials),
@@ -99,62 +100,57 @@ pub fn unattended_grant(element: &Element) -> Option<Grant<'static>> {
     }
 }
 
-fn static_token(template: Option<&Template>, connection: &Connection) -> Option<String> {
-    let lookup = |name: &str| connection.filling(name);
-    template?.text(&Values { lookup: &lookup, zone: &Zone::GMT })
-}
-
-/// The bearer token of a call.
-pub(crate) fn bearer(caller: &CallContext<'_>) -> Option<String> {
-    let made_by_hand = match &caller.element.auth {
-        Auth::Oauth2Code(oauth) => static_token(oauth.static_token.as_ref(), caller.connection),
-        Auth::StaticBearer(bearer) => static_token(Some(&bearer.token), caller.connection),
-        Auth::StaticHeaders(_) => return None,
-        Auth::Oauth2ClientCredentials(_) | Auth::LoginExchange(_) => None,
-    };
-    made_by_hand.or_else(|| caller.tokens.map(|tokens| tokens.access.expose().to_owned()))
-}
-
 fn endpoint(element: &Element) -> Option<&TokenEndpoint> {
     match &element.auth {
         Auth::Oauth2Code(oauth) => Some(&oauth.token),
         Auth::Oauth2ClientCredentials(credentials) => Some(&credentials.token),
         Auth::LoginExchange(login) => Some(&login.token),
-        Auth::StaticHeaders(_) | Auth::StaticBearer(_) => None,
+        Auth::StaticHeaders {} | Auth::StaticBearer(_) => None,
     }
 }
 
-/// The address at which a user logs in. `params` are the query parameters of the caller, which give the connection
-/// values that the address is made of (`subdomain`, `maximizer.alias`).
+/// The values of the address of a login page.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginPage<'a> {
+    /// The id of the application.
+    pub api_key: &'a str,
+    /// The address to which the vendor redirects the user.
+    pub callback_url: &'a str,
+    /// The scopes as one text; the element's scopes if absent.
+    pub scope: Option<&'a str>,
+    /// A text that the vendor gives back with the code.
+    pub state: Option<&'a str>,
+    /// The query parameters of the caller. They give the connection values that the address is made of (`subdomain`,
+    /// `maximizer.alias`).
+    pub params: &'a BTreeMap<String, String>,
+}
+
+impl LoginPage<'_> {
+    /// A connection value that the address needs.
+    fn value(&self, element: &Element, name: &str) -> Option<String> {
+        let field = element.connection.get(name)?;
+        let mut keys = field.configuration_keys.iter().map(String::as_str).chain([name]);
+        keys.find_map(|key| self.params.get(key)).cloned().or_else(|| field.default.clone())
+    }
+}
+
+/// The address at which a user logs in.
 ///
 /// # Errors
 /// Every value that is missing or does not fit; an element without such a login.
-pub fn authorize_url(
-    element: &Element,
-    bases: &Bases,
-    api_key: &str,
-    callback_url: &str,
-    scope: Option<&str>,
-    state: Option<&str>,
-    params: &BTreeMap<String, String>,
-) -> Result<Url, Vec<FieldProblem>> {
+pub fn authorize_url(element: &Element, bases: &Bases, page: &LoginPage<'_>) -> Result<Url, Vec<FieldProblem>> {
     let Auth::Oauth2Code(oauth) = &element.auth else {
         return Err(vec![FieldProblem::new("element", &element.key, "an element at which users log in with OAuth")]);
     };
     let mut problems = Vec::new();
-    for (name, value) in [("apiKey", api_key), ("callbackUrl", callback_url)] {
+    for (name, value) in [("apiKey", page.api_key), ("callbackUrl", page.callback_url)] {
         if value.trim().is_empty() {
             problems.push(FieldProblem::new(name, "nothing", "a value"));
         }
     }
-    let given = |name: &str| {
-        let field = element.connection.get(name)?;
-        let keys = field.ce_keys.iter().map(String::as_str).chain([name]);
-        keys.clone().find_map(|key| params.get(key)).cloned().or_else(|| field.default.clone())
-    };
     for name in oauth.authorize_url.names().filter_map(|name| name.strip_prefix("connection.")) {
         let Some(field) = element.connection.get(name) else { continue };
-        match given(name) {
+        match page.value(element, name) {
             None => problems.push(FieldProblem::new(key_of(name, field), "nothing", describe(field))),
             Some(text) => {
                 if let Some(expected) = fits(field, &text) {
@@ -166,19 +162,22 @@ pub fn authorize_url(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let lookup = |name: &str| name.strip_prefix("connection.").and_then(given).map(Filling::Text);
+    let lookup = |name: &str| {
+        let name = name.strip_prefix("connection.")?;
+        page.value(element, name).map(Filling::Text)
+    };
     let values = Values { lookup: &lookup, zone: &Zone::GMT };
     let url = absolute(oauth.authorize_url.text(&values), "auth.authorize_url").map_err(|problem| vec![problem])?;
     let mut url = bases.apply(&element.key, url);
     let separator = oauth.scope_separator.as_deref().unwrap_or(" ");
-    let scope = scope.map_or_else(|| oauth.scopes.join(separator), str::to_owned);
+    let scope = page.scope.map_or_else(|| oauth.scopes.join(separator), str::to_owned);
     let mut query = url.query_pairs_mut();
-    query.append_pair("response_type", "code").append_pair("client_id", api_key);
-    query.append_pair("redirect_uri", callback_url);
+    query.append_pair("response_type", "code").append_pair("client_id", page.api_key);
+    query.append_pair("redirect_uri", page.callback_url);
     if !scope.is_empty() {
         query.append_pair("scope", &scope);
     }
-    if let Some(state) = state {
+    if let Some(state) = page.state {
         query.append_pair("state", state);
     }
     for (name, template) in &oauth.authorize_params {
@@ -190,21 +189,11 @@ pub fn authorize_url(
     Ok(url)
 }
 
-/// The request that asks for tokens.
-///
-/// # Errors
-/// A grant that the element does not have, or a value that its request lacks.
-pub fn token_request(
-    element: &Element,
-    bases: &Bases,
-    connection: &Connection,
-    grant: Grant<'_>,
-) -> Result<Request<Bytes>, FieldProblem> {
-    let no_such = || FieldProblem::new("element", &element.key, "an element that hands out tokens this way");
-    let endpoint = endpoint(element).ok_or_else(no_such)?;
-    let mut body: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, value: &str| body.push((name.to_owned(), value.to_owned()));
-    match (&element.auth, grant) {
+/// The parameters of a grant; `None` if the element does not have it.
+fn grant_parameters(auth: &Auth, grant: Grant<'_>) -> Option<Vec<(String, String)>> {
+    let mut parameters: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: &str| parameters.push((name.to_owned(), value.to_owned()));
+    match (auth, grant) {
         (Auth::Oauth2Code(_), Grant::Code { code, redirect_uri, code_verifier }) => {
             add("grant_type", "authorization_code");
             add("code", code.expose());
@@ -224,17 +213,36 @@ pub fn token_request(
             }
         }
         (Auth::LoginExchange(_), Grant::Login) => {}
-        _ => return Err(no_such()),
+        _ => return None,
     }
-    let lookup = |name: &str| connection.filling(name);
-    let values = Values { lookup: &lookup, zone: &Zone::GMT };
-    let client = |name: &str| match lookup(&format!("connection.{name}")) {
+    Some(parameters)
+}
+
+/// A credential of the application.
+fn client_value(element: &Element, connection: &Connection, name: &str) -> Result<String, FieldProblem> {
+    match connection.filling(&format!("connection.{name}")) {
         Some(Filling::Text(text)) => Ok(text),
         _ => {
             let key = element.connection.get(name).map_or(name, |field| key_of(name, field));
             Err(FieldProblem::new(below("configuration", key), "nothing", "a value: tokens are handed out for it"))
         }
-    };
+    }
+}
+
+/// The request that asks for tokens.
+///
+/// # Errors
+/// A grant that the element does not have, or a value that its request lacks.
+pub fn token_request(
+    element: &Element,
+    bases: &Bases,
+    connection: &Connection,
+    grant: Grant<'_>,
+) -> Result<Request<Bytes>, FieldProblem> {
+    let no_such = || FieldProblem::new("element", &element.key, "an element that hands out tokens this way");
+    let endpoint = endpoint(element).ok_or_else(no_such)?;
+    let mut body = grant_parameters(&element.auth, grant).ok_or_else(no_such)?;
+    let client = |name: &str| client_value(element, connection, name);
     let oauth = !matches!(element.auth, Auth::LoginExchange(_));
     let mut basic = None;
     match endpoint.client {
@@ -249,6 +257,8 @@ pub fn token_request(
         }
         ClientAuth::Body | ClientAuth::None => {}
     }
+    let lookup = |name: &str| connection.filling(name);
+    let values = Values { lookup: &lookup, zone: &Zone::GMT };
     for (name, template) in &endpoint.params {
         if let Some(text) = template.text(&values) {
             body.push((name.clone(), text));
@@ -277,10 +287,10 @@ pub fn token_request(
         .map_err(|error| FieldProblem::new("auth.token.url", url.as_str(), error.to_string()))
 }
 
-/// Reads a token answer. Without a new refresh token the `previous` one stays, unless the element rotates them.
+/// Reads a token answer. If it has no refresh token, the `previous` one stays, unless the element rotates them.
 ///
 /// # Errors
-/// What the absence of tokens means.
+/// The reason why there are no tokens.
 pub fn read_tokens(
     element: &Element,
     response: &Response<Bytes>,
@@ -289,7 +299,7 @@ pub fn read_tokens(
 ) -> Result<Tokens, AuthFault> {
     let unreadable = |reason: &str| AuthFault::Unreadable { reason: reason.to_owned() };
     let endpoint = endpoint(element).ok_or_else(|| unreadable("the element hands out no tokens"))?;
-    match fault::classify_token(element, response) {
+    match fault::classify(element, SecretMask::NONE, &[], response) {
         None => {}
         Some(Fault::Retry { after, reason } | Fault::RateLimited { after, reason }) => {
             return Err(AuthFault::Retry { after, reason });
@@ -324,34 +334,36 @@ pub fn read_tokens(
         None if rotates && previous.is_some() => return Err(unreadable("it has no new refresh token")),
         None => previous.and_then(|previous| previous.refresh.clone()),
     };
-    let stated = expiry.and_then(given);
-    let expires_at = match &endpoint.expiry {
-        Expiry::None => None,
-        Expiry::Fixed(span) => TimeDelta::from_std(span.0).ok().and_then(|span| now.checked_add_signed(span)),
-        Expiry::SecondsField(_) => stated
-            .and_then(|text| text.parse::<f64>().ok())
-            .and_then(|seconds| TimeDelta::try_seconds(seconds as i64))
-            .and_then(|span| now.checked_add_signed(span)),
-        Expiry::TimestampField(_) => {
-            stated.and_then(|text| DateTime::parse_from_rfc3339(&text).ok()).map(|date| date.to_utc())
-        }
-    };
+    let expires_at = end_of_token(&endpoint.expiry, expiry.and_then(given).as_deref(), now);
     let mut extra = previous.map(|previous| previous.extra.clone()).unwrap_or_default();
     extra.extend(keep.into_iter().filter_map(|(slot, name)| Some((name.clone(), given(slot)?.into_owned()))));
     Ok(Tokens { access: Secret::new(access), refresh, expires_at, extra })
 }
 
-/// OAuth's own words where the answer has them, else the element's.
-fn token_reason(element: &Element, response: &Response<Bytes>) -> String {
-    let tree: Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    match (tree.get("error").and_then(Value::as_str), tree.get("error_description").and_then(Value::as_str)) {
-        (Some(error), Some(description)) => domain::problem::shorten(&format!("{error}: {description}")),
-        (Some(error), None) => domain::problem::shorten(error),
-        _ => fault::reason(element, response, &str::to_owned),
+/// The end of an access token. `stated` is the text of the answer.
+fn end_of_token(expiry: &Expiry, stated: Option<&str>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    match expiry {
+        Expiry::None => None,
+        Expiry::Fixed(span) => now.checked_add_signed(TimeDelta::from_std(span.0).ok()?),
+        Expiry::SecondsField(_) => {
+            let seconds = stated?.parse::<f64>().ok()?;
+            now.checked_add_signed(TimeDelta::try_seconds(seconds as i64)?)
+        }
+        Expiry::TimestampField(_) => Some(DateTime::parse_from_rfc3339(stated?).ok()?.to_utc()),
     }
 }
 
-/// Whether the access token ends so soon that it should be refreshed first.
+/// The text of an error answer: OAuth's members if the answer has them, else the element's messages.
+fn token_reason(element: &Element, response: &Response<Bytes>) -> String {
+    let tree: Value = serde_json::from_slice(response.body()).unwrap_or_default();
+    match (tree.get("error").and_then(Value::as_str), tree.get("error_description").and_then(Value::as_str)) {
+        (Some(error), Some(description)) => shorten(&format!("{error}: {description}")),
+        (Some(error), None) => shorten(error),
+        _ => fault::reason(element, SecretMask::NONE, response),
+    }
+}
+
+/// Returns true if the access token ends so soon that it should be refreshed before a call.
 pub fn refresh_due(element: &Element, tokens: &Tokens, now: DateTime<Utc>) -> bool {
     let before = endpoint(element).and_then(|endpoint| endpoint.refresh_before).map_or(REFRESH_BEFORE, |span| span.0);
     tokens.expires_at.is_some_and(|end| (end - now).to_std().map_or(true, |left| left <= before))

@@ -1,33 +1,32 @@
-//! Building a request: base, path, query, body and headers put together from parsed parts.
+//! Builds a request from parsed parts: base, path, query, body and headers.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use domain::problem::FieldProblem;
-use domain::secret::hide;
 use domain::zone::Zone;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Request};
 use serde_json::Value;
 use url::Url;
 
-use crate::auth;
 use crate::catalog::Element;
 use crate::connection::Connection;
 use crate::definition::{Call, Method};
+use crate::mask::SecretMask;
 use crate::pointer::Pointer;
 use crate::template::{Filling, Values, plain_text};
-use crate::tokens::Tokens;
+use crate::tokens::{Tokens, bearer};
 
-/// Other places for elements' URLs, by element key: scheme, host, port and the head of every path.
+/// Replacements for elements' base URLs, by element key: scheme, host, port and a prefix of every path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bases {
-    /// What stands in place of scheme and host of every URL of the element.
+    /// The replacement for scheme and host of every URL of the element.
     pub overrides: BTreeMap<String, Url>,
 }
 
 impl Bases {
-    /// The URL to use for a URL of the element.
+    /// Returns the URL to call in place of a URL of the element.
     pub fn apply(&self, element: &str, url: Url) -> Url {
         let Some(base) = self.overrides.get(element) else { return url };
         let mut moved = base.clone();
@@ -36,26 +35,26 @@ impl Bases {
         moved
     }
 
-    /// The head that every path of the element gets, without a slash at its end.
+    /// The prefix of every path of the element, without a slash at its end.
     fn prefix(&self, element: &str) -> &str {
         self.overrides.get(element).map_or("", |base| base.path().trim_end_matches('/'))
     }
 }
 
-/// Who calls whom: what every request of an instance needs.
+/// The values that every request of an instance needs.
 #[derive(Debug, Clone, Copy)]
 pub struct CallContext<'a> {
     /// The vendor.
     pub element: &'a Element,
     /// The account.
     pub connection: &'a Connection,
-    /// Where the vendor's URLs really are.
+    /// The replacements for the vendor's URLs.
     pub bases: &'a Bases,
-    /// What was got by logging in, where that is needed.
+    /// The tokens, if the element needs them.
     pub tokens: Option<&'a Tokens>,
 }
 
-/// What a configuration adds to a call.
+/// Values that a configuration adds to a call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Extras {
     pub query: Vec<(String, String)>,
@@ -63,10 +62,9 @@ pub(crate) struct Extras {
 }
 
 impl CallContext<'_> {
-    /// The text without the secrets of the account.
-    pub(crate) fn hide(&self, text: &str) -> String {
-        let tokens = self.tokens.into_iter().flat_map(|tokens| std::iter::once(&tokens.access).chain(&tokens.refresh));
-        hide(text, self.connection.secrets().chain(tokens))
+    /// The secrets of the account, to hide in texts of the vendor.
+    pub(crate) fn mask(&self) -> SecretMask<'_> {
+        SecretMask::new(self.connection, self.tokens)
     }
 
     /// A base URL of the element.
@@ -78,27 +76,31 @@ impl CallContext<'_> {
         absolute(text, &format!("bases.{name}")).map(|url| self.bases.apply(&self.element.key, url))
     }
 
+    /// Builds a call. `values` fills the placeholders that are not of the connection.
+    ///
+    /// # Errors
+    /// A value that the request lacks.
     pub(crate) fn build(
         &self,
         call: &Call,
-        own: &dyn Fn(&str) -> Option<Filling>,
+        values: &dyn Fn(&str) -> Option<Filling>,
         zone: &Zone,
         extras: &Extras,
     ) -> Result<Request<Bytes>, FieldProblem> {
         let lookup = |name: &str| match name.starts_with("connection.") {
             true => self.connection.filling(name),
-            false => own(name),
+            false => values(name),
         };
-        let values = Values { lookup: &lookup, zone };
+        let filled = Values { lookup: &lookup, zone };
         let mut url = self.base(call.base.as_deref())?;
-        let path = call.path.path(&values).ok_or_else(|| {
+        let path = call.path.path(&filled).ok_or_else(|| {
             let missing = call.path.names().find(|name| lookup(name).is_none()).unwrap_or_default();
             FieldProblem::new(missing, "nothing", format!("a value for {}", call.path.as_str()))
         })?;
         url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
         let mut query: Vec<(String, String)> = Vec::new();
         for (name, templates) in &call.query {
-            for value in templates.0.iter().filter_map(|template| template.value(&values)) {
+            for value in templates.0.iter().filter_map(|template| template.value(&filled)) {
                 match value {
                     Value::Array(many) => query.extend(many.iter().map(|one| (name.clone(), plain_text(one)))),
                     one => query.push((name.clone(), plain_text(&one))),
@@ -113,7 +115,7 @@ impl CallContext<'_> {
             url.query_pairs_mut().extend_pairs(query);
         }
         let body = call.body.as_ref().map(|body| {
-            let mut tree = body.fill(&values);
+            let mut tree = body.fill(&filled);
             for (pointer, value) in &extras.body {
                 pointer.put(&mut tree, value.clone());
             }
@@ -141,20 +143,27 @@ impl CallContext<'_> {
         let values = Values { lookup: &lookup, zone: &Zone::GMT };
         for (name, template) in &self.element.headers {
             if let Some(text) = template.text(&values) {
-                let secret = template.names().any(|name| self.connection.is_secret(name));
-                request = request.header(header_name(name)?, header_value(name, &text, secret)?);
+                let header = header_name(name)?;
+                let mut value = header_value(name, &text)?;
+                value.set_sensitive(template.names().any(|name| self.connection.is_secret(name)));
+                request = request.header(header, value);
             }
         }
-        if let Some(bearer) = auth::bearer(self) {
-            request = request.header(AUTHORIZATION, header_value("authorization", &format!("Bearer {bearer}"), true)?);
+        if let Some(bearer) = bearer(self.element, self.connection, self.tokens) {
+            let mut value = header_value("authorization", &format!("Bearer {bearer}"))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
         }
         request
             .body(body.unwrap_or_default())
             .map_err(|error| FieldProblem::new("url", url.as_str(), format!("a URL that can be called: {error}")))
     }
 
-    /// The URL of a next link: absolute on the same host, or relative. Anything else is refused, so that credentials
-    /// never leave for another host.
+    /// Resolves a next link: absolute on the same host, or relative. Any other link is refused, so that credentials are
+    /// never sent to another host.
+    ///
+    /// # Errors
+    /// A link that is no URL or leads to another host.
     pub(crate) fn next_link(&self, base: Option<&str>, link: &str) -> Result<Url, FieldProblem> {
         let base = self.base(base)?;
         let refused = |expected: String| FieldProblem::new("next link", link, expected);
@@ -173,6 +182,7 @@ impl CallContext<'_> {
     }
 }
 
+/// Parses an absolute http or https URL. `field` names its source in errors.
 pub(crate) fn absolute(text: Option<String>, field: &str) -> Result<Url, FieldProblem> {
     let text = text.ok_or_else(|| FieldProblem::new(field, "nothing", "every value that the URL is made of"))?;
     match Url::parse(&text) {
@@ -185,9 +195,7 @@ fn header_name(name: &str) -> Result<HeaderName, FieldProblem> {
     name.parse().map_err(|_| FieldProblem::new(name, name, "the name of a header"))
 }
 
-fn header_value(name: &str, text: &str, secret: bool) -> Result<HeaderValue, FieldProblem> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| FieldProblem::secret(name, "a value without line breaks and control characters"))?;
-    value.set_sensitive(secret);
-    Ok(value)
+fn header_value(name: &str, text: &str) -> Result<HeaderValue, FieldProblem> {
+    HeaderValue::from_str(text)
+        .map_err(|_| FieldProblem::secret(name, "a value without line breaks and control characters"))
 }

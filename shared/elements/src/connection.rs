@@ -1,4 +1,4 @@
-//! A connected account: the values a user filled in, by the names that the element file gives them.
+//! A connected account: the values that a user filled in, by the names of the element file.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +10,28 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::catalog::Element;
-use crate::definition::Field;
+use crate::definition::ConnectionField;
 use crate::template::{Filling, plain_text};
 
 /// The values of an account. Holds secrets: it is stored sealed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// What may be shown.
+    /// Values that may be shown.
     #[serde(default)]
     plain: BTreeMap<String, String>,
-    /// What may not.
+    /// Values that may not be shown.
     #[serde(default)]
     secret: BTreeMap<String, Secret>,
-    /// Values of which there are several (folders of an account).
+    /// Lists of values (folders of an account).
     #[serde(default)]
     many: BTreeMap<String, Vec<String>>,
 }
 
 impl Connection {
-    /// Takes the element's fields out of a configuration; what is absent there may stand in `providerData`.
+    /// Takes the element's fields out of a configuration, or out of `providerData` if they are absent there.
     ///
     /// # Errors
-    /// Everything that is missing or does not fit, each with its configuration key.
+    /// Every value that is missing or does not fit, with its configuration key.
     pub fn resolve(
         element: &Element,
         configuration: &Map<String, Value>,
@@ -41,19 +41,19 @@ impl Connection {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         for (name, field) in &element.connection {
             let given = field
-                .ce_keys
+                .configuration_keys
                 .iter()
                 .find_map(|key| Some(("configuration", key, configuration.get(key).and_then(scalar)?)))
                 .or_else(|| {
-                    let keys = field.ce_keys.iter();
+                    let keys = field.configuration_keys.iter();
                     keys.clone().find_map(|key| Some(("providerData", key, provider_data.get(key).and_then(scalar)?)))
                 });
             let (path, text) = match (given, &field.default) {
                 (Some((root, key, text)), _) => (below(root, key), text),
                 (None, Some(default)) => (below("configuration", key_of(name, field)), default.clone()),
                 (None, None) => {
-                    let excused = field.unless.as_deref().is_some_and(|other| {
-                        let keys = element.connection.get(other).map(|other| other.ce_keys.as_slice());
+                    let excused = field.replaced_by.as_deref().is_some_and(|other| {
+                        let keys = element.connection.get(other).map(|other| other.configuration_keys.as_slice());
                         keys.unwrap_or_default().iter().any(|key| configuration.get(key).and_then(scalar).is_some())
                     });
                     if field.required && !excused {
@@ -76,7 +76,7 @@ impl Connection {
         if problems.is_empty() { Ok((connection, warnings)) } else { Err(problems) }
     }
 
-    fn put(&mut self, field: &Field, name: &str, text: &str) {
+    fn put(&mut self, field: &ConnectionField, name: &str, text: &str) {
         let text = if field.host_suffix.is_empty() { text } else { text.trim_end_matches('/') };
         match is_hidden(field) {
             true => drop(self.secret.insert(name.to_owned(), Secret::new(text))),
@@ -84,27 +84,27 @@ impl Connection {
         }
     }
 
-    /// A value that may be shown.
+    /// Returns a value that may be shown.
     pub fn plain(&self, name: &str) -> Option<&str> {
         self.plain.get(name).map(String::as_str)
     }
 
-    /// A value, secret or not, for what only tells values apart.
+    /// Returns a value, secret or not.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.plain(name).or_else(|| self.secret(name).map(Secret::expose))
     }
 
-    /// A secret value.
+    /// Returns a secret value.
     pub fn secret(&self, name: &str) -> Option<&Secret> {
         self.secret.get(name)
     }
 
-    /// Every secret value.
+    /// Returns every secret value.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secret.values()
     }
 
-    /// Values of which there are several, or the one there is.
+    /// Returns a list of values, or a list of the one value.
     pub fn many(&self, name: &str) -> Vec<String> {
         match self.many.get(name) {
             Some(many) => many.clone(),
@@ -112,12 +112,12 @@ impl Connection {
         }
     }
 
-    /// Whether the value is there.
+    /// Returns true if there is a value of this name.
     pub fn has(&self, name: &str) -> bool {
         self.plain.contains_key(name) || self.secret.contains_key(name) || self.many.contains_key(name)
     }
 
-    /// Keeps what a check read from the vendor.
+    /// Stores values that a check read from the vendor.
     pub(crate) fn learn(&mut self, name: &str, mut values: Vec<String>) {
         match values.len() {
             0 => {}
@@ -126,27 +126,28 @@ impl Connection {
         }
     }
 
-    /// The value of a placeholder `connection.name`.
+    /// Returns the value of a placeholder `connection.name`.
     pub(crate) fn filling(&self, placeholder: &str) -> Option<Filling> {
         let name = placeholder.strip_prefix("connection.")?;
         Some(Filling::Text(self.value(name)?.to_owned()))
     }
 
+    /// Returns true if a placeholder `connection.name` has a secret value.
     pub(crate) fn is_secret(&self, placeholder: &str) -> bool {
         placeholder.strip_prefix("connection.").is_some_and(|name| self.secret.contains_key(name))
     }
 }
 
-/// Puts values that stand under the wrong keys of a printed manual where they belong.
-pub fn put_right(element: &Element, configuration: &mut Map<String, Value>) -> Vec<Warning> {
+/// Moves values from the keys that a printed manual mixes up to the right keys.
+pub fn correct_swapped_keys(element: &Element, configuration: &mut Map<String, Value>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    for misprint in &element.misprints {
-        let text = configuration.get(&misprint.url_in).and_then(Value::as_str).unwrap_or_default().trim();
+    for swapped in &element.swapped_keys {
+        let text = configuration.get(&swapped.url_in).and_then(Value::as_str).unwrap_or_default().trim();
         if !text.starts_with("https://") && !text.starts_with("http://") {
             continue;
         }
         let printed = configuration.clone();
-        for (right, wrong) in &misprint.keys {
+        for (right, wrong) in &swapped.keys {
             configuration.insert(right.clone(), printed.get(wrong).cloned().unwrap_or_default());
             let message = format!("it is read from {wrong:?}, because the manual mixes up the two");
             warnings.push(Warning::new(below("configuration", right), message));
@@ -155,11 +156,12 @@ pub fn put_right(element: &Element, configuration: &mut Map<String, Value>) -> V
     warnings
 }
 
-/// True: the value of a configuration key is sealed, and masked wherever it is shown. The key table or the element
-/// says so, or the key is named like a secret.
+/// Returns true if the value of a configuration key is sealed, and masked wherever it is shown: the key table or the
+/// element marks it as secret, or its name looks like that of a secret.
 pub fn is_secret_key(element: &Element, configuration_key: &str) -> bool {
-    let named_here = |field: &Field| field.ce_keys.iter().any(|key| key == configuration_key);
-    is_secret_by_name(configuration_key) || element.connection.values().any(|field| field.secret && named_here(field))
+    let named_here = |field: &ConnectionField| field.configuration_keys.iter().any(|key| key == configuration_key);
+    is_secret_by_name(configuration_key)
+        || element.connection.values().any(|field| field.secret && named_here(field))
 }
 
 fn is_secret_by_name(configuration_key: &str) -> bool {
@@ -170,22 +172,23 @@ fn is_secret_by_name(configuration_key: &str) -> bool {
     !lower.starts_with("event.") && ["password", "secret", "token", "api.key"].iter().any(|word| lower.contains(word))
 }
 
-/// Whether a field's value is kept from being shown, by the same rule.
-fn is_hidden(field: &Field) -> bool {
-    field.secret || field.ce_keys.iter().any(|key| is_secret_by_name(key))
+/// Returns true if the value of a field is secret, by the rule of [`is_secret_key`].
+fn is_hidden(field: &ConnectionField) -> bool {
+    field.secret || field.configuration_keys.iter().any(|key| is_secret_by_name(key))
 }
 
-/// The configuration key that problems name.
-pub(crate) fn key_of<'a>(name: &'a str, field: &'a Field) -> &'a str {
-    field.ce_keys.first().map_or(name, String::as_str)
+/// The configuration key that error messages name.
+pub(crate) fn key_of<'a>(name: &'a str, field: &'a ConnectionField) -> &'a str {
+    field.configuration_keys.first().map_or(name, String::as_str)
 }
 
-pub(crate) fn describe(field: &Field) -> String {
+/// The label and the help of a field.
+pub(crate) fn describe(field: &ConnectionField) -> String {
     if field.help.is_empty() { field.label.clone() } else { format!("{}: {}", field.label, field.help) }
 }
 
-/// What would fit, when the text does not.
-pub(crate) fn fits(field: &Field, text: &str) -> Option<String> {
+/// Checks a value; returns a description of valid values if it does not fit.
+pub(crate) fn fits(field: &ConnectionField, text: &str) -> Option<String> {
     if !field.options.is_empty() && !field.options.iter().any(|option| option == text) {
         return Some(format!("one of {}", field.options.join(", ")));
     }
@@ -214,7 +217,7 @@ pub(crate) fn fits(field: &Field, text: &str) -> Option<String> {
     None
 }
 
-/// A text, number or truth value as text; what is empty counts as absent.
+/// A text, number or boolean as text; an empty text counts as absent.
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => (!text.trim().is_empty()).then(|| text.clone()),

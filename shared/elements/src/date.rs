@@ -1,25 +1,10 @@
-//! Stamps as an element says that they are written, read leniently: vendors vary the digits of a fraction at will.
+//! Reads timestamps in the formats of an element, leniently: vendors vary the number of fraction digits.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use domain::date::DatePattern;
 use domain::zone::Zone;
 
 use crate::definition::DateStyle;
 use crate::pointer::as_text;
-
-impl TryFrom<String> for DateStyle {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        Ok(match text.as_str() {
-            "rfc3339" => Self::Rfc3339,
-            "naive" => Self::Naive,
-            "epoch" => Self::Epoch,
-            "epoch_ms" => Self::EpochMs,
-            _ => Self::Pattern(DatePattern::compile(&text).map_err(|problem| problem.to_string())?),
-        })
-    }
-}
 
 impl DateStyle {
     fn read(&self, text: &str, zone: &Zone) -> Option<DateTime<Utc>> {
@@ -36,18 +21,18 @@ impl DateStyle {
     }
 }
 
-/// What reading a stamp came to.
+/// The result of reading a timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stamp {
     /// The instant.
     At(DateTime<Utc>),
-    /// The vendor has none, or writes one that means none.
+    /// The vendor has none, or a text that means none.
     Absent,
-    /// Something else stands there.
+    /// The value is no timestamp.
     Unreadable,
 }
 
-/// Reads stamps: the styles in their order.
+/// Reads timestamps; it tries the styles in their order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StampReader {
     pub styles: Vec<DateStyle>,
@@ -55,7 +40,7 @@ pub(crate) struct StampReader {
 }
 
 impl StampReader {
-    /// Reads raw JSON, a string or a number.
+    /// Reads raw JSON: a string or a number.
     pub(crate) fn read(&self, raw: Option<&str>, zone: &Zone) -> Stamp {
         let Some(raw) = raw else { return Stamp::Absent };
         let text = as_text(raw);
@@ -65,7 +50,7 @@ impl StampReader {
         self.styles.iter().find_map(|style| style.read(&text, zone)).map_or(Stamp::Unreadable, Stamp::At)
     }
 
-    /// Reads a literal of a query.
+    /// Reads the text of a condition.
     pub(crate) fn read_text(&self, text: &str, zone: &Zone) -> Option<DateTime<Utc>> {
         let usual = [DateStyle::Rfc3339, DateStyle::Naive];
         self.styles.iter().chain(&usual).find_map(|style| style.read(text, zone))

@@ -1,4 +1,4 @@
-//! What an answer means when it is not simply a page: the element's rules first, common sense after them.
+//! Error answers: the element's rules first, then the meaning of the status code.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Response};
 use serde_json::Value;
 
-use crate::call::CallContext;
 use crate::catalog::Element;
-use crate::definition::{Action, ErrorRule, Wait, When};
+use crate::definition::{AnswerMatch, ErrorAction, ErrorRule, Wait};
+use crate::mask::SecretMask;
 use crate::pointer::{Wanted, as_text};
 use crate::template::plain_text;
 
-/// Longest part of a body in which a rule's pattern is looked for, bytes: errors are short, pages are not.
+/// A rule's pattern is searched in this many bytes of a body: errors are short, pages are not.
 const LONGEST_SEARCH: usize = 1 << 16;
 
-/// What to do about an answer that is not what was asked for.
+/// An answer that is not the expected one, and the action that follows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Ask again later.
     #[error("the vendor cannot answer now: {reason}")]
     Retry {
-        /// How long to wait, where the vendor says so.
+        /// The time to wait, if the vendor names it.
         after: Option<Duration>,
         /// The vendor's words.
         reason: String,
@@ -32,7 +32,7 @@ pub enum Fault {
     /// Ask again later, and less often.
     #[error("the vendor's limit is reached: {reason}")]
     RateLimited {
-        /// How long to wait, where the vendor says so.
+        /// The time to wait, if the vendor names it.
         after: Option<Duration>,
         /// The vendor's words.
         reason: String,
@@ -43,19 +43,19 @@ pub enum Fault {
         /// The vendor's words.
         reason: String,
     },
-    /// The vendor forgot our cursor: make a complete, silent pass that compares with what is remembered.
+    /// The vendor forgot our cursor: make a complete, silent scan that compares with the index.
     #[error("the vendor's cursor expired: {reason}")]
     ResetCursor {
         /// The vendor's words.
         reason: String,
     },
-    /// The page cursor died. The listing has gone back to its first page: ask it for the next request.
+    /// The page cursor expired. The listing has gone back to its first page: ask it for the next request.
     #[error("the page cursor expired: {reason}")]
     RestartScan {
         /// The vendor's words.
         reason: String,
     },
-    /// The page was too much. The listing has halved it: ask it for the next request.
+    /// The page was too large. The listing has halved its size: ask it for the next request.
     #[error("the page was too large")]
     ShrinkPage,
     /// The user must log in again.
@@ -64,7 +64,7 @@ pub enum Fault {
         /// The vendor's words.
         reason: String,
     },
-    /// The user must change something.
+    /// The user must change the configuration.
     #[error("the vendor refuses the request: {reason}")]
     ConfigError {
         /// The vendor's words.
@@ -73,62 +73,54 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A passing trouble of which no end is known.
+    /// A temporary fault without a known end.
     pub(crate) fn retry(reason: impl Into<String>) -> Self {
         Fault::Retry { after: None, reason: reason.into() }
     }
 }
 
-/// What is wrong with the answer, `None` when it is to be read.
-/// The vendor's words come without the account's secrets, should he repeat them.
-pub(crate) fn classify(caller: &CallContext<'_>, own: &[ErrorRule], response: &Response<Bytes>) -> Option<Fault> {
-    judge(caller.element, own, response, &|text| caller.hide(text))
-}
-
-/// The same of a token answer. What it repeats is hidden by whoever knows what was asked.
-pub(crate) fn classify_token(element: &Element, response: &Response<Bytes>) -> Option<Fault> {
-    judge(element, &[], response, &str::to_owned)
-}
-
-fn judge(
+/// Finds the fault of an answer; `None` if it is a good answer. `rules` come before the element's own.
+/// The vendor's words are masked, because vendors repeat secrets in their errors.
+pub(crate) fn classify(
     element: &Element,
-    own: &[ErrorRule],
+    mask: SecretMask<'_>,
+    rules: &[ErrorRule],
     response: &Response<Bytes>,
-    hide: &dyn Fn(&str) -> String,
 ) -> Option<Fault> {
-    let matched = own.iter().chain(&element.errors).find(|rule| matches(&rule.when, response));
+    let matched = rules.iter().chain(&element.errors).find(|rule| matches(&rule.when, response));
     let status = response.status().as_u16();
     let action = match matched {
         Some(rule) => rule.action,
         None => match status {
-            200..=299 => Action::Ignore,
-            401 => Action::RefreshAuth,
-            429 => Action::RateLimited,
-            408 | 425 | 500..=599 => Action::Retry,
-            _ => Action::ConfigError,
+            200..=299 => ErrorAction::Ignore,
+            401 => ErrorAction::RefreshAuth,
+            429 => ErrorAction::RateLimited,
+            408 | 425 | 500..=599 => ErrorAction::Retry,
+            _ => ErrorAction::ConfigError,
         },
     };
-    let reason = || reason(element, response, hide);
+    let reason = || reason(element, mask, response);
     let after = || match matched.and_then(|rule| rule.wait.as_ref()) {
-        Some(wait) => waiting(wait, response).or_else(|| header_wait(response.headers(), RETRY_AFTER.as_str())),
+        Some(wait) => rule_wait(wait, response).or_else(|| header_wait(response.headers(), RETRY_AFTER.as_str())),
         None => header_wait(response.headers(), RETRY_AFTER.as_str()),
     };
     Some(match action {
-        Action::Ignore => return None,
-        Action::Retry => Fault::Retry { after: after(), reason: reason() },
-        Action::RateLimited => Fault::RateLimited { after: after(), reason: reason() },
-        Action::RefreshAuth => Fault::RefreshAuth { reason: reason() },
-        Action::ResetCursor => Fault::ResetCursor { reason: reason() },
-        Action::RestartScan => Fault::RestartScan { reason: reason() },
-        Action::ShrinkPage => Fault::ShrinkPage,
-        Action::Reconnect => Fault::Reconnect { reason: reason() },
-        Action::ConfigError => Fault::ConfigError { reason: reason() },
+        ErrorAction::Ignore => return None,
+        ErrorAction::Retry => Fault::Retry { after: after(), reason: reason() },
+        ErrorAction::RateLimited => Fault::RateLimited { after: after(), reason: reason() },
+        ErrorAction::RefreshAuth => Fault::RefreshAuth { reason: reason() },
+        ErrorAction::ResetCursor => Fault::ResetCursor { reason: reason() },
+        ErrorAction::RestartScan => Fault::RestartScan { reason: reason() },
+        ErrorAction::ShrinkPage => Fault::ShrinkPage,
+        ErrorAction::Reconnect => Fault::Reconnect { reason: reason() },
+        ErrorAction::ConfigError => Fault::ConfigError { reason: reason() },
     })
 }
 
-fn matches(when: &When, response: &Response<Bytes>) -> bool {
+/// Returns true if the answer meets every test of a rule.
+fn matches(when: &AnswerMatch, response: &Response<Bytes>) -> bool {
     let status = response.status();
-    if !when.status.holds(status.as_u16()) {
+    if !when.status.contain(status.as_u16()) {
         return false;
     }
     if when.header.as_ref().is_some_and(|name| !response.headers().contains_key(name.as_str())) {
@@ -143,7 +135,7 @@ fn matches(when: &When, response: &Response<Bytes>) -> bool {
     };
     if let Some(pointer) = &when.pointer {
         let found = if status.is_success() && !pointer.as_str().contains('*') {
-            // Pages are large: one value is looked for without building a tree.
+            // Pages are large: this finds one value without building a tree.
             let mut wanted = Wanted::default();
             let slot = wanted.want(pointer);
             std::str::from_utf8(response.body())
@@ -164,32 +156,33 @@ fn matches(when: &When, response: &Response<Bytes>) -> bool {
     }
 }
 
-/// Equal, or equal as text: vendors write numbers in quotes.
+/// Compares values, also as text: vendors write numbers in quotes.
 fn same(wanted: &Value, value: &Value) -> bool {
     wanted == value || (!value.is_null() && plain_text(wanted) == plain_text(value))
 }
 
+/// The start of a body, as text.
 fn head(body: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&body[..body.len().min(LONGEST_SEARCH)])
 }
 
-/// The vendor's words for people, shortened.
-pub(crate) fn reason(element: &Element, response: &Response<Bytes>, hide: &dyn Fn(&str) -> String) -> String {
+/// The status and the vendor's words, masked and shortened.
+pub(crate) fn reason(element: &Element, mask: SecretMask<'_>, response: &Response<Bytes>) -> String {
     let status = response.status();
-    match told(element, response) {
-        Some(text) => shorten(&format!("{} {}", status.as_u16(), hide(&text))),
+    match message(element, response) {
+        Some(text) => shorten(&format!("{} {}", status.as_u16(), mask.hide(&text))),
         None => status.to_string(),
     }
 }
 
-/// What the vendor says is wrong, if it says so.
-pub(crate) fn told(element: &Element, response: &Response<Bytes>) -> Option<String> {
+/// The vendor's error message, if the answer has one.
+pub(crate) fn message(element: &Element, response: &Response<Bytes>) -> Option<String> {
     let tree: Value = serde_json::from_slice(response.body()).ok()?;
-    let told = element.messages.iter().flat_map(|pointer| pointer.all(&tree));
-    told.filter(|value| !value.is_null()).map(plain_text).find(|text| !text.is_empty())
+    let found = element.messages.iter().flat_map(|pointer| pointer.all(&tree));
+    found.filter(|value| !value.is_null()).map(plain_text).find(|text| !text.is_empty())
 }
 
-/// When the vendor's clock says it answered.
+/// The time of the answer by the vendor's clock: its `Date` header.
 pub(crate) fn server_date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     http_date(headers.get(DATE)?.to_str().ok()?)
 }
@@ -198,7 +191,7 @@ fn http_date(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
 }
 
-/// Seconds, or the time from the answer's `Date` to an HTTP date: no clock of ours.
+/// A wait in seconds, or the time from the answer's `Date` to an HTTP date. Our own clock is not used.
 fn header_wait(headers: &HeaderMap, name: &str) -> Option<Duration> {
     let text = headers.get(name)?.to_str().ok()?.trim();
     match text.parse::<u64>() {
@@ -207,7 +200,8 @@ fn header_wait(headers: &HeaderMap, name: &str) -> Option<Duration> {
     }
 }
 
-fn waiting(wait: &Wait, response: &Response<Bytes>) -> Option<Duration> {
+/// The wait that a rule asks for.
+fn rule_wait(wait: &Wait, response: &Response<Bytes>) -> Option<Duration> {
     let headers = response.headers();
     match wait {
         Wait::Header(name) => header_wait(headers, name),
@@ -229,7 +223,7 @@ pub(crate) fn text_of(body: &Bytes) -> Result<&str, Fault> {
     std::str::from_utf8(body).map_err(|_| Fault::retry("the answer is not UTF-8"))
 }
 
-/// A body that is not JSON: a gateway's page, or one that was cut off.
+/// The fault of a body that is not JSON: a gateway's page, or a body that was cut off.
 pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Fault {
     match text.trim_start().starts_with('<') {
         true => Fault::retry("the answer is a web page, not JSON"),
@@ -237,7 +231,7 @@ pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Fault {
     }
 }
 
-/// The text of a raw JSON value, for messages.
+/// A raw JSON value as a short text for messages.
 pub(crate) fn shown(raw: &str) -> String {
     shorten(&as_text(raw))
 }

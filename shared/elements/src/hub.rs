@@ -1,7 +1,7 @@
-//! `GET /hubs/{hub}/{resource}`: the same resources, asked for by a user instead of a poll.
+//! `GET /hubs/{hub}/{resource}`: reads of the same resources by users.
 //!
-//! A page of such an answer is a page of the vendor. Its token says where the next one begins and nothing more:
-//! what is asked for is read from each request anew, so a forged token asks for nothing that its user may not.
+//! A page of such an answer is a page of the vendor. Its token holds the position of the next page and nothing more: the
+//! resource and the conditions are read from each request again, so a forged token gives access to nothing new.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::pointer::Pointer;
 use crate::single;
 use crate::template::{Filling, Values};
 
-/// What a user asks for.
+/// The read that a user asks for.
 #[derive(Debug, Clone)]
 pub enum HubPlan {
     /// A page of a list.
@@ -37,13 +37,13 @@ pub enum HubPlan {
     One(HubOne),
 }
 
-/// Why it cannot be given.
+/// The reason why a read is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HubProblem {
     /// The element has no such resource.
     #[error("{0}")]
     NoSuchResource(FieldProblem),
-    /// The question cannot be put to the vendor.
+    /// The vendor has no such query.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Refused(Vec<FieldProblem>),
 }
@@ -54,7 +54,7 @@ pub struct HubList {
     plan: Plan,
     fields: Vec<Pointer>,
     order: Option<(String, String)>,
-    next_page: Option<Token>,
+    next_page: Option<PageToken>,
 }
 
 /// One record by its id.
@@ -65,103 +65,129 @@ pub struct HubOne {
     id: String,
 }
 
-/// The token of a next page.
+/// The position of a next page, as users send it back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Token {
+struct PageToken {
     partition: String,
     at: Option<String>,
 }
 
-/// What a page holds.
+/// The contents of a page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubPage {
-    /// The records, with the asked fields only.
+    /// The records, with the requested fields only.
     pub records: Vec<Value>,
     /// `nextPage` of the next request.
     pub next_page: Option<String>,
-    /// How many records there are in all, where the vendor says so.
+    /// The number of records in all, if the vendor names it.
     pub total: Option<u64>,
 }
 
-/// Decides what a path after `/hubs/{hub}/` (or alone) and its query ask for. Both are decoded already.
+/// The resource and the record that a path names.
+struct HubPath<'p> {
+    resource: &'p str,
+    id: Option<&'p str>,
+}
+
+impl<'p> HubPath<'p> {
+    fn parse(element: &Element, path: &'p str) -> Result<Self, FieldProblem> {
+        let path = path.trim_matches('/');
+        if names_a_list(element, path) {
+            return Ok(Self { resource: path, id: None });
+        }
+        match path.rsplit_once('/') {
+            Some((resource, id)) if names_a_list(element, resource) => Ok(Self { resource, id: Some(id) }),
+            _ => {
+                let paths = element.resources.iter().flat_map(|resource| &resource.hub_paths);
+                let known: Vec<&str> = paths.map(String::as_str).collect();
+                let near = nearest(path, known.iter().copied());
+                let near = near.map_or(String::new(), |near| format!("; the nearest is {near}"));
+                Err(FieldProblem::new("resource", path, format!("one of {}{near}", known.join(", "))))
+            }
+        }
+    }
+}
+
+/// The parameters of a read.
+#[derive(Default)]
+struct HubQuery<'q> {
+    fields: Vec<Pointer>,
+    page_size: Option<u32>,
+    next_page: Option<PageToken>,
+    filter: Option<&'q str>,
+    order_by: Option<&'q str>,
+    problems: Vec<FieldProblem>,
+}
+
+impl<'q> HubQuery<'q> {
+    fn parse(query: &'q [(String, String)]) -> Self {
+        let mut read = Self::default();
+        for (name, value) in query {
+            match name.as_str() {
+                "fields" => {
+                    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                    read.fields = names.map(Pointer::dotted).collect();
+                }
+                "pageSize" => match value.parse::<u32>() {
+                    Ok(size) if size > 0 => read.page_size = Some(size),
+                    _ => read.refuse("pageSize", value, "a whole number from 1"),
+                },
+                "nextPage" if value.is_empty() => {}
+                "nextPage" => match PageToken::parse(value) {
+                    Some(token) => read.next_page = Some(token),
+                    None => read.refuse("nextPage", value, "elements-next-page-token of the page before"),
+                },
+                "page" if matches!(value.as_str(), "" | "1") => {}
+                "page" => read.refuse("page", value, "1; further pages are asked for by nextPage"),
+                "where" if !value.trim().is_empty() => read.filter = Some(value),
+                "orderBy" if !value.trim().is_empty() => read.order_by = Some(value.trim()),
+                _ => {}
+            }
+        }
+        read
+    }
+
+    fn refuse(&mut self, name: &str, value: &str, expected: &str) {
+        self.problems.push(FieldProblem::new(name, value, expected));
+    }
+}
+
+/// Plans the read of a path after `/hubs/{hub}/` (or alone) and its query. Both are decoded already.
 ///
 /// # Errors
-/// A resource that there is not; a condition or parameter that cannot be carried out.
+/// An unknown resource; a condition or parameter that cannot be carried out.
 pub fn plan_hub_get(element: &Arc<Element>, path: &str, query: &[(String, String)]) -> Result<HubPlan, HubProblem> {
-    let path = path.trim_matches('/');
-    let (resource, id) = if names_a_list(element, path) {
-        (path, None)
-    } else {
-        match path.rsplit_once('/') {
-            Some((resource, id)) if names_a_list(element, resource) => (resource, Some(id.to_owned())),
-            _ => {
-                let known: Vec<&str> =
-                    element.resources.iter().flat_map(|resource| &resource.hub_paths).map(String::as_str).collect();
-                let near = nearest(path, known.iter().copied())
-                    .map_or(String::new(), |near| format!("; the nearest is {near}"));
-                let expected = format!("one of {}{near}", known.join(", "));
-                return Err(HubProblem::NoSuchResource(FieldProblem::new("resource", path, expected)));
-            }
-        }
-    };
-    let mut problems = Vec::new();
-    let mut entry = ResourceConfiguration::default();
-    let (mut fields, mut next_page, mut filter, mut order_by) = (Vec::new(), None, None, None);
-    for (name, value) in query {
-        match name.as_str() {
-            "fields" => {
-                let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-                fields = names.map(Pointer::dotted).collect();
-            }
-            "pageSize" => match value.parse::<u32>() {
-                Ok(size) if size > 0 => entry.page_size = Some(size),
-                _ => problems.push(FieldProblem::new("pageSize", value, "a whole number from 1")),
-            },
-            "nextPage" if value.is_empty() => {}
-            "nextPage" => match token(value) {
-                Some(read) => next_page = Some(read),
-                None => {
-                    problems.push(FieldProblem::new("nextPage", value, "elements-next-page-token of the page before"))
-                }
-            },
-            "page" if matches!(value.as_str(), "" | "1") => {}
-            "page" => problems.push(FieldProblem::new("page", value, "1; further pages are asked for by nextPage")),
-            "where" if !value.trim().is_empty() => filter = Some(value),
-            "orderBy" if !value.trim().is_empty() => order_by = Some(value.trim()),
-            _ => {}
-        }
-    }
+    let HubPath { resource, id } = HubPath::parse(element, path).map_err(HubProblem::NoSuchResource)?;
+    let mut query = HubQuery::parse(query);
     let mut url = format!("/hubs/{}/{resource}", element.hub);
-    if let Some(filter) = filter.filter(|_| id.is_none()) {
+    if let Some(filter) = query.filter.filter(|_| id.is_none()) {
         url.push_str(&format!("?where={}", utf8_percent_encode(filter, NON_ALPHANUMERIC)));
     }
+    let mut entry = ResourceConfiguration { page_size: query.page_size, ..ResourceConfiguration::default() };
     match PollUrl::parse(&url) {
         Ok((url, _)) => entry.url = Some(url),
-        Err(problem) => {
-            problems.push(FieldProblem::new("where", filter.map_or(resource, String::as_str), problem.to_string()))
-        }
+        Err(problem) => query.refuse("where", query.filter.unwrap_or(resource), &problem.to_string()),
     }
-    if !problems.is_empty() {
-        return Err(HubProblem::Refused(problems));
+    if !query.problems.is_empty() {
+        return Err(HubProblem::Refused(query.problems));
     }
     let plan = Plan::resolve(element, resource, &entry, &Map::new()).map(|(plan, _)| plan);
     let plan = plan.map_err(|problems| {
         let renamed = problems.into_iter().map(|problem| FieldProblem { field: "where".to_owned(), ..problem });
         HubProblem::Refused(renamed.collect())
     })?;
-    let order = match order_by.filter(|_| id.is_none()).map(|asked| order(&plan, asked)) {
-        Some(Err(problem)) => return Err(HubProblem::Refused(vec![problem])),
-        Some(Ok(order)) => order,
+    if let Some(id) = id {
+        return Ok(HubPlan::One(HubOne { plan, fields: query.fields, id: id.to_owned() }));
+    }
+    let order = match query.order_by {
+        Some(asked) => order_parameter(&plan, asked).map_err(|problem| HubProblem::Refused(vec![problem]))?,
         None => None,
     };
-    Ok(match id {
-        Some(id) => HubPlan::One(HubOne { plan, fields, id }),
-        None => HubPlan::List(HubList { plan, fields, order, next_page }),
-    })
+    Ok(HubPlan::List(HubList { plan, fields: query.fields, order, next_page: query.next_page }))
 }
 
-/// The query parameter that gives the asked order; `None` where the list comes in it anyway.
-fn order(plan: &Plan, asked: &str) -> Result<Option<(String, String)>, FieldProblem> {
+/// The vendor's parameter for an order; `None` if the list comes in this order anyway.
+fn order_parameter(plan: &Plan, asked: &str) -> Result<Option<(String, String)>, FieldProblem> {
     let mut words = asked.split_whitespace();
     let (field, direction) = (words.next().unwrap_or_default(), words.next().unwrap_or("asc").to_ascii_lowercase());
     let readable = words.next().is_none()
@@ -183,7 +209,7 @@ fn order(plan: &Plan, asked: &str) -> Result<Option<(String, String)>, FieldProb
     }
 }
 
-/// Whether a path names a list of the element.
+/// Returns true if a path names a list of the element.
 fn names_a_list(element: &Element, path: &str) -> bool {
     let asked: Vec<&str> = path.split('/').collect();
     let fits = |known: &String| {
@@ -201,23 +227,23 @@ fn names_a_list(element: &Element, path: &str) -> bool {
     })
 }
 
-fn token(text: &str) -> Option<Token> {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
-}
+impl PageToken {
+    fn parse(text: &str) -> Option<PageToken> {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+    }
 
-impl Token {
     fn text(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).expect("two texts have a JSON form"))
     }
 }
 
 impl HubList {
-    /// The plan, whose partitions [`HubList::begin`] wants.
+    /// Returns the plan, whose partitions [`HubList::begin`] needs.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The listing of the page that is asked for. `partitions` are all of the plan's, or one empty text.
+    /// Starts the listing at the requested page. `partitions` are all of the plan's, or one empty text.
     ///
     /// # Errors
     /// A token that does not fit.
@@ -231,19 +257,19 @@ impl HubList {
             return Err(refused());
         }
         let mut listing = Listing::from_place(&self.plan, at, partition, now).ok_or_else(refused)?;
-        listing.ask_also(self.order.clone());
+        listing.add_parameter(self.order.clone());
         Ok(listing)
     }
 
-    /// The next request.
+    /// Builds the next request.
     ///
     /// # Errors
     /// A value that the request lacks.
-    pub fn request(&self, listing: &Listing, caller: &CallContext<'_>) -> Result<Request<Bytes>, FieldProblem> {
-        let request = listing.request(&self.plan, caller)?;
+    pub fn request(&self, listing: &Listing, context: &CallContext<'_>) -> Result<Request<Bytes>, FieldProblem> {
+        let request = listing.request(&self.plan, context)?;
         let first = Listing::from_place(&self.plan, None, listing.partition(), DateTime::UNIX_EPOCH);
-        let list = first.map(|first| first.request(&self.plan, caller)).transpose()?;
-        // A token may hold the vendor's own link: it must lead to this list, whoever wrote it.
+        let list = first.map(|first| first.request(&self.plan, context)).transpose()?;
+        // A token may hold the vendor's own link. A user could have changed it, so it must lead to this list.
         if list.is_some_and(|list| list.uri().path() != request.uri().path()) {
             return Err(FieldProblem::new(
                 "nextPage",
@@ -254,26 +280,26 @@ impl HubList {
         Ok(request)
     }
 
-    /// Reads the answer.
+    /// Reads the answer to [`HubList::request`].
     ///
     /// # Errors
-    /// What the answer means instead, as [`Listing::read`] has it.
+    /// The fault of the answer, as [`Listing::read`] returns it.
     pub fn read(
         &self,
         listing: &mut Listing,
-        caller: &CallContext<'_>,
+        context: &CallContext<'_>,
         partitions: &[String],
         response: &Response<Bytes>,
     ) -> Result<HubPage, Fault> {
-        let page = listing.read(&self.plan, caller, response)?;
+        let page = listing.read(&self.plan, context, response)?;
         let here = listing.partition();
         let next = match listing.place() {
-            Some(at) => Some(Token { partition: here.to_owned(), at: Some(at) }),
+            Some(at) => Some(PageToken { partition: here.to_owned(), at: Some(at) }),
             None => partitions
                 .iter()
                 .skip_while(|partition| *partition != here)
                 .nth(1)
-                .map(|partition| Token { partition: partition.clone(), at: None }),
+                .map(|partition| PageToken { partition: partition.clone(), at: None }),
         };
         let records = page.records.iter().filter_map(|record| shape(record, &self.fields)).collect();
         Ok(HubPage { records, next_page: next.map(|token| token.text()), total: page.reported_total })
@@ -281,35 +307,35 @@ impl HubList {
 }
 
 impl HubOne {
-    /// The plan, whose partitions say where the record may be.
+    /// Returns the plan, whose partitions may have the record.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The request.
+    /// Builds the request.
     ///
     /// # Errors
     /// A resource that cannot be read by id.
-    pub fn request(&self, caller: &CallContext<'_>, partition: &str) -> Result<Request<Bytes>, FieldProblem> {
-        single::get_request(&self.plan, caller, &self.id, partition)
+    pub fn request(&self, context: &CallContext<'_>, partition: &str) -> Result<Request<Bytes>, FieldProblem> {
+        single::get_request(&self.plan, context, &self.id, partition)
     }
 
-    /// The record; `None` when there is none.
+    /// Reads the record; `None` if there is none.
     ///
     /// # Errors
-    /// What the answer means instead.
+    /// The fault of the answer.
     pub fn read(
         &self,
-        caller: &CallContext<'_>,
+        context: &CallContext<'_>,
         partition: &str,
         response: &Response<Bytes>,
     ) -> Result<Option<Value>, Fault> {
-        let record = single::got(&self.plan, caller, partition, response)?;
+        let record = single::read_record(&self.plan, context, partition, response)?;
         Ok(record.and_then(|record| shape(&record, &self.fields)))
     }
 }
 
-/// The record, with the asked fields only.
+/// The record, with the requested fields only.
 fn shape(record: &Record, fields: &[Pointer]) -> Option<Value> {
     let whole: Value = serde_json::from_slice(&record.raw).ok()?;
     if fields.is_empty() {

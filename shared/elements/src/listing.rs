@@ -1,7 +1,7 @@
-//! One pass over a listing: the next request, what its answer holds, and where the vendor's cursor is at the end.
+//! One scan of a listing: its requests, the records on its pages, and the vendor's cursor at its end.
 //!
-//! A listing is a value. Saved between two pages and resumed elsewhere it goes on as if nothing had happened. Its cursor
-//! comes from the vendor's values and tokens, never from a clock, and is given out only when the last page was read.
+//! A listing is a value. It can be saved between two pages and resumed elsewhere. Its cursor comes from the vendor's
+//! values and tokens, never from a clock, and is returned only after the last page was read.
 
 use std::collections::BTreeSet;
 
@@ -12,128 +12,119 @@ use domain::poll_url::MacroTimes;
 use domain::problem::FieldProblem;
 use domain::record::Record;
 use domain::zone::Zone;
-use http::header::LINK;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::call::{CallContext, Extras};
 use crate::date::StampReader;
-use crate::definition::{ChangeDetection, Method, Paging, Target, Ties};
+use crate::definition::{Call, ChangeDetection, ConditionTarget, Method};
 use crate::fault::{self, Fault, not_json, server_date, text_of};
+use crate::paging::{PageRead, Position};
 use crate::plan::Plan;
 use crate::pointer::{Found, Pointer};
-use crate::reader::{Place, Row};
-use crate::template::Filling;
+use crate::reader::{Origin, Row};
+use crate::template::{Filling, plain_text};
 
 pub use crate::reader::RecordProblem;
 
-/// How often a pass may start anew before it is put off.
+/// A scan that had to start again more often than this is put off.
 const MOST_RESTARTS: u32 = 3;
-/// Fewest records that a page is shrunk to.
+/// The smallest page size to which a page is shrunk.
 const SMALLEST_PAGE: u32 = 1;
-/// Most records that a page grows to when all of them share one stamp.
+/// The largest page size to which a page grows when all its records have one timestamp.
 const LARGEST_PAGE: u32 = 1 << 17;
-
-/// A stamp further ahead of our clock is no wrong time zone.
+/// A timestamp further ahead of our clock than this is no wrong time zone.
 const LARGEST_SKEW: TimeDelta = TimeDelta::hours(26);
 
-/// Where the last finished pass of a partition ended.
+/// The position of a resource's partition after its last finished scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cursor {
-    /// There was none.
+    /// There was no scan.
     #[default]
     Start,
-    /// The largest stamp the vendor has shown. 1970 when it has shown none.
+    /// The largest timestamp that the vendor has shown; 1970 if it has shown none.
     Watermark(DateTime<Utc>),
-    /// The vendor's own.
+    /// The vendor's own cursor.
     Token(String),
 }
 
-/// What a pass reads.
+/// The extent of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScanMode {
-    /// Everything there is.
+    /// All records.
     Complete,
-    /// What changed since the cursor.
+    /// The records that changed since the cursor.
     Changes,
 }
 
-/// A pass under way.
+/// A scan under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     #[serde(rename = "pass")]
     mode: ScanMode,
     partition: String,
-    from: Cursor,
+    /// The cursor at which the scan began.
+    #[serde(rename = "from")]
+    cursor: Cursor,
     lower: Option<DateTime<Utc>>,
     upper: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
     page_size: u32,
-    /// Most records to ask for: a page of more was too much for the vendor.
-    most: u32,
+    /// Most records to ask for: a larger page was too much for the vendor.
+    #[serde(rename = "most")]
+    largest_page: u32,
     position: Position,
     newest: Option<DateTime<Utc>>,
-    /// The vendor's clock at the first page: no stamp beyond it is believed.
+    /// The vendor's clock at the first page: no later timestamp is believed.
     #[serde(default)]
     asked_at: Option<DateTime<Utc>>,
+    /// The vendor's cursor for the next scan.
     token: Option<String>,
+    /// The zone that a page reported.
     zone: Option<String>,
     first_total: Option<u64>,
     last_total: Option<u64>,
-    unnamed: bool,
+    /// A record without an id was left out.
+    #[serde(rename = "unnamed")]
+    lacks_ids: bool,
     restarts: u32,
     query: Vec<(String, String)>,
-    body: Vec<(Pointer, serde_json::Value)>,
+    body: Vec<(Pointer, Value)>,
 }
 
-/// Where the next page begins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Position {
-    First,
-    Token(String),
-    Offset(u64),
-    Url(String),
-    /// From a stamp on, `offset` records into it; the ids are those of this stamp that were already given out.
-    Keyset {
-        from: Option<DateTime<Utc>>,
-        offset: u64,
-        given: BTreeSet<String>,
-    },
-    End,
-}
-
-/// What a page holds.
+/// The contents of a page.
 #[derive(Debug, Default)]
 pub struct RecordPage {
-    /// Its records.
+    /// The records.
     pub records: Vec<Record>,
-    /// What could not be read.
+    /// The values that could not be read.
     pub problems: Vec<RecordProblem>,
-    /// The largest stamp of this page.
+    /// The largest timestamp on this page.
     pub newest: Option<DateTime<Utc>>,
-    /// It was the last one.
+    /// This is the last page.
     pub done: bool,
-    /// When the vendor's clock says it answered.
+    /// The time of the answer by the vendor's clock.
     pub server_date: Option<DateTime<Utc>>,
-    /// How many records there are in all, where the vendor says so.
+    /// The number of records in all, if the vendor names it.
     pub reported_total: Option<u64>,
 }
 
-/// What a pass came to.
+/// The result of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
-    /// Where the next pass goes on. The old one, when the pass is not at its end.
+    /// The cursor for the next scan. The old one if the scan is not at its end.
     pub cursor: Cursor,
-    /// Every page of a complete pass arrived: what it lacks is gone, subject to confirmation.
+    /// Every page of a complete scan arrived: a record that it lacks is deleted, subject to confirmation.
     pub complete: bool,
 }
 
 impl Listing {
-    /// Begins a pass. `lower` is the cursor less the overlap, and is what macros of the URL stand for; `now` is for
-    /// upper bounds that the configuration asks for and nothing else.
+    /// Starts a scan. `lower` is the cursor less the overlap, and the value of the URL's macros. `now` is used only for
+    /// upper bounds that the configuration asks for.
     pub fn start(
         plan: &Plan,
         mode: ScanMode,
@@ -142,18 +133,19 @@ impl Listing {
         partition: &str,
         now: DateTime<Utc>,
     ) -> Self {
-        let mode =
-            if matches!(plan.resource().change, ChangeDetection::FullScanHash) { ScanMode::Complete } else { mode };
-        let lower = if mode == ScanMode::Complete { None } else { lower };
+        let mode = match plan.resource().change {
+            ChangeDetection::FullScanHash => ScanMode::Complete,
+            _ => mode,
+        };
         let mut listing = Self {
             mode,
             partition: partition.to_owned(),
-            from: cursor.clone(),
-            lower,
+            cursor: cursor.clone(),
+            lower: lower.filter(|_| mode == ScanMode::Changes),
             upper: None,
             now,
             page_size: plan.page_size,
-            most: LARGEST_PAGE,
+            largest_page: LARGEST_PAGE,
             position: Position::First,
             newest: None,
             asked_at: None,
@@ -161,27 +153,27 @@ impl Listing {
             zone: None,
             first_total: None,
             last_total: None,
-            unnamed: false,
+            lacks_ids: false,
             restarts: 0,
             query: Vec::new(),
             body: Vec::new(),
         };
         listing.take_conditions(plan);
-        listing.position = listing.beginning(plan);
+        listing.position = listing.first_position(plan);
         listing
     }
 
-    /// The listing as text, for [`Listing::resume`].
+    /// Returns the listing as text, for [`Listing::resume`].
     pub fn save(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers and dates have a JSON form")
     }
 
-    /// The listing that [`Listing::save`] wrote; `None` when the text is of another version.
+    /// Reads the text of [`Listing::save`]; `None` if the text is of another version.
     pub fn resume(saved: &str) -> Option<Listing> {
         serde_json::from_str(saved).ok()
     }
 
-    /// Everything that meets the configured conditions, from `at` on: a token of [`Listing::place`].
+    /// Lists all records that meet the configured conditions, from `at` on: a text of [`Listing::place`].
     pub(crate) fn from_place(plan: &Plan, at: Option<&str>, partition: &str, now: DateTime<Utc>) -> Option<Self> {
         let mut listing = Self::start(plan, ScanMode::Complete, &Cursor::Start, None, partition, now);
         if let Some(at) = at {
@@ -191,34 +183,30 @@ impl Listing {
     }
 
     /// Adds a parameter to every request.
-    pub(crate) fn ask_also(&mut self, parameter: Option<(String, String)>) {
+    pub(crate) fn add_parameter(&mut self, parameter: Option<(String, String)>) {
         self.query.extend(parameter);
     }
 
-    /// Where the next page begins, as text; `None` at the end.
+    /// Returns the position of the next page as text; `None` at the end.
     pub(crate) fn place(&self) -> Option<String> {
         if self.position == Position::End { None } else { serde_json::to_string(&self.position).ok() }
     }
 
-    /// What the pass reads: a complete one where the vendor offers nothing else.
+    /// Returns the extent of the scan. It is complete if the vendor offers nothing else.
     pub fn mode(&self) -> ScanMode {
         self.mode
     }
 
-    /// The partition it lists.
+    /// Returns the partition that is listed.
     pub fn partition(&self) -> &str {
         &self.partition
     }
 
-    fn beginning(&self, plan: &Plan) -> Position {
-        match &plan.resource().page {
-            Paging::Keyset { .. } => Position::Keyset { from: self.lower, offset: 0, given: BTreeSet::new() },
-            Paging::OffsetTotal { .. } => Position::Offset(0),
-            _ => Position::First,
-        }
+    fn first_position(&self, plan: &Plan) -> Position {
+        plan.resource().page.pager().map_or(Position::First, |pager| pager.first(self.lower))
     }
 
-    /// Puts the conditions of the configured URL where the element says that they belong.
+    /// Moves the conditions of the configured URL to their targets in the request.
     fn take_conditions(&mut self, plan: &Plan) {
         let Some(url) = &plan.url else { return };
         let expanded = url.expand(&MacroTimes { since: self.lower, now: self.now });
@@ -238,273 +226,213 @@ impl Listing {
             let json = value.to_json();
             Some((comparison.attribute.as_str(), Some(comparison.operator), value.text().clone(), json))
         });
-        let of_query = expanded
-            .query
-            .iter()
-            .map(|(name, text)| (name.as_str(), None, text.clone(), serde_json::Value::from(text.clone())));
+        let of_query =
+            expanded.query.iter().map(|(name, text)| (name.as_str(), None, text.clone(), Value::from(text.clone())));
         for (attribute, operator, text, json) in of_clause.chain(of_query) {
             let condition = plan
                 .conditions
                 .iter()
                 .find(|condition| condition.attribute == attribute && condition.operator == operator);
             match condition.map(|condition| &condition.target) {
-                Some(Target::Watermark) if !dynamic.contains(attribute) => {
-                    // A fixed date: nothing older is ever wanted.
+                Some(ConditionTarget::Watermark) if !dynamic.contains(attribute) => {
+                    // A fixed date: older records are never wanted.
                     let floor = reader.read_text(&text, &zone);
                     if self.mode == ScanMode::Changes || floor.is_some() {
                         self.lower = self.lower.max(floor);
                     }
                 }
-                Some(Target::Upper) => self.upper = reader.read_text(&text, &zone),
-                Some(Target::Query(name)) => self.query.push((name.clone(), text)),
-                Some(Target::Body(pointer)) => self.body.push((pointer.clone(), json)),
-                Some(Target::Watermark) | None => {}
+                Some(ConditionTarget::Upper) => self.upper = reader.read_text(&text, &zone),
+                Some(ConditionTarget::Query(name)) => self.query.push((name.clone(), text)),
+                Some(ConditionTarget::Body(pointer)) => self.body.push((pointer.clone(), json)),
+                Some(ConditionTarget::Watermark) | None => {}
             }
         }
     }
 
-    /// The next request.
+    /// Builds the next request.
     ///
     /// # Errors
-    /// A value that the request lacks, or a next link that leads away.
-    pub fn request(&self, plan: &Plan, caller: &CallContext<'_>) -> Result<Request<Bytes>, FieldProblem> {
+    /// A value that the request lacks, or a next link that leads to another host.
+    pub fn request(&self, plan: &Plan, context: &CallContext<'_>) -> Result<Request<Bytes>, FieldProblem> {
         let resource = plan.resource();
-        if let (Position::First, ChangeDetection::HistoryId { start, .. }) = (&self.position, &resource.change)
-            && self.asks_where()
-        {
-            return caller.build(start, &|_| None, &Zone::GMT, &Extras::default());
+        if let Some(history) = self.history_to_start(plan) {
+            return context.build(history.call, &|_| None, &Zone::GMT, &Extras::default());
         }
         if let Position::Url(link) = &self.position {
-            let url = caller.next_link(resource.list.base.as_deref(), link)?;
-            return caller.request(Method::Get, &url, None);
+            let url = context.next_link(resource.list.base.as_deref(), link)?;
+            return context.request(Method::Get, &url, None);
         }
-        let (lower, offset) = match &self.position {
-            Position::Keyset { from, offset, .. } => (*from, Some(*offset)),
-            Position::Offset(offset) => (self.lower, Some(*offset)),
-            _ => (self.lower, None),
-        };
-        let lower = match &resource.change {
-            ChangeDetection::Filter { exclusive: Some(grain), .. } => {
-                lower.map(|lower| lower - TimeDelta::from_std(grain.0).unwrap_or_default())
-            }
-            _ => lower,
-        };
-        let own = |name: &str| match name {
+        let values = |name: &str| self.placeholder(plan, name);
+        let zone = plan.zone(context.connection, self.zone.as_deref());
+        let extras = Extras { query: self.query.clone(), body: self.body.clone() };
+        context.build(&resource.list, &values, &zone, &extras)
+    }
+
+    /// The value of a placeholder of the `list` call.
+    fn placeholder(&self, plan: &Plan, name: &str) -> Option<Filling> {
+        match name {
             "partition" => Some(Filling::Text(self.partition.clone())),
             "page_size" => Some(Filling::Number(u64::from(self.page_size))),
-            "offset" => offset.filter(|offset| *offset > 0).map(Filling::Number),
+            "offset" => match self.position {
+                Position::Keyset { offset, .. } | Position::Offset(offset) if offset > 0 => {
+                    Some(Filling::Number(offset))
+                }
+                _ => None,
+            },
             "page_token" => match &self.position {
                 Position::Token(token) => Some(Filling::Text(token.clone())),
                 _ => None,
             },
-            "watermark" => lower.map(Filling::Time),
+            "watermark" => self.lower_bound(plan).map(Filling::Time),
             "upper" => self.upper.map(Filling::Time),
             "now" => Some(Filling::Time(self.now)),
-            "sync_token" => match (&self.from, self.mode) {
+            "sync_token" => match (&self.cursor, self.mode) {
                 (Cursor::Token(token), ScanMode::Changes) => Some(Filling::Text(token.clone())),
                 _ => None,
             },
             _ => None,
+        }
+    }
+
+    /// The lower bound of the next page.
+    fn lower_bound(&self, plan: &Plan) -> Option<DateTime<Utc>> {
+        let lower = match self.position {
+            Position::Keyset { from, .. } => from,
+            _ => self.lower,
         };
-        let zone = plan.zone(caller.connection, self.zone.as_deref());
-        caller.build(&resource.list, &own, &zone, &Extras { query: self.query.clone(), body: self.body.clone() })
+        match &plan.resource().change {
+            ChangeDetection::Filter { exclusive: Some(grain), .. } => {
+                lower.map(|lower| lower - TimeDelta::from_std(grain.0).unwrap_or_default())
+            }
+            _ => lower,
+        }
     }
 
-    /// Whether the only thing to ask is where the history is now.
-    fn asks_where(&self) -> bool {
-        self.mode == ScanMode::Complete || !matches!(self.from, Cursor::Token(_))
+    /// The call for the current number of a history, if this is all that the scan has to ask.
+    fn history_to_start<'p>(&self, plan: &'p Plan) -> Option<HistoryStart<'p>> {
+        let ChangeDetection::HistoryId { start, start_from, .. } = &plan.resource().change else { return None };
+        let has_cursor = self.mode == ScanMode::Changes && matches!(self.cursor, Cursor::Token(_));
+        let needed = self.position == Position::First && !has_cursor;
+        needed.then_some(HistoryStart { call: start, number: start_from })
     }
 
-    /// Reads the answer to [`Listing::request`] and goes on to the next page.
+    /// Reads the answer to [`Listing::request`] and moves to the next page.
     ///
     /// # Errors
-    /// What the answer means instead. After [`Fault::ShrinkPage`] and [`Fault::RestartScan`] the listing is ready for
-    /// another request; after any other it stands where it stood.
+    /// The fault of the answer. After [`Fault::ShrinkPage`] and [`Fault::RestartScan`] the listing is ready for another
+    /// request; after any other fault its position is unchanged.
     pub fn read(
         &mut self,
         plan: &Plan,
-        caller: &CallContext<'_>,
+        context: &CallContext<'_>,
         response: &Response<Bytes>,
     ) -> Result<RecordPage, Fault> {
         let resource = plan.resource();
-        match fault::classify(caller, &resource.errors, response) {
-            None => {}
-            Some(Fault::ShrinkPage) if self.page_size <= SMALLEST_PAGE => {
-                return Err(Fault::retry("the vendor cannot even list one record"));
-            }
-            Some(Fault::ShrinkPage) => {
-                self.most = self.page_size - 1;
-                self.page_size = (self.page_size / 2).max(SMALLEST_PAGE);
-                return Err(Fault::ShrinkPage);
-            }
-            Some(Fault::RestartScan { reason }) => return Err(self.restart(plan, reason)),
-            Some(fault) => return Err(fault),
+        if let Some(fault) = fault::classify(plan.element(), context.mask(), &resource.errors, response) {
+            return Err(self.prepare_retry(plan, fault));
         }
         let body = response.body();
         let text = text_of(body)?;
         let mut page = RecordPage { server_date: server_date(response.headers()), ..RecordPage::default() };
         self.asked_at = self.asked_at.or(page.server_date);
-        if let (Position::First, ChangeDetection::HistoryId { start_from, .. }) = (&self.position, &resource.change)
-            && self.asks_where()
-        {
-            let tree: serde_json::Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-            let number = start_from.all(&tree).first().map(|value| crate::template::plain_text(value));
-            self.token = Some(number.ok_or_else(|| Fault::retry("the answer does not say where the history is"))?);
+        if let Some(history) = self.history_to_start(plan) {
+            self.token = Some(history.read_number(text)?);
             self.position = Position::End;
             page.done = true;
             return Ok(page);
         }
-        let reader = &plan.page;
-        let found = reader.wanted.find(text).map_err(|error| not_json(text, &error))?;
-        let empty = Vec::new();
-        let each = match &found.each {
-            Some(each) => each,
-            None if resource.records.missing_ok => &empty,
-            None => {
-                let what = format!("the answer has no list at `{}`", resource.records.pointer);
-                return Err(Fault::retry(what));
-            }
-        };
-        // An error in the clothes of a page would end the listing, and what it did not list would count as read.
-        if each.is_empty() && fault::told(&plan.element, response).is_some() {
-            return Err(Fault::retry(fault::reason(&plan.element, response, &|text| caller.hide(text))));
+        let fields = &plan.page;
+        let found = fields.wanted.find(text).map_err(|error| not_json(text, &error))?;
+        let each = records_of(plan, &found)?;
+        // An error that looks like an empty page would end the listing, and the records not listed would count as read.
+        if each.is_empty() && fault::message(plan.element(), response).is_some() {
+            return Err(Fault::retry(fault::reason(plan.element(), context.mask(), response)));
         }
-        let told = reader.zones.iter().find_map(|slot| found.text(*slot));
-        let before = plan.zone(caller.connection, self.zone.as_deref());
-        if let (Some(told), None) = (told, &self.zone) {
-            self.zone = Some(told.into_owned());
-            if self.lower.is_some() && plan.zone(caller.connection, self.zone.as_deref()) != before {
-                // The bound was written for another wall clock than the vendor's: ask again.
-                self.position = self.beginning(plan);
-                return Ok(page);
-            }
+        if self.learn_zone(plan, context, &found) {
+            // The bound was written for another wall clock than the vendor's: ask again.
+            self.position = self.first_position(plan);
+            return Ok(page);
         }
-        let zone = plan.zone(caller.connection, self.zone.as_deref());
-        let place = Place { partition: plan.identity(&self.partition), zone: &zone };
-        let read = plan.records.read_all(body, each, &place);
+        let zone = plan.zone(context.connection, self.zone.as_deref());
+        let origin = Origin { partition: plan.identity(&self.partition), zone: &zone };
+        let mut read = plan.records.read_all(body, each, &origin);
         page.problems = read.problems;
-        self.unnamed |= read.unnamed;
+        self.lacks_ids |= read.lacks_ids;
         page.newest = self.believed(read.rows.iter().filter_map(|row| row.stamp));
-        page.reported_total = reader.total.and_then(|slot| found.text(slot)?.parse().ok());
-        if let Some(token) = reader.token.and_then(|slot| found.text(slot)) {
+        self.newest = self.newest.max(page.newest);
+        page.reported_total = fields.total.and_then(|slot| found.text(slot)?.parse().ok());
+        if let Some(token) = fields.token.and_then(|slot| found.text(slot)) {
             self.token = Some(token.into_owned());
         }
-        self.newest = self.newest.max(page.newest);
-        let count = each.len();
-        page.records = self.advance(plan, &found, response.headers(), count, read.rows, page.reported_total)?;
+        self.first_total = self.first_total.or(page.reported_total);
+        self.last_total = page.reported_total;
+        let next = fields.next.and_then(|slot| found.text(slot)).filter(|text| !text.is_empty());
+        self.position = match resource.page.pager() {
+            None => Position::End,
+            Some(pager) => pager.next(&mut PageRead {
+                position: &self.position,
+                next: next.map(|text| text.into_owned()),
+                headers: response.headers(),
+                count: each.len(),
+                total: page.reported_total,
+                rows: &mut read.rows,
+                page_size: &mut self.page_size,
+                largest_page: self.largest_page,
+            })?,
+        };
+        self.stop_at_lower_bound(plan, &mut read.rows);
+        page.records = read.rows.into_iter().map(|row| row.record).collect();
         page.done = self.position == Position::End;
         Ok(page)
     }
 
-    /// Starts the pass anew from the same bound.
-    fn restart(&mut self, plan: &Plan, reason: String) -> Fault {
-        self.restarts += 1;
-        self.position = self.beginning(plan);
-        match self.restarts > MOST_RESTARTS {
-            true => Fault::retry(format!("the listing had to start anew too often: {reason}")),
-            false => Fault::RestartScan { reason },
+    /// Makes the listing ready for another request after a fault, if the fault asks for it.
+    fn prepare_retry(&mut self, plan: &Plan, fault: Fault) -> Fault {
+        match fault {
+            Fault::ShrinkPage if self.page_size <= SMALLEST_PAGE => {
+                Fault::retry("the vendor cannot even list one record")
+            }
+            Fault::ShrinkPage => {
+                self.largest_page = self.page_size - 1;
+                self.page_size = (self.page_size / 2).max(SMALLEST_PAGE);
+                Fault::ShrinkPage
+            }
+            Fault::RestartScan { reason } => {
+                self.restarts += 1;
+                self.position = self.first_position(plan);
+                match self.restarts > MOST_RESTARTS {
+                    true => Fault::retry(format!("the listing had to start anew too often: {reason}")),
+                    false => Fault::RestartScan { reason },
+                }
+            }
+            fault => fault,
         }
     }
 
-    /// Decides where the next page begins, and which rows of this one are new in the pass.
-    fn advance(
-        &mut self,
-        plan: &Plan,
-        found: &Found<'_>,
-        headers: &HeaderMap,
-        count: usize,
-        mut rows: Vec<Row>,
-        total: Option<u64>,
-    ) -> Result<Vec<Record>, Fault> {
-        let resource = plan.resource();
-        let next = || plan.page.next.and_then(|slot| found.text(slot)).filter(|text| !text.is_empty());
-        let after = |new: Position, old: &Position| match new == *old && new != Position::End {
-            true => Err(Fault::retry("the vendor's next page is this page")),
-            false => Ok(new),
-        };
-        let position = match &resource.page {
-            Paging::None => Position::End,
-            Paging::Token { .. } => {
-                after(next().map_or(Position::End, |token| Position::Token(token.into_owned())), &self.position)?
-            }
-            Paging::NextUrl { .. } => {
-                after(next().map_or(Position::End, |link| Position::Url(link.into_owned())), &self.position)?
-            }
-            Paging::LinkHeader { .. } => {
-                after(next_of_link(headers).map_or(Position::End, Position::Url), &self.position)?
-            }
-            Paging::OffsetTotal { step_back, .. } => {
-                let offset = if let Position::Offset(offset) = self.position { offset } else { 0 };
-                self.first_total = self.first_total.or(total);
-                self.last_total = total;
-                let reached = offset + count as u64;
-                let ended = match total {
-                    Some(total) => reached >= total || count == 0,
-                    None => count < self.page_size as usize,
-                };
-                // A step back that is no step forward would never end.
-                let back = u64::from(*step_back).min((count as u64).saturating_sub(1));
-                if ended { Position::End } else { Position::Offset(reached - back) }
-            }
-            Paging::Keyset { more, ties, grain, .. } => {
-                let Position::Keyset { from, offset, given } = &self.position else {
-                    return Err(Fault::retry("the listing lost its place"));
-                };
-                let last = rows.iter().rev().find_map(|row| row.stamp);
-                let grain = grain.map_or(TimeDelta::zero(), |span| TimeDelta::from_std(span.0).unwrap_or_default());
-                let boundary = last.map(|last| cut(last, grain));
-                let moved = boundary.is_some() && boundary > *from;
-                // A short page is not taken for the last one: the vendor may cap pages below what was asked for. The last
-                // one is that which has nothing new, or has one stamp only and is not full.
-                let ended = match more {
-                    Some(_) => next().is_none() || count == 0,
-                    None => !moved && count < self.page_size as usize,
-                };
-                let following = match (ended, moved) {
-                    (true, _) => Position::End,
-                    (false, true) => Position::Keyset {
-                        from: boundary,
-                        offset: 0,
-                        given: rows
-                            .iter()
-                            .filter(|row| row.stamp >= boundary)
-                            .map(|row| row.record.id.clone())
-                            .collect(),
-                    },
-                    (false, false) if *ties == Ties::Offset => {
-                        Position::Keyset { from: *from, offset: offset + count as u64, given: given.clone() }
-                    }
-                    (false, false) if self.page_size >= self.most => {
-                        let reason = format!("more than {} records share one stamp", self.most);
-                        return Err(Fault::ConfigError { reason });
-                    }
-                    (false, false) => {
-                        self.page_size = self.page_size.saturating_mul(2).min(self.most);
-                        Position::Keyset {
-                            from: *from,
-                            offset: 0,
-                            given: given.iter().cloned().chain(rows.iter().map(|row| row.record.id.clone())).collect(),
-                        }
-                    }
-                };
-                let (from, given) = (*from, given.clone());
-                rows.retain(|row| row.stamp.map(|stamp| cut(stamp, grain)) != from || !given.contains(&row.record.id));
-                following
-            }
-        };
-        self.position = position;
-        if let (ChangeDetection::ScanDesc { .. }, Some(lower)) = (&resource.change, self.lower) {
-            let last = rows.iter().rev().find_map(|row| row.stamp);
-            if last.is_some_and(|last| last < lower) {
-                self.position = Position::End;
-            }
-            rows.retain(|row| row.stamp.is_none_or(|stamp| stamp >= lower));
+    /// Stores the first zone that a page reports. Returns true if this moves a lower bound that was sent already.
+    fn learn_zone(&mut self, plan: &Plan, context: &CallContext<'_>, found: &Found<'_>) -> bool {
+        let Some(reported) = plan.page.zones.iter().find_map(|slot| found.text(*slot)) else { return false };
+        if self.zone.is_some() {
+            return false;
         }
-        Ok(rows.into_iter().map(|row| row.record).collect())
+        let before = plan.zone(context.connection, None);
+        self.zone = Some(reported.into_owned());
+        self.lower.is_some() && plan.zone(context.connection, self.zone.as_deref()) != before
     }
 
-    /// The newest of some stamps that a cursor may follow. A record dated ahead of the vendor's own clock must not hide
-    /// what is dated before it; where the vendor does not tell the time, a wrong zone explains a day, and no more.
+    /// Ends a listing of the newest first at its lower bound, and removes older rows.
+    fn stop_at_lower_bound(&mut self, plan: &Plan, rows: &mut Vec<Row>) {
+        let (ChangeDetection::ScanDesc { .. }, Some(lower)) = (&plan.resource().change, self.lower) else { return };
+        let last = rows.iter().rev().find_map(|row| row.stamp);
+        if last.is_some_and(|last| last < lower) {
+            self.position = Position::End;
+        }
+        rows.retain(|row| row.stamp.is_none_or(|stamp| stamp >= lower));
+    }
+
+    /// The newest timestamp that a cursor may follow. A record dated ahead of the vendor's own clock must not hide
+    /// records dated before it. If the vendor does not send its time, a timestamp may be ahead of our clock by a wrong
+    /// zone, but no more.
     fn believed(&self, stamps: impl Iterator<Item = DateTime<Utc>>) -> Option<DateTime<Utc>> {
         match self.asked_at {
             Some(asked) => stamps.max().map(|newest| newest.min(asked)),
@@ -512,51 +440,57 @@ impl Listing {
         }
     }
 
-    /// What the pass came to.
+    /// Returns the result of the scan.
     pub fn finish(&self, plan: &Plan) -> Finished {
         if self.position != Position::End {
-            return Finished { cursor: self.from.clone(), complete: false };
+            return Finished { cursor: self.cursor.clone(), complete: false };
         }
         let change = &plan.resource().change;
         let cursor = match (change, &self.token) {
             (ChangeDetection::SyncToken { .. } | ChangeDetection::HistoryId { .. }, Some(token)) => {
                 Cursor::Token(token.clone())
             }
-            (ChangeDetection::SyncToken { .. } | ChangeDetection::HistoryId { .. }, None) => self.from.clone(),
+            (ChangeDetection::SyncToken { .. } | ChangeDetection::HistoryId { .. }, None) => self.cursor.clone(),
             _ => {
-                let before = if let Cursor::Watermark(before) = self.from { Some(before) } else { None };
-                // With nothing seen, everything from now on is new, whatever the vendor's clock says.
+                let before = if let Cursor::Watermark(before) = self.cursor { Some(before) } else { None };
+                // If no record was seen, every later one is new, whatever the vendor's clock says.
                 Cursor::Watermark(before.max(self.newest).unwrap_or(DateTime::UNIX_EPOCH))
             }
         };
         let shrank = self.first_total > self.last_total;
         let complete = self.mode == ScanMode::Complete
             && !matches!(change, ChangeDetection::HistoryId { .. })
-            && !self.unnamed
+            && !self.lacks_ids
             && !shrank
             && self.lower.is_none();
         Finished { cursor, complete }
     }
 }
 
-/// The instant without what is finer than the grain.
-fn cut(instant: DateTime<Utc>, grain: TimeDelta) -> DateTime<Utc> {
-    use chrono::DurationRound;
-    if grain.is_zero() { instant } else { instant.duration_trunc(grain).unwrap_or(instant) }
+/// The call that reads the current number of a history.
+struct HistoryStart<'p> {
+    call: &'p Call,
+    /// The place of the number in the answer.
+    number: &'p Pointer,
 }
 
-/// The `rel=next` URL of RFC 8288.
-fn next_of_link(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).find_map(
-        |link| {
-            let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-            let next = parameters.split(';').any(|parameter| {
-                let (name, value) = parameter.split_once('=').unwrap_or_default();
-                let words = value.trim().trim_matches(['"', '\'']);
-                name.trim().eq_ignore_ascii_case("rel")
-                    && words.split(' ').any(|word| word.eq_ignore_ascii_case("next"))
-            });
-            next.then(|| url.to_owned())
-        },
-    )
+impl HistoryStart<'_> {
+    fn read_number(&self, text: &str) -> Result<String, Fault> {
+        let tree: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
+        let number = self.number.all(&tree).first().map(|value| plain_text(value));
+        number.ok_or_else(|| Fault::retry("the answer does not say where the history is"))
+    }
+}
+
+/// The records of a page.
+///
+/// # Errors
+/// The answer has no list of records, and the element does not allow that.
+fn records_of<'f, 'a>(plan: &Plan, found: &'f Found<'a>) -> Result<&'f [&'a RawValue], Fault> {
+    let records = &plan.resource().records;
+    match &found.each {
+        Some(each) => Ok(each),
+        None if records.missing_ok => Ok(&[]),
+        None => Err(Fault::retry(format!("the answer has no list at `{}`", records.pointer))),
+    }
 }

@@ -1,6 +1,6 @@
-//! JSON pointers (RFC 6901), and the one walk that finds what they point at without building a tree.
+//! JSON pointers (RFC 6901), and a walk that finds their values without building a tree.
 //!
-//! What is found is the raw text inside the input, so that a record's own bytes can be sliced out of a page.
+//! The walk returns raw text inside the input, so that a record's own bytes can be sliced out of a page.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -60,7 +60,7 @@ impl Pointer {
         &self.text
     }
 
-    /// Every value it points at; more than one only with `*`.
+    /// Finds every value it points at; more than one only with `*`.
     pub(crate) fn all<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
         self.segments.iter().fold(vec![value], |found, segment| {
             found
@@ -78,7 +78,7 @@ impl Pointer {
         })
     }
 
-    /// Takes what it points at out of a tree.
+    /// Removes its value from a tree.
     pub(crate) fn remove(&self, value: &mut Value) {
         let Some((last, parents)) = self.segments.split_last() else { return };
         let parent = parents.iter().try_fold(value, |value, segment| match value {
@@ -91,7 +91,7 @@ impl Pointer {
         }
     }
 
-    /// Puts a value where it points, making the objects on the way.
+    /// Puts a value into a tree, and creates the objects on the way.
     pub(crate) fn put(&self, tree: &mut Value, new: Value) {
         let mut place = tree;
         for segment in &self.segments {
@@ -110,7 +110,7 @@ impl Pointer {
     }
 }
 
-/// What one walk looks for: single values by slot, and at most one list whose elements are wanted one by one.
+/// The values that one walk looks for: single values by slot, and at most one list of which it returns each element.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     root: Branch,
@@ -124,27 +124,27 @@ struct Branch {
     children: Vec<(String, Branch)>,
 }
 
-/// What a walk found. A JSON `null` counts as absent.
+/// The values that a walk found. A JSON `null` counts as absent.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
     slots: Vec<Option<&'a RawValue>>,
-    /// The elements of the list, `None` when there is no list there.
+    /// The elements of the list, `None` if there is no list.
     pub each: Option<Vec<&'a RawValue>>,
 }
 
 impl<'a> Found<'a> {
-    /// The raw text in a slot.
+    /// Returns the raw text in a slot.
     pub(crate) fn raw(&self, slot: usize) -> Option<&'a str> {
         self.slots[slot].map(RawValue::get).filter(|text| *text != "null")
     }
 
-    /// The value in a slot as text: a string without quotes and escapes, anything else as it is written.
+    /// Returns the value in a slot as text: a string without quotes and escapes, any other value unchanged.
     pub(crate) fn text(&self, slot: usize) -> Option<Cow<'a, str>> {
         self.raw(slot).map(as_text)
     }
 }
 
-/// A string without quotes and escapes, anything else as it is written.
+/// Raw JSON as text: a string without quotes and escapes, any other value unchanged.
 pub(crate) fn as_text(raw: &str) -> Cow<'_, str> {
     if !raw.starts_with('"') {
         return Cow::Borrowed(raw);
@@ -157,7 +157,7 @@ pub(crate) fn as_text(raw: &str) -> Cow<'_, str> {
 }
 
 impl Wanted {
-    /// Wants the value at `pointer`; the answer is the slot to ask for.
+    /// Adds the value at `pointer`; returns its slot.
     pub(crate) fn want(&mut self, pointer: &Pointer) -> usize {
         let slot = self.slots;
         self.slots += 1;
@@ -165,7 +165,7 @@ impl Wanted {
         slot
     }
 
-    /// Wants the elements of the list at `pointer`.
+    /// Adds the elements of the list at `pointer`.
     pub(crate) fn want_each(&mut self, pointer: &Pointer) {
         self.branch(pointer).each = true;
     }

@@ -1,4 +1,4 @@
-//! Calls about one thing: reading a record by id, proving that one is gone, proving that a connection works.
+//! Calls for one value: read a record by id, prove that a record is deleted, check that a connection works.
 
 use bytes::Bytes;
 use domain::problem::FieldProblem;
@@ -13,34 +13,34 @@ use crate::definition::{Check, Confirm, Hydrate, OnMissing};
 use crate::fault::{self, Fault, not_json, text_of};
 use crate::plan::Plan;
 use crate::pointer::{Pointer, Wanted};
-use crate::reader::Place;
+use crate::reader::Origin;
 use crate::template::{Filling, plain_text};
 
-/// What reading a listed record came to.
+/// The result of reading a listed record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hydrated {
-    /// The whole record, or word that it is gone.
+    /// The whole record, or its deletion.
     Record(Record),
-    /// It is gone already; its deletion comes by another way.
+    /// The record is already deleted; its deletion is found in another way.
     Gone,
 }
 
-/// What asking for an absent record came to.
+/// The result of reading an absent record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
-    /// It is gone.
+    /// The record is deleted.
     Gone,
-    /// It is there after all.
+    /// The record still exists.
     Present,
 }
 
-/// The request that reads one record by its id.
+/// Builds the request that reads one record by its id.
 ///
 /// # Errors
 /// A resource that cannot be read by id; a value that the request lacks.
 pub fn get_request(
     plan: &Plan,
-    caller: &CallContext<'_>,
+    context: &CallContext<'_>,
     id: &str,
     partition: &str,
 ) -> Result<Request<Bytes>, FieldProblem> {
@@ -54,31 +54,31 @@ pub fn get_request(
         "partition" => Some(Filling::Text(partition.to_owned())),
         _ => None,
     };
-    caller.build(get, &own, &Zone::GMT, &Extras::default())
+    context.build(get, &own, &Zone::GMT, &Extras::default())
 }
 
-/// The request that reads a listed record as a whole; `None` when there is nothing to read: it is gone.
+/// Builds the request that reads a listed record as a whole; `None` if the record is deleted.
 ///
 /// # Errors
-/// See [`get_request`].
+/// The errors of [`get_request`].
 pub fn hydrate_request(
     plan: &Plan,
-    caller: &CallContext<'_>,
+    context: &CallContext<'_>,
     record: &Record,
 ) -> Result<Option<Request<Bytes>>, FieldProblem> {
     match record.told {
         Told::Deleted => Ok(None),
-        _ => get_request(plan, caller, &record.id, &record.partition).map(Some),
+        _ => get_request(plan, context, &record.id, &record.partition).map(Some),
     }
 }
 
-/// Reads the answer to [`hydrate_request`]. What the listing told and the record's fingerprint stay.
+/// Reads the answer to [`hydrate_request`]. The kind of change and the fingerprint stay as the listing had them.
 ///
 /// # Errors
-/// What the answer means instead.
+/// The fault of the answer.
 pub fn hydrated(
     plan: &Plan,
-    caller: &CallContext<'_>,
+    context: &CallContext<'_>,
     record: &Record,
     response: &Response<Bytes>,
 ) -> Result<Hydrated, Fault> {
@@ -89,30 +89,30 @@ pub fn hydrated(
             false => Hydrated::Record(Record { told: Told::Deleted, ..record.clone() }),
         });
     }
-    if let Some(fault) = fault::classify(caller, &[], response) {
+    if let Some(fault) = fault::classify(context.element, context.mask(), &[], response) {
         return Err(fault);
     }
-    let read = one(plan, caller, response, &record.partition)?;
+    let read = record_of(plan, context, response, &record.partition)?;
     let whole = read.ok_or_else(|| Fault::retry("the answer holds no record"))?;
     Ok(Hydrated::Record(Record { told: record.told, fingerprint: record.fingerprint, ..whole }))
 }
 
-/// The record in the answer to [`get_request`].
+/// Reads the record in the answer to [`get_request`]; `None` if there is none.
 ///
 /// # Errors
-/// What the answer means instead.
-pub fn got(
+/// The fault of the answer.
+pub(crate) fn read_record(
     plan: &Plan,
-    caller: &CallContext<'_>,
+    context: &CallContext<'_>,
     partition: &str,
     response: &Response<Bytes>,
 ) -> Result<Option<Record>, Fault> {
     if is_missing(response.status()) {
         return Ok(None);
     }
-    match fault::classify(caller, &[], response) {
+    match fault::classify(context.element, context.mask(), &[], response) {
         Some(fault) => Err(fault),
-        None => one(plan, caller, response, partition),
+        None => record_of(plan, context, response, partition),
     }
 }
 
@@ -120,9 +120,10 @@ fn is_missing(status: StatusCode) -> bool {
     matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
-fn one(
+/// Reads the record of an answer.
+fn record_of(
     plan: &Plan,
-    caller: &CallContext<'_>,
+    context: &CallContext<'_>,
     response: &Response<Bytes>,
     partition: &str,
 ) -> Result<Option<Record>, Fault> {
@@ -133,34 +134,34 @@ fn one(
     let slot = wanted.want(pointer);
     let found = wanted.find(text).map_err(|error| not_json(text, &error))?;
     let Some(raw) = found.raw(slot) else { return Ok(None) };
-    let zone = plan.zone(caller.connection, None);
-    let place = Place { partition: plan.identity(partition), zone: &zone };
-    Ok(plan.records.read_one(response.body(), raw, &place).rows.pop().map(|row| row.record))
+    let zone = plan.zone(context.connection, None);
+    let origin = Origin { partition: plan.identity(partition), zone: &zone };
+    Ok(plan.records.read_one(response.body(), raw, &origin).rows.pop().map(|row| row.record))
 }
 
-/// The request that proves whether an absent record is gone; `None` when the element has no such proof and absence
-/// itself must do.
+/// Builds the request that proves the deletion of an absent record; `None` if the element has no proof and absence is
+/// enough.
 ///
 /// # Errors
-/// See [`get_request`].
+/// The errors of [`get_request`].
 pub fn confirm_request(
     plan: &Plan,
-    caller: &CallContext<'_>,
+    context: &CallContext<'_>,
     id: &str,
     partition: &str,
 ) -> Result<Option<Request<Bytes>>, FieldProblem> {
     match plan.confirm() {
-        Some(Confirm::Get404 | Confirm::ReadEmpty) => get_request(plan, caller, id, partition).map(Some),
+        Some(Confirm::Get404 | Confirm::ReadEmpty) => get_request(plan, context, id, partition).map(Some),
         Some(Confirm::None) | None => Ok(None),
     }
 }
 
-/// Reads the answer to [`confirm_request`]. A record that says itself that it is gone is gone.
+/// Reads the answer to [`confirm_request`]. A record that is marked as deleted counts as deleted.
 ///
 /// # Errors
-/// What the answer means instead; nothing is proved then.
-pub fn confirmed(plan: &Plan, caller: &CallContext<'_>, response: &Response<Bytes>) -> Result<Confirmation, Fault> {
-    let record = got(plan, caller, "", response)?;
+/// The fault of the answer; nothing is proved then.
+pub fn confirmed(plan: &Plan, context: &CallContext<'_>, response: &Response<Bytes>) -> Result<Confirmation, Fault> {
+    let record = read_record(plan, context, "", response)?;
     match (record, plan.confirm()) {
         (Some(record), _) if record.told != Told::Deleted => Ok(Confirmation::Present),
         (Some(_), _) => Ok(Confirmation::Gone),
@@ -170,29 +171,28 @@ pub fn confirmed(plan: &Plan, caller: &CallContext<'_>, response: &Response<Byte
     }
 }
 
-/// The request of a check, or `None` when the connection has everything that it would read and it is there for nothing
-/// else.
+/// Builds the request of a check; `None` if the check only reads values that the connection already has.
 ///
 /// # Errors
 /// A value that the request lacks.
-pub fn check_request(check: &Check, caller: &CallContext<'_>) -> Result<Option<Request<Bytes>>, FieldProblem> {
-    let known = !check.sets.is_empty() && check.sets.keys().all(|name| caller.connection.has(name));
+pub fn check_request(check: &Check, context: &CallContext<'_>) -> Result<Option<Request<Bytes>>, FieldProblem> {
+    let known = !check.sets.is_empty() && check.sets.keys().all(|name| context.connection.has(name));
     if known && check.expect.is_none() {
         return Ok(None);
     }
-    caller.build(&check.call, &|_| None, &Zone::GMT, &Extras::default()).map(Some)
+    context.build(&check.call, &|_| None, &Zone::GMT, &Extras::default()).map(Some)
 }
 
-/// Reads the answer to [`check_request`]: the connection with what was learned.
+/// Reads the answer to [`check_request`]; returns the connection with the values of the answer.
 ///
 /// # Errors
-/// What the answer means instead.
-pub fn checked(check: &Check, caller: &CallContext<'_>, response: &Response<Bytes>) -> Result<Connection, Fault> {
-    let mut connection = caller.connection.clone();
-    if let Some(fault) = fault::classify(caller, &[], response) {
-        // A login that is refused is refused for everything; only what is not allowed or not there can be done without.
-        let dispensable = check.optional && matches!(fault, Fault::ConfigError { .. });
-        return if dispensable { Ok(connection) } else { Err(fault) };
+/// The fault of the answer.
+pub fn checked(check: &Check, context: &CallContext<'_>, response: &Response<Bytes>) -> Result<Connection, Fault> {
+    let mut connection = context.connection.clone();
+    if let Some(fault) = fault::classify(context.element, context.mask(), &[], response) {
+        // A refused login fails every call. An optional check may be forbidden or absent.
+        let may_fail = check.optional && matches!(fault, Fault::ConfigError { .. });
+        return if may_fail { Ok(connection) } else { Err(fault) };
     }
     let text = text_of(response.body())?;
     let tree: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;

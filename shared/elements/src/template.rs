@@ -1,7 +1,7 @@
 //! Placeholders: `${name}` and `${name|filter}`, put into parsed queries and bodies, never pasted into text.
 //!
-//! A placeholder without a value removes the parameter it stands in, so that the first call and later calls share one
-//! template. A JSON string that is one placeholder and nothing else takes the value's own type.
+//! A placeholder without a value removes its parameter, so that the first call and later calls share one template. A
+//! JSON string that is one placeholder and nothing else takes the value's own type.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::zone::Zone;
@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Everything outside RFC 3986's unreserved characters: a value in a path stays one segment.
+/// All characters except RFC 3986's unreserved ones: a value in a path stays one segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Text with placeholders.
@@ -25,13 +25,13 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq)]
 enum Part {
     Literal(String),
-    Hole { name: String, filter: Filter },
+    Placeholder { name: String, filter: Filter },
 }
 
-/// How a value is written.
+/// The format of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filter {
-    /// As it is; a time as RFC 3339 with seconds.
+    /// Unchanged; a time as RFC 3339 with seconds.
     Plain,
     /// RFC 3339 in UTC with milliseconds.
     IsoMs,
@@ -67,7 +67,7 @@ pub(crate) enum Filling {
     Time(DateTime<Utc>),
 }
 
-/// Where placeholders get their values, and the zone in which times without offset are written.
+/// The values of placeholders, and the zone in which times without offset are written.
 pub(crate) struct Values<'a> {
     pub lookup: &'a dyn Fn(&str) -> Option<Filling>,
     pub zone: &'a Zone,
@@ -97,7 +97,7 @@ impl TryFrom<String> for Template {
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
                 return Err(format!("`{name}` is not the name of a placeholder"));
             }
-            parts.push(Part::Hole { name: name.to_owned(), filter });
+            parts.push(Part::Placeholder { name: name.to_owned(), filter });
             rest = &inner[end + 1..];
         }
         if !rest.is_empty() {
@@ -122,7 +122,7 @@ impl Template {
     /// The names of its placeholders.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Hole { name, .. } => Some(name.as_str()),
+            Part::Placeholder { name, .. } => Some(name.as_str()),
             Part::Literal(_) => None,
         })
     }
@@ -130,7 +130,7 @@ impl Template {
     /// The JSON value, `None` when a placeholder has none.
     pub(crate) fn value(&self, values: &Values<'_>) -> Option<Value> {
         match self.parts.as_slice() {
-            [Part::Hole { name, filter }] => filter.value((values.lookup)(name)?, values.zone),
+            [Part::Placeholder { name, filter }] => filter.value((values.lookup)(name)?, values.zone),
             _ => self.text(values).map(Value::String),
         }
     }
@@ -150,7 +150,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => whole.push_str(text),
-                Part::Hole { name, filter } => {
+                Part::Placeholder { name, filter } => {
                     let value = filter.value((values.lookup)(name)?, values.zone)?;
                     whole.push_str(&encode(plain_text(&value)));
                 }
@@ -235,7 +235,7 @@ impl Node {
         })
     }
 
-    /// What is left when everything without a value is taken out, and what that made empty with it.
+    /// Fills the values in; leaves out members without a value, and objects and arrays that this makes empty.
     fn fill(&self, values: &Values<'_>) -> Option<Value> {
         match self {
             Node::Scalar(value) => Some(value.clone()),
@@ -263,7 +263,7 @@ impl Node {
 }
 
 impl BodyTemplate {
-    /// The body with its values; an object with nothing left in it is `{}`.
+    /// The body with its values; an empty object is `{}`.
     pub(crate) fn fill(&self, values: &Values<'_>) -> Value {
         self.tree.fill(values).unwrap_or_else(|| Value::Object(serde_json::Map::new()))
     }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_filter_is_told_with_the_nearest_word() {
+    fn a_wrong_filter_is_refused_with_the_nearest_word() {
         let error = Template::try_from("${watermark|iso_m}".to_owned()).expect_err("no such filter");
         assert_eq!(error, "no filter is named `iso_m`; the nearest is `iso_ms`");
         assert!(Template::try_from("${open".to_owned()).is_err());

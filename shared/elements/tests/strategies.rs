@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::secret::Secret;
-use elements::auth::{self, AuthFault, Grant};
+use elements::auth::{self, AuthFault, Grant, LoginPage};
 use elements::call::CallContext;
 use elements::catalog::read;
 use elements::listing::{Cursor, Listing, RecordPage, ScanMode};
@@ -371,14 +371,22 @@ fn plain_resource() -> String {
 fn a_user_is_sent_to_log_in() {
     let element = element(&oauth(""), &plain_resource());
     let params = BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]);
-    let url = auth::authorize_url(&element, &Bases::default(), "my id", "https://me/cb", None, Some("st"), &params);
+    let page = LoginPage {
+        api_key: "my id",
+        callback_url: "https://me/cb",
+        scope: None,
+        state: Some("st"),
+        params: &params,
+    };
+    let url = auth::authorize_url(&element, &Bases::default(), &page);
     assert_eq!(
         url.expect("a URL").as_str(),
         "https://acme.example.com/login?response_type=code&client_id=my+id&redirect_uri=https%3A%2F%2Fme%2Fcb&scope=a+b\
          &state=st&prompt=consent"
     );
     let evil = BTreeMap::from([("tenant".to_owned(), "evil.com/".to_owned())]);
-    let problems = auth::authorize_url(&element, &Bases::default(), "", "", None, None, &evil).expect_err("three");
+    let page = LoginPage { api_key: "", callback_url: "", scope: None, state: None, params: &evil };
+    let problems = auth::authorize_url(&element, &Bases::default(), &page).expect_err("three");
     assert_eq!(problems.len(), 3, "{problems:?}");
 }
 

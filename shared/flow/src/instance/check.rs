@@ -7,7 +7,7 @@ use domain::configuration::EventSettings;
 use domain::configuration::keys::{ACCESS_TOKEN, POLLER_CONFIGURATION, REFRESH_TOKEN};
 use domain::limits;
 use domain::problem::{FieldProblem, Warning, below, nearest};
-use elements::connection::{Connection, put_right};
+use elements::connection::{Connection, correct_swapped_keys};
 use elements::plan::Plan;
 use elements::{Catalog, Element};
 use serde_json::{Map, Value};
@@ -76,7 +76,7 @@ pub(super) fn check(
             (None, None)
         }
         Ok(element) => {
-            warnings.extend(put_right(&element, configuration));
+            warnings.extend(correct_swapped_keys(&element, configuration));
             let configuration = &*configuration;
             let connection = match Connection::resolve(&element, configuration, login.provider_data) {
                 Ok((connection, read_differently)) => {
@@ -192,7 +192,7 @@ fn flatten(
         }
     }
     let fields = element.into_iter().flat_map(|element| element.connection.values());
-    for keys in fields.map(|field| &field.ce_keys) {
+    for keys in fields.map(|field| &field.configuration_keys) {
         if keys.iter().any(|key| flat.get(key).is_some_and(Option::is_some)) {
             continue;
         }

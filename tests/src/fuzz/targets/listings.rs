@@ -29,7 +29,7 @@ impl Listed {
         for element in SEEDED {
             let mut body = seed(element);
             let configuration = body["configuration"].as_object_mut().expect("an object");
-            elements::connection::put_right(catalog.get(element).expect("an element"), configuration);
+            elements::connection::correct_swapped_keys(catalog.get(element).expect("an element"), configuration);
             let configuration = configuration.clone();
             let element = catalog.get(element).expect("an element");
             let connection = Connection::resolve(element, &configuration, &Map::new()).expect("a connection").0;
