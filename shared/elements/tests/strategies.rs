@@ -371,13 +371,8 @@ fn plain_resource() -> String {
 fn a_user_is_sent_to_log_in() {
     let element = element(&oauth(""), &plain_resource());
     let params = BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]);
-    let page = LoginPage {
-        api_key: "my id",
-        callback_url: "https://me/cb",
-        scope: None,
-        state: Some("st"),
-        params: &params,
-    };
+    let page =
+        LoginPage { api_key: "my id", callback_url: "https://me/cb", scope: None, state: Some("st"), params: &params };
     let url = auth::authorize_url(&element, &Bases::default(), &page);
     assert_eq!(
         url.expect("a URL").as_str(),

@@ -369,8 +369,8 @@ mod tests {
             r#"timesheets Fingerprint { pointer: Some(Pointer { text: "/version", segments: ["version"] }), exclude: [] }"#
         );
         assert_eq!(
-            rule("icontact", "lists"),
-            r#"?"#
+            rule("icontact", "messages"),
+            r#"messages Fingerprint { pointer: None, exclude: [Pointer { text: "/spamCheck", segments: ["spamCheck"] }] }"#
         );
     }
 }
