@@ -1,4 +1,4 @@
-//! Every embedded element file can be read, and its default entries mean what they say.
+//! Every embedded element file can be read, and its default entries are valid.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn every_default_entry_is_a_plan() {
     }
 }
 
-/// The default entry that the API shows says the same as the name alone.
+/// The default entry that the API shows gives the same plan as the name alone.
 #[test]
 fn every_default_entry_can_be_configured_as_it_is_shown() {
     for element in Catalog::embedded().iter() {
@@ -45,7 +45,7 @@ fn every_default_entry_can_be_configured_as_it_is_shown() {
     }
 }
 
-/// `UPDATE_SCHEMA=1 cargo test -p elements` writes it anew.
+/// `UPDATE_SCHEMA=1 cargo test -p elements` writes it again.
 #[test]
 fn the_published_schema_is_that_of_the_vocabulary() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.json");
@@ -77,8 +77,8 @@ fn a_bad_file_is_refused_with_line_and_nearest_word() {
         let text = good.replacen(right, wrong, 1);
         let problem = read(Path::new("square/element.toml"), &text).expect_err(wrong);
         assert!(problem.message.contains(expected), "{wrong}: {problem}");
-        let told = problem.line.expect("a line");
-        assert!(told.abs_diff(line) <= 1, "{wrong}: line {line}: {problem}");
+        let reported = problem.line.expect("a line");
+        assert!(reported.abs_diff(line) <= 1, "{wrong}: line {line}: {problem}");
     }
     let open_host = good.replace("host_suffix = [\".squareup.com\", \".squareupsandbox.com\"]\n", "");
     let problem = read(Path::new("square/element.toml"), &open_host).expect_err("any host");

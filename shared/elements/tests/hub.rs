@@ -94,17 +94,17 @@ fn conditions_become_the_vendors_own() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_refused_in_words() {
+fn a_query_that_the_vendor_lacks_is_refused_in_words() {
     let catalog = Catalog::embedded();
     let element = catalog.get("square").expect("an element");
-    let told = |path: &str, query: &[(&str, &str)]| {
+    let refusal = |path: &str, query: &[(&str, &str)]| {
         plan_hub_get(element, path, &pairs(query)).map(|_| ()).expect_err("a problem").to_string()
     };
     assert!(matches!(plan_hub_get(element, "timesheet", &[]), Err(HubProblem::NoSuchResource(_))));
-    assert!(told("timesheet", &[]).contains("the nearest is timesheets"));
-    assert!(told("timesheets", &[("where", "colour='red'")]).contains("begin_updated_at with = > >="));
-    assert!(told("timesheets", &[("where", "a = = b")]).contains("CEQL"));
-    assert!(told("timesheets", &[("pageSize", "0")]).contains("from 1"));
-    assert!(told("timesheets", &[("nextPage", "!")]).contains("elements-next-page-token"));
-    assert!(told("timesheets", &[("orderBy", "id asc")]).contains("updated_at desc"));
+    assert!(refusal("timesheet", &[]).contains("the nearest is timesheets"));
+    assert!(refusal("timesheets", &[("where", "colour='red'")]).contains("begin_updated_at with = > >="));
+    assert!(refusal("timesheets", &[("where", "a = = b")]).contains("CEQL"));
+    assert!(refusal("timesheets", &[("pageSize", "0")]).contains("from 1"));
+    assert!(refusal("timesheets", &[("nextPage", "!")]).contains("elements-next-page-token"));
+    assert!(refusal("timesheets", &[("orderBy", "id asc")]).contains("updated_at desc"));
 }

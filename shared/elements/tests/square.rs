@@ -80,7 +80,7 @@ fn time_cards_are_read_from_the_newest_back_to_what_is_covered() {
 }
 
 #[test]
-fn everything_that_is_missing_is_told_at_once() {
+fn all_missing_values_are_reported_at_once() {
     let catalog = Catalog::embedded();
     let element = catalog.get("square").expect("an element");
     let nothing = serde_json::Map::new();
