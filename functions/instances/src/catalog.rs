@@ -194,7 +194,8 @@ fn own_property(element: &Element, field: &ConnectionField) -> Option<Value> {
     if !field.options.is_empty() {
         shown["options"] = json!(field.options);
     }
-    let instead = field.replaced_by.as_deref().and_then(|other| element.connection.get(other)?.configuration_keys.first());
+    let instead =
+        field.replaced_by.as_deref().and_then(|other| element.connection.get(other)?.configuration_keys.first());
     if let Some(instead) = instead {
         shown["requiredUnless"] = json!(instead);
     }

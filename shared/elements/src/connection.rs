@@ -160,8 +160,7 @@ pub fn correct_swapped_keys(element: &Element, configuration: &mut Map<String, V
 /// element marks it as secret, or its name looks like that of a secret.
 pub fn is_secret_key(element: &Element, configuration_key: &str) -> bool {
     let named_here = |field: &ConnectionField| field.configuration_keys.iter().any(|key| key == configuration_key);
-    is_secret_by_name(configuration_key)
-        || element.connection.values().any(|field| field.secret && named_here(field))
+    is_secret_by_name(configuration_key) || element.connection.values().any(|field| field.secret && named_here(field))
 }
 
 fn is_secret_by_name(configuration_key: &str) -> bool {
