@@ -19,7 +19,7 @@ pub struct Reading {
     pub posts: u64,
 }
 
-/// Where the clocks stood.
+/// The readings of the clocks at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
     cpu_s: f64,
@@ -34,7 +34,7 @@ impl Start {
         Self { cpu_s: cpu_seconds(), wall: Instant::now() }
     }
 
-    /// What it took since.
+    /// The wall time and CPU time since the reading.
     pub fn reading(self, count: u64, posts: u64) -> Reading {
         let (wall_s, cpu_s) = (self.wall.elapsed().as_secs_f64(), cpu_seconds() - self.cpu_s);
         Reading { cpu_s, wall_s, peak_mb: memory_mb("VmHWM:"), count, posts }

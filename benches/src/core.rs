@@ -76,7 +76,7 @@ pub fn records(count: u64, revision: u64) -> Vec<Record> {
     (0..count).map(one).collect()
 }
 
-/// What is known of those records, in order of their keys.
+/// The index entries of those records, in order of their keys.
 pub fn known(records: &[Record]) -> Vec<(String, Entry)> {
     let pass = Pass { baseline: true, ..pass() };
     let entry = |record: &Record| {

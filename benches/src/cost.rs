@@ -41,10 +41,10 @@ const ANSWER_MS: u64 = 200;
 const CALL_S: f64 = 0.005;
 /// Send, receive, delete. A request of the queue carries up to 64 KB; ten jobs are a fraction of that.
 const REQUESTS_A_QUEUE_BATCH: f64 = 3.0;
-/// What Lambda itself writes for an invocation (start, end and report, as JSON), in bytes.
+/// The bytes that Lambda itself logs for an invocation (start, end and report, as JSON).
 const LAMBDA_LOG_BYTES: f64 = 800.0;
 
-/// What a million idle polls must cost at most, and should; in dollars.
+/// The limit and the goal for a million idle polls, in dollars.
 pub const IDLE_GOAL: [f64; 2] = [1.0, 0.6];
 /// The same of a million events, each alone in its notification.
 pub const EVENT_GOAL: [f64; 2] = [3.5, 2.5];
@@ -74,7 +74,7 @@ impl Prices {
     }
 }
 
-/// What one poll or one notification uses up on the mean.
+/// The mean usage of one poll or one notification.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Units {
     /// DynamoDB's write units.
@@ -95,7 +95,7 @@ pub struct Units {
     pub log_bytes: f64,
 }
 
-/// What a child process measured.
+/// The measurements of a child process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// A poll that finds nothing.
@@ -340,7 +340,7 @@ impl Bill {
         lines
     }
 
-    /// What `units` add to a poll that finds nothing.
+    /// The usage that `units` add to a poll that finds nothing.
     fn above_idle(&self, units: &Units) -> Vec<Line> {
         let idle = self.message(&self.measured.idle, true);
         let lines = self.message(units, true).into_iter().zip(idle);

@@ -33,21 +33,21 @@ struct Head<'a> {
     updated_at: &'a str,
 }
 
-/// What is remembered of a listing when fingerprints are.
+/// The memory of a listing with fingerprints.
 pub type Fingerprints = HashMap<u64, u64>;
 
 /// Polls and posts with nothing in between.
 pub struct Floor {
     client: reqwest::Client,
     url: String,
-    ledger: Option<Ledger>,
+    journal: Option<Journal>,
 }
 
 impl Floor {
-    /// Of the vendor at `url`; with a ledger in `directory` if it is to be durable.
+    /// Of the vendor at `url`; with a journal in `directory` if it is to be durable.
     pub fn new(url: &str, directory: Option<&Path>) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, url: url.to_owned(), ledger: directory.map(Ledger::open).transpose()? })
+        Ok(Self { client, url: url.to_owned(), journal: directory.map(Journal::open).transpose()? })
     }
 
     /// So many polls, at most `at_once` under way; what is stamped after `since` is posted. Answers how many posts.
@@ -96,8 +96,8 @@ impl Floor {
                 break;
             }
         }
-        if let (Some(ledger), true) = (&self.ledger, waiting.is_empty()) {
-            ledger.commit(who, newest.clone(), Bytes::new()).await?;
+        if let (Some(journal), true) = (&self.journal, waiting.is_empty()) {
+            journal.commit(who, newest.clone(), Bytes::new()).await?;
         }
         for records in waiting.chunks(EVENTS) {
             let mut body = Vec::with_capacity(records.iter().map(Bytes::len).sum::<usize>() + 64);
@@ -106,8 +106,8 @@ impl Floor {
             body.extend_from_slice(b"]}");
             let body = Bytes::from(body);
             let mut post = self.client.post(format!("{}/callback/{who}", self.url));
-            if let Some(ledger) = &self.ledger {
-                ledger.commit(who, newest.clone(), body.clone()).await?;
+            if let Some(journal) = &self.journal {
+                journal.commit(who, newest.clone(), body.clone()).await?;
                 let mut mac = Hmac::<Sha256>::new_from_slice(b"whsec_key").context("a key of any length")?;
                 mac.update(&body);
                 let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -128,18 +128,18 @@ struct Entry {
 }
 
 /// SQLite on a thread of its own that commits whatever waits in one transaction.
-struct Ledger(mpsc::Sender<Entry>);
+struct Journal(mpsc::Sender<Entry>);
 
-impl Ledger {
+impl Journal {
     fn open(directory: &Path) -> anyhow::Result<Self> {
-        let mut database = rusqlite::Connection::open(directory.join("ledger.sqlite"))?;
+        let mut database = rusqlite::Connection::open(directory.join("journal.sqlite"))?;
         database.execute_batch(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
              CREATE TABLE state (who INTEGER PRIMARY KEY, newest TEXT);
              CREATE TABLE event (number INTEGER PRIMARY KEY, who INTEGER, body BLOB);",
         )?;
         let (sender, entries) = mpsc::channel::<Entry>();
-        std::thread::Builder::new().name("ledger".into()).spawn(move || -> rusqlite::Result<()> {
+        std::thread::Builder::new().name("journal".into()).spawn(move || -> rusqlite::Result<()> {
             while let Ok(first) = entries.recv() {
                 let batch: Vec<Entry> = std::iter::once(first).chain(entries.try_iter()).collect();
                 let transaction = database.transaction()?;
@@ -164,7 +164,7 @@ impl Ledger {
 
     async fn commit(&self, who: u64, newest: String, body: Bytes) -> anyhow::Result<()> {
         let (done, committed) = oneshot::channel();
-        self.0.send(Entry { who, newest, body, done }).ok().context("the ledger ended")?;
-        committed.await.context("the ledger did not commit")
+        self.0.send(Entry { who, newest, body, done }).ok().context("the journal ended")?;
+        committed.await.context("the journal did not commit")
     }
 }

@@ -6,7 +6,7 @@ use benches::measure::{Case, Size, Who};
 use benches::{core, cost, measure, table, vendor};
 use clap::{Parser, Subcommand};
 
-/// What polling costs, beside the least that it could cost.
+/// Measures the cost of polling and compares it with the least possible.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]

@@ -23,13 +23,13 @@ use crate::floor::{Fingerprints, Floor};
 use crate::ours::{self, Api, Fleet, Flow, Resource};
 use crate::vendor::{Stock, Vendor};
 
-/// Who does the work.
+/// The implementation that does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Who {
     /// Nothing is remembered.
     Floor,
-    /// The floor with fingerprints (of a scan) or a durable ledger and a signature (of anything else).
+    /// The floor with fingerprints (of a scan) or a durable journal and a signature (of anything else).
     Durable,
     /// Our steps over a table in memory.
     Flow,
@@ -37,7 +37,7 @@ pub enum Who {
     Service,
 }
 
-/// What is done.
+/// The work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Case {
@@ -57,7 +57,7 @@ pub enum Case {
     Rest,
 }
 
-/// How much of it.
+/// The amount of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 pub struct Size {
     /// Instances, records or members.
@@ -128,7 +128,7 @@ fn expected(case: Case, size: &Size) -> (u64, u64) {
     }
 }
 
-/// What a floor takes for changed in a round: stamps after this.
+/// The timestamp after which a floor treats a record as changed in a round.
 fn since(round: u64) -> String {
     match round {
         0 | 1 => "2026-01-01T23:59:59Z".into(),

@@ -83,7 +83,7 @@ url = "/hubs/bench/ledger"
 idField = "id"
 "#;
 
-/// What an instance polls.
+/// The resource of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// Listed from the cursor on.
@@ -137,7 +137,7 @@ pub fn element_directory(directory: &Path) -> anyhow::Result<std::path::PathBuf>
     Ok(elements)
 }
 
-/// What the functions are given, over the ports of the caller's choice.
+/// Makes the service of the functions over the given ports.
 pub fn service(
     directory: &Path,
     vendor: &str,
@@ -188,7 +188,7 @@ impl Api {
         Ok(InstanceId(answer["id"].as_u64().context("an instance has an id")?))
     }
 
-    /// Whose the instances are.
+    /// The organization of the instances.
     pub fn organization(&self) -> OrganizationId {
         self.organization.organization
     }
@@ -196,11 +196,11 @@ impl Api {
 
 /// Many instances of one vendor, and jobs for them.
 pub struct Fleet {
-    /// Whose.
+    /// The organization.
     pub organization: OrganizationId,
-    /// Which.
+    /// The instance.
     pub instances: Vec<InstanceId>,
-    /// What is polled.
+    /// The resource.
     pub resource: Resource,
     minute: i64,
 }
@@ -238,11 +238,11 @@ impl Fleet {
 
 /// The steps over a table in memory.
 pub struct Flow {
-    /// What the steps are given.
+    /// The service of the steps.
     pub service: Service,
-    /// Where they leave their jobs.
+    /// The queue of their jobs.
     pub queue: Arc<MemoryQueue>,
-    /// What they keep.
+    /// The table.
     pub store: Arc<MemoryStore>,
     limits: CallbackLimits,
 }

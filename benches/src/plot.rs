@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// One line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// What stands beside its end.
+    /// The label at its end.
     pub name: String,
     /// Its points; both coordinates positive.
     pub points: Vec<(f64, f64)>,

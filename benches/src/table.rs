@@ -12,7 +12,7 @@ use crate::measure::{Case, Size, Who};
 use crate::plot::{Series, chart};
 use crate::{cold, cost};
 
-/// How to measure.
+/// The options of a measurement.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Small sizes and each once, to see that everything works.
@@ -48,7 +48,7 @@ struct Row {
     verdict: &'static str,
 }
 
-/// What a figure must and should be; smaller is better.
+/// The limit and the goal of a figure; smaller is better.
 #[derive(Debug, Clone, Copy)]
 struct Goal {
     must: f64,

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// What the vendor has, and how fast it answers.
+/// The records and the latency of the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
     /// Records in all.
@@ -57,7 +57,7 @@ struct World {
     cloud: Arc<Cloud>,
 }
 
-/// What stands in the place of SQS and KMS.
+/// Counters in place of SQS and KMS.
 #[derive(Default)]
 struct Cloud {
     /// Bodies of messages that nobody took, by the last segment of the queue's URL.
@@ -219,7 +219,7 @@ pub async fn serve() -> anyhow::Result<()> {
 
 /// The vendor's process.
 pub struct Vendor {
-    /// Where it is.
+    /// The address.
     pub url: String,
     process: Child,
     control: reqwest::Client,
@@ -248,7 +248,7 @@ impl Vendor {
         Ok(())
     }
 
-    /// How many callbacks arrived.
+    /// The number of received callbacks.
     pub async fn posts(&self) -> anyhow::Result<u64> {
         Ok(self.control.get(format!("{}/posts", self.url)).send().await?.text().await?.parse()?)
     }

@@ -214,7 +214,7 @@ def tell_the_story(built, work, beside):
         [binary] = [*folder.glob(f"{name}/bootstrap"), *folder.glob(f"{name.title()}Function/bootstrap")]
         tell(f"{name}: {binary.stat().st_size / 1e6:.1f} MB, {zipped(binary) / 1e6:.1f} MB zipped")
 
-    # The emulator, on a port of its own, its functions told to call it back there.
+    # The emulator, on a port of its own, its functions call it back there.
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     os.environ["AWS_ENDPOINT_URL"] = endpoint
@@ -284,7 +284,7 @@ def tell_the_story(built, work, beside):
     change()
     status, coverage = call("GET", f"{api}/instances/{instance['id']}/coverage", authorization=authorization)
     assert status == 200, coverage
-    assert Callback.received.empty(), "something was told twice"
+    assert Callback.received.empty(), "something was delivered twice"
 
     for name in ["PollDeadLetters", "DeliveryDeadLetters"]:
         attributes = boto3.client("sqs").get_queue_attributes(QueueUrl=upgraded.ids[name], AttributeNames=["All"])

@@ -1,4 +1,4 @@
-//! The life of access tokens: renewed before they end and after a refusal, once for however many ask, and never lost.
+//! Access tokens: renewed before they expire and after a refusal, once for all concurrent polls, and never lost.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tests::harness::{SystemHarness, seed};
 
 const OAUTH: [&str; 3] = ["square", "maximizer", "googlesuite"];
 
-/// How many requests the vendor answered since, how many of them were token exchanges, and how many refusals.
+/// The numbers of the vendor's answers, of token exchanges, and of refusals.
 #[derive(Debug, PartialEq)]
 struct Traffic {
     all: usize,
@@ -34,7 +34,7 @@ impl Story {
         Self { world, element, instance, seen }
     }
 
-    /// What the vendor saw since the last time this was asked.
+    /// The requests that the vendor saw since the last call.
     fn traffic(&mut self) -> Traffic {
         let requests = self.world.sandbox.requests();
         let fresh = &requests[self.seen..];
@@ -179,8 +179,11 @@ async fn a_dead_login_stops_the_polls_until_someone_logs_in_again() {
         assert_eq!((status.as_u16(), &answer["valid"]), (200, &json!(true)), "{element}: {answer:#}");
         assert_eq!(answer["reconnect"], Value::Null, "{element}");
         story.world.advance(Duration::from_secs(120)).await;
-        let told = story.world.events();
-        assert!(!told.is_empty() && told.iter().all(|event| event.starts_with("CREATED")), "{element}: {told:?}");
+        let emitted = story.world.events();
+        assert!(
+            !emitted.is_empty() && emitted.iter().all(|event| event.starts_with("CREATED")),
+            "{element}: {emitted:?}"
+        );
         for resource in story.coverage().await.as_array().expect("resources") {
             assert_eq!(resource["gaps"], json!([]), "{element}: {resource:#}");
         }

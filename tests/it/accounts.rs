@@ -1,5 +1,4 @@
-//! Accounts: secrets that are changed with both valid for a while, customers and users who are shut out, limits that
-//! hold however many race, and the trail of who changed what.
+//! Accounts: the rotation of secrets, disabled organizations and users, limits that hold in a race, and the audit trail.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -116,7 +115,7 @@ async fn a_token_is_changed_by_call_and_goes_with_its_instance() {
     assert_eq!(works(&third).await, 401);
 }
 
-/// How many secrets open something.
+/// The number of valid secrets.
 fn principals(world: &SystemHarness) -> usize {
     world.stored().keys().filter(|key| key.starts_with("SECRET#")).count()
 }
@@ -158,7 +157,7 @@ async fn whoever_is_disabled_stays_out_and_his_instances_rest() {
     );
     world.advance(Duration::from_secs(180)).await;
     let events = world.events();
-    assert_eq!(events.len(), 1, "what happened meanwhile is told once, by the one that is polled: {events:?}");
+    assert_eq!(events.len(), 1, "what happened meanwhile is emitted once, by the one that is polled: {events:?}");
     for (instance, off) in [(resting, true), (polled, false)] {
         let (_, shown) = world.call("GET", &format!("/instances/{instance}"), None).await;
         assert_eq!(shown["disabled"], json!(off));
@@ -470,7 +469,7 @@ async fn keys_change_without_anybody_noticing() {
     assert_eq!(world.poll(old, "timesheets", false).await["outcome"], "committed", "and opens what the old one sealed");
 
     let ports = &world.service.ports;
-    let done = flow::reseal::reseal(ports).await.expect("sealed anew");
+    let done = flow::reseal::reseal(ports).await.expect("sealed again");
     // Secrets and a token each; the vendor's tokens of Square.
     assert_eq!((done.values, done.resealed, done.broken), (8, 5, 0));
     for id in [old, off] {

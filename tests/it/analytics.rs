@@ -1,5 +1,5 @@
-//! How much was told and what became of it, the documents of an instance, and what a change of a live instance leaves
-//! alone: asked for through the API while the functions work.
+//! Analytics and dispositions of events, the documents of an instance, and the change of a live instance: through the API
+//! while the functions run.
 
 use std::time::Duration;
 
@@ -48,10 +48,10 @@ async fn events_are_counted_minute_by_minute_and_instance_by_instance() {
     world.tick().await;
     let range = "from=2026-01-05T08:30:00Z&to=2026-01-05T09:30:00Z&interval=minute";
     let all = get(&world, &format!("/instances/events/analytics?{range}")).await;
-    let told = counts(&all);
-    assert_eq!((told.len(), told.iter().sum::<u64>()), (61, 4), "{all:#}");
+    let emitted = counts(&all);
+    assert_eq!((emitted.len(), emitted.iter().sum::<u64>()), (61, 4), "{all:#}");
     assert_eq!(all[0]["timestamp"], "2026-01-05T08:30:00Z");
-    assert_eq!(told[32], 4, "they were told at 9:02");
+    assert_eq!(emitted[32], 4, "they were emitted at 9:02");
     let of_one = get(&world, &format!("/instances/{one}/events/analytics?{range}")).await;
     assert_eq!(counts(&of_one).iter().sum::<u64>(), 2);
     let by_instance = get(&world, "/instances/events/analytics/instances?interval=hour&to=2026-01-05T09:59:00Z").await;
@@ -79,7 +79,7 @@ async fn events_are_counted_minute_by_minute_and_instance_by_instance() {
 }
 
 #[tokio::test]
-async fn what_became_of_events_is_told_in_words_and_in_pages() {
+async fn dispositions_describe_every_attempt_and_have_pages() {
     let world = SystemHarness::new(START).await;
     let id = world.create(every_minute()).await;
     world.tick().await;
@@ -127,8 +127,8 @@ async fn an_instance_has_a_document_of_what_can_be_read_through_it() {
     assert_eq!(operation["path"], "/hubs/employee/timesheets");
     let shapes = get(&world, &format!("/instances/{id}/definitions")).await;
     assert!(shapes["Timesheets"]["properties"]["updated_at"].is_object(), "{shapes:#}");
-    let (status, told) = world.call("GET", &format!("/instances/{id}/docs/getNothing"), None).await;
-    assert!(status == 404 && told["message"].to_string().contains("getTimesheets"), "{told}");
+    let (status, refusal) = world.call("GET", &format!("/instances/{id}/docs/getNothing"), None).await;
+    assert!(status == 404 && refusal["message"].to_string().contains("getTimesheets"), "{refusal}");
 }
 
 #[tokio::test]
@@ -184,9 +184,9 @@ async fn another_interval_moves_the_slot_and_an_edit_of_one_resource_keeps_the_c
     assert_eq!([state("timesheets"), state("employees")], before);
     assert_eq!(slots().len(), 2);
     assert!(slots().iter().all(|key| key.starts_with("SLOT#20#")), "{:?}", slots());
-    // What changed meanwhile is told by the first poll at the new interval, once.
-    let told = world.events().len();
+    // What changed meanwhile is emitted by the first poll at the new interval, once.
+    let emitted = world.events().len();
     card(&world);
     world.advance(Duration::from_secs(20 * 60)).await;
-    assert_eq!(world.events().len(), told + 1);
+    assert_eq!(world.events().len(), emitted + 1);
 }

@@ -140,7 +140,7 @@ fn set(key: &'static str, value: impl Into<Value>) -> String {
 // ---------------------------------------------------------------- Making one
 
 #[tokio::test]
-async fn a_seed_body_makes_an_instance_and_its_answer_has_the_original_keys() {
+async fn a_seed_body_makes_an_instance_and_its_answer_has_the_cloud_elements_keys() {
     let world = ApiHarness::new().await;
     let answer = world.call("POST", "/instances", SQUARE).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -228,7 +228,7 @@ async fn a_new_instance_sits_on_the_wheel_and_was_polled_once_in_silence() {
 }
 
 #[tokio::test]
-async fn tokens_at_hand_make_an_instance_without_a_code() {
+async fn given_tokens_make_an_instance_without_a_code() {
     let world = ApiHarness::new().await;
     let body = square(|body| {
         body["providerData"] = json!({});

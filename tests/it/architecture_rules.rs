@@ -1,4 +1,4 @@
-//! The rules of the workspace that no compiler knows: who may depend on whom, and where files may lie.
+//! The rules of the workspace that no compiler checks: the dependencies between crates, and the places of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace").to_owned()
 }
 
-/// What each crate may depend on, everything to its left in the one-way order.
+/// The allowed dependencies of each crate: everything to its left in the one-way order.
 const PICTURE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("elements", &["domain"]),
@@ -29,14 +29,14 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("benches", &["domain", "elements", "store", "flow", "aws", "instances", "dispatcher", "poller", "local"]),
 ];
 
-/// What cargo prints when it is called so.
+/// Runs cargo and returns its output.
 fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("cargo writes UTF-8")
 }
 
-/// What `cargo metadata` says of this platform, offline and from the lockfile.
+/// Reads `cargo metadata` of this platform, offline and from the lockfile.
 fn metadata() -> Value {
     let version = cargo(&["-vV"]);
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo names its host");
@@ -252,7 +252,7 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
-/// Whether an SPDX expression can be satisfied by the licences above. `/` is how old manifests write `OR`.
+/// Answers true if the licences above satisfy an SPDX expression. Old manifests write `/` for `OR`.
 fn is_allowed(expression: &str) -> bool {
     let expression = expression.trim();
     // The outermost operator, `OR` before `AND`, outside of parentheses.

@@ -1,5 +1,5 @@
-//! The adapters of the cloud's table, queues and key service: against answers in their wire formats that a test
-//! dictates, against emulators of two other makes, and, with `POLLUX_TEST_AWS=1` and credentials, against AWS itself.
+//! The adapters of DynamoDB, SQS and KMS: against prepared answers in their wire formats, against two independent
+//! emulators, and, with `POLLUX_TEST_AWS=1` and credentials, against AWS itself.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -105,7 +105,7 @@ async fn a_batch_that_is_refused_fails_every_message_of_it() {
 
 // ---------------------------------------------------------------- Vault
 
-/// What a vault over the key service must do, and another that shares only the key service with it.
+/// The contract of a vault over the key service. `other` shares only the key service with it.
 async fn vault_contract(vault: &KmsVault, other: &KmsVault) {
     let plain = Secret::new("töken");
     let sealed = vault.seal("42", &plain).await.expect("sealed");
@@ -180,7 +180,7 @@ async fn data_keys_are_shared_and_remembered_and_those_of_one_seal_still_open() 
     assert!(matches!(second.open("43", &old).await, Err(VaultError::Broken(_))));
 }
 
-/// What AES-256-GCM makes of a text for an owner, with a nonce of zeros before it.
+/// Encrypts a text for an owner with AES-256-GCM, with a nonce of zeros before it.
 fn sealed_alone(key: &[u8; 32], owner: &str, plain: &str) -> String {
     let cipher = Aes256Gcm::new_from_slice(key).expect("a key of 256 bits");
     let payload = Payload { msg: plain.as_bytes(), aad: owner.as_bytes() };
@@ -199,7 +199,7 @@ async fn a_key_service_that_throttles_is_busy_and_not_broken() {
 
 // ---------------------------------------------------------------- Other makers' emulators, and the real thing
 
-/// Where the contracts are tried besides the engine of the local service, and what each is known not to keep.
+/// A service that the contracts run against besides the local engine, with the rules that it is known to break.
 enum Cloud {
     Moto(Moto),
     MiniStack(MiniStack),

@@ -1,5 +1,5 @@
-//! The deliver step with the real client against receivers of every temper, over real sockets; table, queue and
-//! clock in memory.
+//! The deliver step with the real client against receivers of every behavior, over real sockets. Table, queue and clock
+//! are in memory.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,12 +33,12 @@ const SHORT: Duration = Duration::from_millis(500);
 pub(super) const LONG: Duration = Duration::from_secs(30);
 pub(super) const ORGANIZATION: OrganizationId = OrganizationId(7);
 
-/// What a receiver does once it has read a request.
+/// The behavior of a receiver that has read a request.
 #[derive(Clone)]
 enum Manner {
     /// Says this and closes.
     Says(String),
-    /// Says this once it is told to.
+    /// Says this once it is released.
     SaysLate(String, Arc<tokio::sync::Notify>),
     /// Says this, then nothing, and keeps the connection open.
     SaysAndHangs(&'static str),
@@ -110,8 +110,8 @@ async fn converse(mut stream: TcpStream, manner: Manner, bodies: Arc<Mutex<Vec<B
     bodies.lock().expect("the bodies").push(body);
     match manner {
         Manner::Says(text) => stream.write_all(text.as_bytes()).await,
-        Manner::SaysLate(text, told) => {
-            told.notified().await;
+        Manner::SaysLate(text, release) => {
+            release.notified().await;
             stream.write_all(text.as_bytes()).await
         }
         Manner::SaysAndHangs(text) => {
@@ -165,7 +165,7 @@ pub(super) struct DeliveryHarness {
     pub(super) ports: Ports,
     limits: CallbackLimits,
     wheel: Wheel,
-    hand: i64,
+    dispatched_until: i64,
 }
 
 impl DeliveryHarness {
@@ -174,8 +174,8 @@ impl DeliveryHarness {
         let http = Client::new(guard, guard);
         let ports = Ports { http: Arc::new(http), ..test.ports() };
         let wheel = Wheel::default();
-        let hand = wheel.minute_of(ports.now());
-        Self { test, ports, limits: CallbackLimits::new(4, deadline), wheel, hand }
+        let dispatched_until = wheel.minute_of(ports.now());
+        Self { test, ports, limits: CallbackLimits::new(4, deadline), wheel, dispatched_until }
     }
 
     pub(super) fn relaxed(deadline: Duration) -> Self {
@@ -256,19 +256,21 @@ impl DeliveryHarness {
                 return;
             }
             let next_due = self.test.queue.next_due().unwrap_or(end);
-            let next =
-                next_due.min(self.wheel.start_of(self.hand + 1)).min(end).max(self.now() + TimeDelta::milliseconds(1));
+            let next = next_due
+                .min(self.wheel.start_of(self.dispatched_until + 1))
+                .min(end)
+                .max(self.now() + TimeDelta::milliseconds(1));
             self.test.ambient.advance((next - self.now()).to_std().expect("forwards"));
             let minute = self.wheel.minute_of(self.now());
-            if minute > self.hand {
-                due(&self.ports, &self.wheel, self.hand + 1..=minute).await.expect("dispatched");
-                self.hand = minute;
+            if minute > self.dispatched_until {
+                due(&self.ports, &self.wheel, self.dispatched_until + 1..=minute).await.expect("dispatched");
+                self.dispatched_until = minute;
             }
         }
     }
 }
 
-/// What one receiver makes of one delivery: in words, with the attempt's status or error.
+/// Delivers to one receiver. Returns the outcome in words, with the attempt's status or error.
 async fn judged(manner: Manner, deadline: Duration) -> (String, DeliveryReport, Receiver) {
     let (world, receiver) = (DeliveryHarness::relaxed(deadline), Receiver::start(manner).await);
     let instance = world.instance(42, &receiver.url()).await;
@@ -277,7 +279,7 @@ async fn judged(manner: Manner, deadline: Duration) -> (String, DeliveryReport, 
     let outcome = match &report.outcome {
         Outcome::RetryAt(at) => {
             let seconds = (*at - world.now()).num_seconds();
-            // The first rung is 5 s, give or take a fifth; what is longer was asked for.
+            // The first retry step is 5 s, give or take a fifth. A longer time was requested.
             if (4..=6).contains(&seconds) { "retry".into() } else { format!("retry in {seconds} s") }
         }
         other => format!("{other:?}").to_lowercase(),
@@ -418,7 +420,7 @@ async fn case_49_a_callback_that_fails_four_times_and_works_once_over_and_over_i
         world.pass(TimeDelta::minutes(1)).await;
         assert_eq!(status(&world).await, "ok");
     }
-    assert_eq!(receiver.bodies().len(), 6 * 9, "each of the failed ones came on its own first rung");
+    assert_eq!(receiver.bodies().len(), 6 * 9, "each of the failed ones came at its own first retry step");
     set(says(500, ""));
     for n in 0..5 {
         let job = world.commit(&instance, &format!("last {n}")).await;
@@ -431,9 +433,9 @@ async fn case_49_a_callback_that_fails_four_times_and_works_once_over_and_over_i
 #[tokio::test]
 async fn case_50_a_flood_for_one_callback_leaves_room_for_the_others() {
     let world = DeliveryHarness::relaxed(LONG);
-    let told = Arc::new(tokio::sync::Notify::new());
+    let release = Arc::new(tokio::sync::Notify::new());
     let Manner::Says(text) = says(200, "") else { unreachable!("it says something") };
-    let flooded = Receiver::start(Manner::SaysLate(text, told.clone())).await;
+    let flooded = Receiver::start(Manner::SaysLate(text, release.clone())).await;
     let healthy = Receiver::start(says(200, "")).await;
     let (of_flooded, of_healthy) = (world.instance(1, &flooded.url()).await, world.instance(2, &healthy.url()).await);
     let mut jobs = Vec::new();
@@ -451,10 +453,10 @@ async fn case_50_a_flood_for_one_callback_leaves_room_for_the_others() {
         assert_eq!(flooded.bodies().len(), 4, "no more than four at once");
         *flooded.manner.lock().expect("a manner") = says(200, "");
         for _ in 0..4 {
-            told.notify_one();
+            release.notify_one();
             tokio::task::yield_now().await;
         }
-        told.notify_waiters();
+        release.notify_waiters();
         report
     };
     let (flood, report) = tokio::join!(flood, beside);
@@ -469,10 +471,10 @@ async fn case_50_a_flood_for_one_callback_leaves_room_for_the_others() {
 #[tokio::test]
 async fn case_51_a_second_copy_of_a_message_sends_nothing() {
     let world = DeliveryHarness::relaxed(LONG);
-    let told = Arc::new(tokio::sync::Notify::new());
-    told.notify_one();
+    let release = Arc::new(tokio::sync::Notify::new());
+    release.notify_one();
     let Manner::Says(text) = says(200, "") else { unreachable!("it says something") };
-    let receiver = Receiver::start(Manner::SaysLate(text, told)).await;
+    let receiver = Receiver::start(Manner::SaysLate(text, release)).await;
     let job = world.commit(&world.instance(42, &receiver.url()).await, "1").await;
     assert_eq!(world.deliver(&job).await.outcome, Outcome::Delivered);
     for _ in 0..3 {

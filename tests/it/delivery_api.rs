@@ -1,4 +1,4 @@
-//! What people do about deliveries, through the API and the functions behind it.
+//! The calls of the API that read and resend deliveries, and the functions behind them.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn test_event(world: &SystemHarness, id: u64) -> String {
     sent["delivery"].as_str().expect("an id").to_owned()
 }
 
-/// What the inbox makes of the signatures of a test event when it knows `key`.
+/// Sends a test event. Returns how the inbox verifies its signatures with `key`.
 async fn signed_by(world: &SystemHarness, id: u64, key: &str) -> Verified {
     behave(world, 200, key);
     test_event(world, id).await;
@@ -56,7 +56,7 @@ async fn while_a_secret_rotates_both_are_valid_for_the_chosen_time() {
     assert_eq!(rotated["previousValidUntil"], "2026-01-05T10:00:00Z");
     let new = rotated["signingSecret"].as_str().expect("a secret");
     assert!(new.starts_with("whsec_") && new.len() == 50, "{new}");
-    // The original's signature has room for one key.
+    // The Cloud Elements signature holds one key.
     assert_eq!(signed_by(&world, id, SIGNATURE_KEY).await, verified(false, true));
     assert_eq!(signed_by(&world, id, new).await, verified(true, true));
 
@@ -175,7 +175,7 @@ async fn deliveries_of_all_instances_are_read_page_by_page_in_one_order() {
         sent.push(test_event(&world, id).await);
         world.advance(Duration::from_secs(1)).await;
     }
-    // Two that were committed at the very same instant are told apart by their ids.
+    // Two that were committed at the very same instant are distinguished by their ids.
     sent.extend([test_event(&world, first).await, test_event(&world, second).await]);
     let pages = async |path: &str, size: usize| {
         let (mut ids, mut token) = (Vec::new(), String::new());

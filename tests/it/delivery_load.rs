@@ -32,7 +32,7 @@ const RECORDS: u32 = ROUNDS * TO_NEIGHBOUR / 20;
 /// Nobody runs into it, however busy the machine is: what hangs is let go when the healthy one has been served.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A callback over real sockets with connections kept. While it is dead it hangs until it is told to let go, and fails.
+/// A callback over real sockets with connections kept. While it is dead it hangs until it is released, and fails.
 #[derive(Clone, Default)]
 struct Receiver {
     dead: Arc<AtomicBool>,
@@ -81,7 +81,7 @@ async fn answer(State(receiver): State<Receiver>, headers: HeaderMap, body: Byte
     StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// What a run of all rounds came to.
+/// The result of a run of all rounds.
 struct Run {
     world: DeliveryHarness,
     neighbour: Receiver,
@@ -111,14 +111,14 @@ async fn run() -> Run {
             jobs.push(run.world.commit_revision(&of_neighbour, &record.to_string(), revision).await);
         }
         jobs.push(run.world.commit_revision(&of_healthy, &round.to_string(), 1).await);
-        hand_over(&run.world, &jobs).await;
+        queue_jobs(&run.world, &jobs).await;
         work(&mut run, &of_healthy).await;
         run.world.test.ambient.advance(Duration::from_millis(1000 - 11));
     }
     run
 }
 
-async fn hand_over(world: &DeliveryHarness, jobs: &[DeliveryJob]) {
+async fn queue_jobs(world: &DeliveryHarness, jobs: &[DeliveryJob]) {
     let message = |job| Message {
         body: serde_json::to_string(job).expect("a job"),
         delay: Duration::ZERO,

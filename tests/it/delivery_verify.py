@@ -29,7 +29,7 @@ class Callback(http.server.BaseHTTPRequestHandler):
                 Webhook(secret_of(key)).verify(body, dict(self.headers))
             mac = hmac.new(KEYS[0].encode(), body, hashlib.sha256).digest()
             expected = "sha256=" + base64.b64encode(mac).decode()
-            assert self.headers["elements-webhook-signature"] == expected, "the original's signature differs"
+            assert self.headers["elements-webhook-signature"] == expected, "the Cloud Elements signature differs"
             assert self.headers["elements-webhook-id"] == self.headers["webhook-id"], "two ids"
             for wrong in ["whsec_" + base64.b64encode(b"of somebody else").decode()]:
                 try:

@@ -1,5 +1,5 @@
-//! What we send is taken by the reference verifier of Standard Webhooks, in Python, in every format and while two
-//! keys are in use. The verifier is the callback itself, over a socket.
+//! The reference verifier of Standard Webhooks, in Python, accepts our notifications in every format, also while two keys
+//! are in use. The verifier is the callback itself, over a socket.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Every recorded exchange of every element, replayed: the request that is built is the one that was recorded, and what
 //! is read from the answer is what the snapshot shows.
 //!
-//! `UPDATE_EXCHANGES=1` writes the requests anew, `INSTA_UPDATE=always` the snapshots; both are then reviewed as a diff.
+//! `UPDATE_EXCHANGES=1` writes the requests again, `INSTA_UPDATE=always` the snapshots; both are then reviewed as a diff.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ use url::Url;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exchange {
-    /// What it shows.
+    /// The purpose of the exchange.
     about: String,
     /// The name of the configured entry.
     resource: String,

@@ -1,9 +1,9 @@
-//! Hostile input, a bounded and repeatable share of it: see `tests/src/fuzz`. More of it runs with `--bin fuzz`.
+//! A bounded, repeatable run of the fuzz targets in `tests/src/fuzz`. `--bin fuzz` runs longer.
 
 use serde_json::json;
 use tests::fuzz::{Length, explore, targets};
 
-/// Where chance begins. Another number is another run; the same number is the same run.
+/// The seed. The same seed gives the same run.
 const SEED: u64 = 20_260_105;
 
 #[test]

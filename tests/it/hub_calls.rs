@@ -1,4 +1,4 @@
-//! Hub calls of users: what the vendor has, read at once through an instance, element by element.
+//! Hub calls: a user reads the vendor's records through an instance, for each element.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! The binaries that are deployed, run as Lambda runs them: each asks a Runtime API for events, gets the documents
-//! that API Gateway, EventBridge and SQS send, and its answers are looked at. The table is the embedded engine, the
-//! queues and the key are moto's, vendor and receiver are the sandbox's.
+//! The deployed binaries, run as Lambda runs them: each polls a Runtime API for events, gets the documents that API
+//! Gateway, EventBridge and SQS send, and answers. The table is the embedded engine, the queues and the key are moto's,
+//! vendor and receiver are the sandbox's.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 // ---------------------------------------------------------------- The Runtime API
 
-/// What a function said to an event: its answer, or its error.
+/// A function's response to an event: its answer or its error.
 type Said = Result<Value, Value>;
 
 /// The Runtime API of one function, as far as a function uses it.
@@ -134,7 +134,7 @@ struct Cloud {
     deliveries: String,
     sandbox: Sandbox,
     inbox: Inbox,
-    /// Where sandbox and inbox are.
+    /// The address of the sandbox and the inbox.
     outside: String,
     environment: Vec<(&'static str, String)>,
     _moto: Moto,
@@ -208,7 +208,7 @@ impl Cloud {
     }
 }
 
-/// What API Gateway sends for a request.
+/// The event that API Gateway sends for a request.
 fn http_event(method: &str, path: &str, authorization: &str, body: &Value) -> Value {
     json!({
         "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",

@@ -1,4 +1,4 @@
-//! `pollux` as its users meet it: a process with a command line, a data directory and signals.
+//! The command `pollux`: a process with a command line, a data directory and signals.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -149,8 +149,8 @@ async fn the_pasted_lines_work_and_everything_outlives_a_kill() {
         served.ask(Method::PATCH, &format!("/elements/api-v2/instances/{instance}"), Some(change)).await;
     assert_eq!(status, StatusCode::OK, "{changed}");
     let second = served.paste(1)["id"].as_str().expect("a timecard").to_owned();
-    let told = events(&served.callbacks(2).await);
-    assert_eq!(told, [("CREATED".to_owned(), first), ("CREATED".to_owned(), second)]);
+    let emitted = events(&served.callbacks(2).await);
+    assert_eq!(emitted, [("CREATED".to_owned(), first), ("CREATED".to_owned(), second)]);
     assert!(served.terminate().await.success());
 }
 
@@ -231,9 +231,9 @@ async fn one_process_serves_a_directory_and_admin_works_beside_it() {
     assert_eq!(ask(&user, &text(&rotated, "organizationSecret")).await, StatusCode::UNAUTHORIZED);
 
     let json_of = |arguments: &[&str]| {
-        let (status, told, said) = run(&[&["admin"], arguments, &["--organization", &id, "--json"]].concat());
+        let (status, printed, said) = run(&[&["admin"], arguments, &["--organization", &id, "--json"]].concat());
         assert!(status.success(), "{arguments:?}: {said}");
-        serde_json::from_str::<Value>(&told).expect("JSON")
+        serde_json::from_str::<Value>(&printed).expect("JSON")
     };
     let limits = json_of(&["limits", "set", "--instances", "3", "--smallest-interval", "5"]);
     assert_eq!((&limits["instances"], &limits["usedInstances"]), (&3.into(), &0.into()), "{limits}");
@@ -259,9 +259,9 @@ fn demo(element: &str) {
     let mut command = pollux();
     command.args(["demo", "--element", element]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = command.output().expect("it starts");
-    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{told}\n{said}");
-    assert!(told.contains("each exactly once"), "{told}");
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{printed}\n{said}");
+    assert!(printed.contains("each exactly once"), "{printed}");
 }
 
 #[test]

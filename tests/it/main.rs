@@ -1,5 +1,5 @@
-//! Everything that crosses crates: the deployed shape, the binaries, the stories a user would tell.
-//! One test binary, because linking costs more than running.
+//! The tests that cross crates: the deployed stack, the binaries, and the system as users see it. One test binary,
+//! because linking takes longer than running.
 
 mod access_tokens;
 mod accounts;

@@ -1,4 +1,4 @@
-//! What an operator sees of a change: its way through the log by one id, and the numbers that it adds to.
+//! The operator's view of a change: its path through the log by one id, and the metrics that it raises.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ async fn one_id_leads_from_the_poll_to_the_callback_and_the_numbers_add_up() {
     let said = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
 
     let [poll] = said("poll ended").into_iter().filter(|line| line[fields::EVENTS] == 2).collect::<Vec<_>>()[..] else {
-        panic!("one poll told two events: {text}")
+        panic!("one poll emitted two events: {text}")
     };
     let trace = poll["span"][fields::TRACE].as_str().expect("a poll has an id");
     let attempts = said("attempt made");
@@ -67,7 +67,7 @@ async fn one_id_leads_from_the_poll_to_the_callback_and_the_numbers_add_up() {
     assert_eq!((sum(metrics::CREATED), sum(metrics::UPDATED), sum(metrics::DELETED)), (2.0, 0.0, 0.0));
     assert_eq!((sum(metrics::ATTEMPTS), sum(metrics::ATTEMPTS_FAILED), sum(metrics::DELIVERED)), (2.0, 1.0, 1.0));
     assert_eq!((sum(metrics::POLLS), sum(metrics::POLLS_QUEUED)), (3.0, 3.0));
-    assert!(sum(metrics::DELIVERY_LATENCY) >= 5000.0, "the ladder's first rung: {sums:?}");
+    assert!(sum(metrics::DELIVERY_LATENCY) >= 5000.0, "the first retry step: {sums:?}");
     assert_eq!(sum(metrics::JOBS_FAILED), 0.0);
 }
 

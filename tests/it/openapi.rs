@@ -1,5 +1,5 @@
-//! The document and the service say the same: a property-based tester reads the one and tries the other, over a real
-//! socket, with values that fit and values that do not.
+//! The OpenAPI document agrees with the service: a property-based tester reads the document and calls the service over a
+//! real socket, with valid and invalid values.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ const TESTER: &str = "schemathesis==4.32.5";
 /// Cases of each call in the phase of chance; the phase of boundaries has as many as the call has boundaries.
 const CASES: &str = "8";
 
-/// What is not checked, and why.
+/// The checks that are left out, with their reasons.
 const EXCLUDED: [(&str, &str); 3] = [
     (
         "positive_data_acceptance",
@@ -22,7 +22,7 @@ const EXCLUDED: [(&str, &str); 3] = [
     ),
     (
         "object_level_authorization",
-        "it needs two users in the document; the walls between tenants have tests of their own on every route",
+        "it needs two users in the document; tenant isolation has a test of its own on every route",
     ),
     (
         "allow_header_conformance",

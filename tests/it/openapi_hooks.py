@@ -1,7 +1,7 @@
 """What the property-based tester cannot know from the document: who calls, and things that exist.
 
 Two instances are made: `steady`, which stays as it is and has events, and `spare`, which calls that change things are
-turned to and which is made anew whenever it is gone. Most generated calls get ids that exist, so that the handlers are
+turned to and which is made again whenever it is gone. Most generated calls get ids that exist, so that the handlers are
 reached; the rest keep what was drawn. Calls that are meant to be wrong are never touched.
 """
 

@@ -1,4 +1,5 @@
-//! The outbound client against receivers that hang, drip, lie, break off and point inwards, over real sockets.
+//! The outbound HTTP client against receivers that hang, drip, lie, break off and lead to private addresses, over real
+//! sockets.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ const RELAXED: GuardPolicy = GuardPolicy { allow_private: true };
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PUBLIC: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 215, 14));
 
-/// How a receiver treats its first and every later connection.
+/// The behavior of a receiver on its first and on every later connection.
 #[derive(Clone, Copy)]
 enum Manner {
     /// Says these bytes to each request and keeps the connection.
@@ -190,7 +191,7 @@ async fn a_body_is_read_up_to_the_cap() {
 }
 
 #[tokio::test]
-async fn what_breaks_off_is_told_in_plain_words() {
+async fn a_broken_exchange_is_described_in_plain_words() {
     let cases = [
         (Manner::SaysAndCloses("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"), "the exchange broke off: "),
         (Manner::SaysAndResets("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"), "the exchange broke off: "),
@@ -280,7 +281,7 @@ async fn the_address_that_was_checked_is_the_one_connected_to() {
 }
 
 #[tokio::test]
-async fn names_without_an_address_are_told_so() {
+async fn a_name_without_an_address_is_reported() {
     let (nothing, _) = answering(|_| Vec::new());
     let failing: Lookup = Arc::new(|_| Box::pin(async { Err(std::io::Error::other("resolver 10.0.0.2 said no")) }));
     for lookup in [nothing, failing] {

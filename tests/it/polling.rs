@@ -1,4 +1,4 @@
-//! Polling, told as stories: the real functions against the sandbox vendors, on a clock that stands until it is moved.
+//! Polling: the real functions against the sandbox vendors, with a clock that moves only when a test moves it.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn a_timecard_is_created_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_report_counts_what_was_read_told_and_passed_over() {
+async fn a_report_counts_records_read_emitted_and_suppressed() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let card = || id_of(&world.sandbox.create("square", "timecards", json!({})).expect("a timecard"));
     let before: Vec<String> = (0..3).map(|_| card()).collect();
@@ -102,11 +102,11 @@ async fn a_late_index_costs_reads_and_no_events() {
         world.tick().await;
     }
     world.advance(Duration::from_secs(900)).await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     let mut wanted: Vec<_> = cards.iter().map(|card| format!("CREATED timesheets {card} #1")).collect();
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(emitted, wanted);
     world.assert_ids_are_facts();
 }
 

@@ -1,4 +1,4 @@
-//! Logins and limits: one refresh for however many polls, and a vendor that is asked less when it says so.
+//! Logins and rate limits: one token refresh for all concurrent polls, and fewer calls of a vendor that throttles.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,9 +61,9 @@ async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged_and_not
         // What is written first after the vendor gave new tokens is those tokens.
         let (seen, mut lost) = (Arc::clone(&refreshes), 0);
         world.store.plan_faults(move |_| {
-            let strikes = seen.load(Ordering::Relaxed) == 1 && lost < writes_lost;
-            lost += u32::from(strikes);
-            strikes.then_some(Fault::NotWritten)
+            let fails = seen.load(Ordering::Relaxed) == 1 && lost < writes_lost;
+            lost += u32::from(fails);
+            fails.then_some(Fault::NotWritten)
         });
         world.tick().await;
         world.store.plan_faults(|_| None);
@@ -160,7 +160,7 @@ async fn c43_a_throttled_account_is_left_alone_by_all_its_instances() {
 }
 
 #[tokio::test]
-async fn c44_a_source_that_refuses_for_good_is_not_asked_again_and_the_customer_is_told() {
+async fn c44_a_source_that_refuses_for_good_is_not_asked_again_and_the_customer_is_informed() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;

@@ -1,4 +1,4 @@
-//! The cursor's edge and late arrivals: nothing is lost where two polls meet, and nothing comes twice.
+//! The cursor's edge and late arrivals: nothing is lost or repeated between two polls.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,15 +43,15 @@ async fn c01_ties_split_by_a_page_and_by_a_poll_arrive_once() {
     }
     world.tick().await;
     world.tick().await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(emitted, wanted);
     world.assert_ids_are_facts();
 }
 
 #[tokio::test]
-async fn c02_records_indexed_late_are_told_although_the_watermark_passed_them() {
+async fn c02_records_indexed_late_are_emitted_although_the_watermark_passed_them() {
     let (world, _) = square().await;
     late(&world, 360);
     let a = card(&world, json!({}));
@@ -63,11 +63,11 @@ async fn c02_records_indexed_late_are_told_although_the_watermark_passed_them() 
     world.tick().await;
     assert_eq!(world.events(), [format!("CREATED timesheets {d} #1")]);
     world.advance(Duration::from_secs(600)).await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     let mut wanted = [a, b, d].map(|id| format!("CREATED timesheets {id} #1"));
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(emitted, wanted);
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn c04_a_lower_bound_is_never_ahead_of_the_poll_or_of_the_newest_record() 
 }
 
 #[tokio::test]
-async fn c05_two_edits_in_one_minute_of_a_coarse_clock_are_both_told_and_not_repeated() {
+async fn c05_two_edits_in_one_minute_of_a_coarse_clock_are_both_emitted_and_not_repeated() {
     let (world, _) = square().await;
     let minute = json!("2026-01-05T09:02:00Z");
     let id = card(&world, json!({"created_at": minute, "updated_at": minute}));
@@ -203,11 +203,11 @@ async fn c11_a_slow_index_is_measured_and_the_overlap_follows_it() {
         world.tick().await;
     }
     world.advance(Duration::from_secs(900)).await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     let mut wanted: Vec<_> = cards.iter().map(|id| format!("CREATED timesheets {id} #1")).collect();
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(emitted, wanted);
     let (_, coverage) = world.call("GET", &format!("/instances/{instance}/coverage"), None).await;
     assert!(coverage[0]["latenessSeconds"].as_u64() >= Some(512), "{coverage:#}");
 }
@@ -221,10 +221,10 @@ async fn c12_after_days_without_polls_everything_is_caught_up_with() {
         wanted.push(format!("CREATED timesheets {} #1", card(&world, json!({}))));
     }
     world.tick().await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(emitted, wanted);
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn c14_a_call_that_fails_in_the_middle_of_a_poll_moves_no_cursor() {
 }
 
 #[tokio::test]
-async fn c15_what_is_made_while_a_poll_runs_is_told_by_the_next() {
+async fn c15_a_record_made_while_a_poll_runs_is_emitted_by_the_next() {
     let (world, _) = square().await;
     let (sandbox, clock) = (world.sandbox.clone(), Arc::clone(&world.ambient));
     let mut asked = 0;

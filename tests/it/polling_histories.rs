@@ -1,5 +1,5 @@
-//! Any history: edits, late indexes, page sizes, crashes, messages that come twice or in another order. Whoever kept
-//! every event holds the vendor's state in the end, and no id stood for two facts.
+//! Random histories: edits, late indexes, page sizes, crashes, messages that are delivered twice or in another order. A
+//! consumer of every event has the vendor's state in the end, and no id names two facts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use proptest::test_runner::Config;
 use serde_json::{Value, json};
 use tests::harness::{SystemHarness, id_of, seed};
 
-/// One thing that happens.
+/// One step of a history.
 #[derive(Debug, Clone)]
 enum Step {
     Create,
     Update(usize),
-    /// No stamp or version tells of it.
+    /// An edit that changes no timestamp and no version.
     Silent(usize),
     Delete(usize),
-    /// Records are indexed so late from here on.
+    /// Records are indexed this late from here on.
     Lag(u32),
     Wait(u16),
     /// The store fails at one of the next transactions.
     Crash(u64, bool),
-    /// What waits in the queue comes twice, last first.
+    /// The messages in the queue are delivered twice, the last one first.
     Shuffle,
 }
 
@@ -42,41 +42,41 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A resource whose history is told.
+/// A resource that the history changes.
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct Subject {
     element: &'static str,
     collection: &'static str,
     resource: &'static str,
     /// Member that edits change.
     member: &'static str,
-    /// A change that no stamp tells of is found by comparing contents.
+    /// An edit that changes no timestamp is found by comparing contents.
     silent_edits_show: bool,
 }
 
-const TOLD: [Told; 4] = [
-    Told {
+const SUBJECTS: [Subject; 4] = [
+    Subject {
         element: "square",
         collection: "timecards",
         resource: "timesheets",
         member: "team_member_id",
         silent_edits_show: false,
     },
-    Told {
+    Subject {
         element: "googlesuite",
         collection: "events",
         resource: "calendars/primary/changed-events",
         member: "summary",
         silent_edits_show: false,
     },
-    Told {
+    Subject {
         element: "revel",
         collection: "TimeSheetEntry",
         resource: "timesheets",
         member: "role_name",
         silent_edits_show: true,
     },
-    Told {
+    Subject {
         element: "icontact",
         collection: "contacts",
         resource: "contacts",
@@ -85,14 +85,14 @@ const TOLD: [Told; 4] = [
     },
 ];
 
-async fn live(world: &SystemHarness, told: Told) -> BTreeMap<String, Value> {
-    let id = if told.element == "icontact" { "contactId" } else { "id" };
-    let records = world.sandbox.list(told.element, told.collection).expect("the collection is there");
-    records.into_iter().map(|record| (id_of(&record[id]), record[told.member].clone())).collect()
+async fn live(world: &SystemHarness, subject: Subject) -> BTreeMap<String, Value> {
+    let id = if subject.element == "icontact" { "contactId" } else { "id" };
+    let records = world.sandbox.list(subject.element, subject.collection).expect("the collection is there");
+    records.into_iter().map(|record| (id_of(&record[id]), record[subject.member].clone())).collect()
 }
 
-/// What a consumer holds that kept every event, whatever order they came in: the one of the highest sequence counts.
-fn rebuilt(world: &SystemHarness, told: Told, mut state: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+/// The state of a consumer that kept every event, in any order: the event with the highest sequence counts.
+fn rebuilt(world: &SystemHarness, subject: Subject, mut state: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     let mut newest: BTreeMap<String, u64> = BTreeMap::new();
     for callback in world.callbacks() {
         let body = callback.json();
@@ -105,7 +105,7 @@ fn rebuilt(world: &SystemHarness, told: Told, mut state: BTreeMap<String, Value>
             newest.insert(id.clone(), sequence);
             match event["eventType"].as_str() {
                 Some("DELETED") => state.remove(&id),
-                _ => state.insert(id, raw_of(&body, event)[told.member].clone()),
+                _ => state.insert(id, raw_of(&body, event)[subject.member].clone()),
             };
         }
     }
@@ -121,25 +121,25 @@ fn raw_of<'a>(body: &'a Value, event: &Value) -> &'a Value {
     records.find(same).unwrap_or_else(|| panic!("no record of {id} in {body:#}"))
 }
 
-async fn told_history(told: Told, page_size: u32, steps: Vec<Step>) {
+async fn check_history(subject: Subject, page_size: u32, steps: Vec<Step>) {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     for _ in 0..4 {
-        world.sandbox.create(told.element, told.collection, json!({})).expect("a record");
+        world.sandbox.create(subject.element, subject.collection, json!({})).expect("a record");
     }
-    let baseline = live(&world, told).await;
-    let mut body = seed(told.element);
+    let baseline = live(&world, subject).await;
+    let mut body = seed(subject.element);
     let polled = &mut body["configuration"]["event.poller.configuration"];
-    let mut resource = polled.get(told.resource).filter(|it| it.is_object()).cloned().unwrap_or_else(|| json!({}));
+    let mut resource = polled.get(subject.resource).filter(|it| it.is_object()).cloned().unwrap_or_else(|| json!({}));
     resource["pageSize"] = json!(page_size);
-    *polled = json!({ told.resource: resource });
+    *polled = json!({ subject.resource: resource });
     let instance = world.create(body).await;
     world.tick().await;
     world.expect_failures(true);
     let (mut ids, mut edits): (Vec<String>, u32) = (baseline.keys().cloned().collect(), 0);
     for step in steps {
         edits += 1;
-        let value = json!({ told.member: format!("edit {edits}") });
-        let (vendor, collection) = (told.element, told.collection);
+        let value = json!({ subject.member: format!("edit {edits}") });
+        let (vendor, collection) = (subject.element, subject.collection);
         match step {
             Step::Create => {
                 let record = world.sandbox.create(vendor, collection, value).expect("a record");
@@ -148,7 +148,7 @@ async fn told_history(told: Told, page_size: u32, steps: Vec<Step>) {
             Step::Update(which) if !ids.is_empty() => {
                 world.sandbox.update(vendor, collection, &ids[which % ids.len()], value).expect("a record");
             }
-            Step::Silent(which) if !ids.is_empty() && told.silent_edits_show => {
+            Step::Silent(which) if !ids.is_empty() && subject.silent_edits_show => {
                 world.sandbox.edit_silently(vendor, collection, &ids[which % ids.len()], value).expect("a record");
             }
             Step::Delete(which) if !ids.is_empty() => {
@@ -181,14 +181,14 @@ async fn told_history(told: Told, page_size: u32, steps: Vec<Step>) {
     world.expect_failures(false);
     // Everything is indexed, everything that failed is over, and a complete listing has the last word.
     world.advance(Duration::from_secs(1800)).await;
-    world.poll(instance, told.resource, true).await;
+    world.poll(instance, subject.resource, true).await;
     world.advance(Duration::from_secs(900)).await;
-    assert_eq!(rebuilt(&world, told, baseline), live(&world, told).await);
+    assert_eq!(rebuilt(&world, subject, baseline), live(&world, subject).await);
     world.assert_ids_are_facts();
     assert_no_fact_twice(&world);
 }
 
-/// The same version of a record under two ids would be one change told twice.
+/// The same version of a record under two ids would be one change subject twice.
 fn assert_no_fact_twice(world: &SystemHarness) {
     let mut last: BTreeMap<String, (u64, String)> = BTreeMap::new();
     for callback in world.inbox.received("main") {
@@ -199,8 +199,8 @@ fn assert_no_fact_twice(world: &SystemHarness) {
             let object = event["objectId"].to_string();
             let sequence = event["sequence"].as_u64().unwrap_or_default();
             match last.get(&object) {
-                Some((known, told)) if sequence == known + 1 && kind == "UPDATED" => {
-                    assert_ne!(told, &content, "told again though nothing changed");
+                Some((known, emitted)) if sequence == known + 1 && kind == "UPDATED" => {
+                    assert_ne!(emitted, &content, "emitted again though nothing changed");
                 }
                 _ => {}
             }
@@ -209,7 +209,7 @@ fn assert_no_fact_twice(world: &SystemHarness) {
     }
 }
 
-/// How many histories: a few seconds' worth, or as many as `PROPTEST_CASES` asks for.
+/// The number of histories: `PROPTEST_CASES`, or a few seconds of work.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(24)
 }
@@ -219,11 +219,11 @@ proptest! {
 
     #[test]
     fn whatever_happens_the_consumer_can_rebuild_the_vendors_state(
-        which in 0..TOLD.len(),
+        which in 0..SUBJECTS.len(),
         page_size in 1u32..12,
         steps in prop::collection::vec(step(), 1..40),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(told_history(TOLD[which], page_size, steps));
+        runtime.block_on(check_history(SUBJECTS[which], page_size, steps));
     }
 }

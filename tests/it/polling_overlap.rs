@@ -1,4 +1,4 @@
-//! Overlapping runs, crashes and the life of an instance: every change is told once, whoever else was at it.
+//! Overlapping polls, crashes and the life of an instance: every change is emitted once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn c28_a_poll_that_takes_longer_than_its_interval_is_not_run_twice() {
     world.drain().await;
     let asked = world.sandbox.request_count("square").expect("counted") - before;
     assert_eq!(asked, 0, "the second run leaves the vendor alone");
-    // The job is lost with its machine: after a while any other goes on, and nothing is told twice.
+    // The job is lost with its machine: after a while any other goes on, and nothing is emitted twice.
     world.stop_intercepting();
     world.advance(Duration::from_secs(360)).await;
     assert_eq!(world.events().len(), 40);
@@ -67,18 +67,18 @@ async fn c29_dying_before_or_after_any_write_loses_and_repeats_nothing() {
             world.tick().await;
             world.advance(Duration::from_secs(600)).await;
             world.expect_failures(false);
-            let mut told = world.events();
-            told.sort();
-            told.dedup();
+            let mut emitted = world.events();
+            emitted.sort();
+            emitted.dedup();
             let mut wanted: Vec<_> = cards.iter().map(|id| format!("CREATED timesheets {id} #1")).collect();
             wanted.sort();
-            assert_eq!(told, wanted, "{fault:?} at {dies_at}");
+            assert_eq!(emitted, wanted, "{fault:?} at {dies_at}");
             world.assert_ids_are_facts();
         }
     }
 }
 
-/// Where the queue outlives us, a delivery has no retry entry of its own until it was attempted.
+/// With a durable queue, a delivery has no retry entry of its own before its first attempt.
 #[tokio::test]
 async fn a_delivery_whose_job_is_lost_is_brought_by_the_next_poll() {
     let (world, id) = square().await;
@@ -117,7 +117,7 @@ async fn a_delivery_whose_job_is_lost_is_brought_by_the_next_poll() {
 }
 
 #[tokio::test]
-async fn c30_two_workers_on_one_poll_tell_once_and_remember_both() {
+async fn c30_two_workers_on_one_poll_emit_once_and_remember_both() {
     let (world, id) = square().await;
     let (a, b) = (card(&world), card(&world));
     let before = world.sandbox.request_count("square").expect("counted");
@@ -135,11 +135,11 @@ async fn c30_two_workers_on_one_poll_tell_once_and_remember_both() {
     assert_eq!(created, 2, "{reports:#?}");
     world.drain().await;
     world.tick().await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     let mut wanted = [a, b].map(|id| format!("CREATED timesheets {id} #1"));
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(emitted, wanted);
 }
 
 #[tokio::test]
@@ -198,10 +198,10 @@ async fn c33_a_configuration_edited_between_two_polls_keeps_the_event_in_between
         world.advance(Duration::from_secs(240)).await;
         wanted.push(format!("CREATED timesheets {made}"));
     }
-    let told = world.events();
-    assert_eq!(told.len(), wanted.len(), "{told:?}");
-    for (told, wanted) in told.iter().zip(&wanted) {
-        assert!(told.starts_with(wanted.as_str()), "{told} is {wanted}");
+    let emitted = world.events();
+    assert_eq!(emitted.len(), wanted.len(), "{emitted:?}");
+    for (emitted, wanted) in emitted.iter().zip(&wanted) {
+        assert!(emitted.starts_with(wanted.as_str()), "{emitted} is {wanted}");
     }
     world.assert_ids_are_facts();
 }
@@ -225,8 +225,8 @@ async fn c34_a_frozen_watermark_shows_as_stale_within_two_intervals() {
 }
 
 #[tokio::test]
-async fn c35_thousands_of_existing_records_are_told_only_if_asked_for() {
-    for (initial, told) in [("silent", 0), ("emit", 1500)] {
+async fn c35_thousands_of_existing_records_are_emitted_only_if_asked_for() {
+    for (initial, emitted) in [("silent", 0), ("emit", 1500)] {
         let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         for _ in 0..1500 {
             card(&world);
@@ -236,7 +236,7 @@ async fn c35_thousands_of_existing_records_are_told_only_if_asked_for() {
         world.create(body).await;
         world.drain().await;
         world.tick().await;
-        assert_eq!(world.events().len(), told, "{initial}");
+        assert_eq!(world.events().len(), emitted, "{initial}");
         world.assert_ids_are_facts();
     }
 }
@@ -284,7 +284,7 @@ async fn c38_state_grows_with_the_number_of_partitions_and_no_faster() {
 }
 
 #[tokio::test]
-async fn a_calendar_that_appears_later_tells_what_is_new_in_it() {
+async fn a_calendar_that_appears_later_emits_what_is_new_in_it() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.sandbox.create("googlesuite", "events", json!({"summary": "old"})).expect("an event");
     let mut body = seed("googlesuite");
@@ -303,7 +303,7 @@ async fn a_calendar_that_appears_later_tells_what_is_new_in_it() {
 }
 
 #[tokio::test]
-async fn what_changes_while_a_long_first_pass_runs_on_is_told() {
+async fn a_change_while_a_long_first_pass_runs_on_is_emitted() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     for _ in 0..40 {
         card(&world);
@@ -349,9 +349,12 @@ async fn another_way_of_recognizing_records_floods_nobody() {
         world.tick().await;
         world.tick().await;
     }
-    let told = world.events();
-    assert_eq!(told.len(), 32, "one event for each of two changes: {:?}", &told[30..]);
-    assert!(told[30..].iter().all(|line| line.starts_with(&format!("UPDATED timesheets {} ", made[0]))), "{told:?}");
+    let emitted = world.events();
+    assert_eq!(emitted.len(), 32, "one event for each of two changes: {:?}", &emitted[30..]);
+    assert!(
+        emitted[30..].iter().all(|line| line.starts_with(&format!("UPDATED timesheets {} ", made[0]))),
+        "{emitted:?}"
+    );
     world.assert_ids_are_facts();
 }
 

@@ -1,4 +1,4 @@
-//! Pages and deletions: a deletion is told when it is proved, and a listing that is not whole proves nothing.
+//! Pages and deletions: a deletion is emitted when it is proven, and an incomplete listing proves nothing.
 
 use std::time::Duration;
 
@@ -58,11 +58,11 @@ async fn c23_a_sweep_that_spans_invocations_remembers_what_it_saw() {
     world.drain().await;
     world.stop_intercepting();
     world.drain().await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     let mut wanted = [3, 33].map(|n: usize| format!("DELETED timesheets {} #1", cards[n]));
     wanted.sort();
-    assert_eq!(told, wanted, "only what is gone, whichever invocation listed the rest");
+    assert_eq!(emitted, wanted, "only what is gone, whichever invocation listed the rest");
     let (_, coverage) = world.call("GET", &format!("/instances/{id}/coverage"), None).await;
     assert_eq!(coverage[0]["suspended"], false, "{coverage:#}");
 }
@@ -136,13 +136,13 @@ async fn c26_a_delete_that_comes_with_a_token_reset_is_found() {
     world.sandbox.expire("googlesuite", Expire::SyncTokens).expect("it expires");
     world.tick().await;
     world.tick().await;
-    let mut told = world.events();
-    told.sort();
+    let mut emitted = world.events();
+    emitted.sort();
     let name = "calendars/primary/changed-events";
     let mut wanted =
         [format!("DELETED {name} {gone} #1"), format!("UPDATED {name} {kept} #1"), format!("CREATED {name} {new} #1")];
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(emitted, wanted);
 }
 
 fn icontact() -> Value {
@@ -190,7 +190,7 @@ async fn c27_thousands_of_one_stamp_end_and_all_arrive() {
 }
 
 #[tokio::test]
-async fn a_page_cursor_that_dies_starts_the_pass_anew_from_the_watermark() {
+async fn a_page_cursor_that_dies_restarts_the_pass_from_the_watermark() {
     let (world, id, _) = square(20).await;
     let sandbox = world.sandbox.clone();
     for _ in 0..8 {
@@ -247,17 +247,17 @@ async fn a_record_says_why_it_did_or_did_not_become_an_event() {
     world.tick().await;
     let why = async |record: &str| {
         let path = format!("/instances/{id}/resources/timesheets/records/{record}/why");
-        let (status, told) = world.call("GET", &path, None).await;
-        assert_eq!(status, 200, "{told:#}");
-        told
+        let (status, reason) = world.call("GET", &path, None).await;
+        assert_eq!(status, 200, "{reason:#}");
+        reason
     };
     let existed = why(&cards[0]).await;
     assert_eq!((&existed["known"][0]["rule"], &existed["notifications"]), (&json!("baseline"), &json!([])));
     assert_eq!(existed["known"][0]["stamp"], "2026-01-05T09:00:00Z", "{existed:#}");
-    let told = why(&new).await;
-    assert_eq!(told["known"][0]["rule"], "createdWithinTolerance", "{told:#}");
-    assert_eq!(told["notifications"][0]["status"], "delivered", "{told:#}");
-    assert_eq!(told["notifications"][0]["attempts"][0]["status"], 200, "{told:#}");
+    let reason = why(&new).await;
+    assert_eq!(reason["known"][0]["rule"], "createdWithinTolerance", "{reason:#}");
+    assert_eq!(reason["notifications"][0]["status"], "delivered", "{reason:#}");
+    assert_eq!(reason["notifications"][0]["attempts"][0]["status"], 200, "{reason:#}");
     let never = why("nobody").await;
     assert!(never["answer"].as_str().is_some_and(|answer| answer.starts_with("Never seen")), "{never:#}");
     let (status, _) = world.call("GET", &format!("/instances/{id}/resources/timesheet/records/x/why"), None).await;

@@ -1,4 +1,4 @@
-//! Time zones and formats: stamps are instants, whatever they are written in and wherever the poller runs.
+//! Time zones and formats: timestamps are compared as instants, whatever their format and the zone of the host.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn revel() -> Value {
     body
 }
 
-/// Makes an employee a minute, each polled on its own, and says what was told.
+/// Makes an employee a minute, each polled on its own, and says what was emitted.
 async fn a_minute_each(world: &SystemHarness, minutes: usize) -> Vec<String> {
     let mut wanted = Vec::new();
     for _ in 0..minutes {
@@ -41,11 +41,11 @@ async fn c16_clocks_that_change_in_spring_and_autumn_lose_and_repeat_nothing() {
         let world = SystemHarness::new(around).await;
         world.create(revel()).await;
         let wanted = a_minute_each(&world, 90).await;
-        let mut told = world.events();
-        told.sort();
+        let mut emitted = world.events();
+        emitted.sort();
         let mut wanted = wanted;
         wanted.sort();
-        assert_eq!(told, wanted);
+        assert_eq!(emitted, wanted);
         world.assert_ids_are_facts();
     }
 }

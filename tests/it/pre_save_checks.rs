@@ -1,4 +1,4 @@
-//! What a form asks before anything is saved: a review, a test event, the address of a login.
+//! The calls of a form before anything is saved: the check of a body, a test event, the URL of a login.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! A table brought back from a point in time: nothing is sent twice, nothing gets an id that stands for something else,
-//! and what changes from then on arrives.
+//! A table restored from a point in time: nothing is sent twice, no id names another fact, and later changes arrive.
 
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ fn sequences(world: &SystemHarness, record: &str) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_restored_table_sends_no_flood_and_tells_what_changes_from_then_on() {
+async fn a_restored_table_sends_no_flood_and_emits_what_changes_from_then_on() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     let card = async |n: u32| {
@@ -57,9 +56,9 @@ async fn a_restored_table_sends_no_flood_and_tells_what_changes_from_then_on() {
         world.sandbox.update("square", "timecards", &first, json!({"status": status})).expect("the timecard");
         world.tick().await;
     }
-    let told = world.inbox.received("main").len();
-    let told_of_first = sequences(&world, &first);
-    assert_eq!(told_of_first.len(), 3);
+    let emitted = world.inbox.received("main").len();
+    let emitted_of_first = sequences(&world, &first);
+    assert_eq!(emitted_of_first.len(), 3);
 
     // The table is lost, and comes back as it was an hour before.
     let lost = world.ambient.now();
@@ -69,14 +68,14 @@ async fn a_restored_table_sends_no_flood_and_tells_what_changes_from_then_on() {
     assert!(restored.deliveries >= 3, "{restored:?}");
     assert_eq!(restore(&world.service.ports, lost).await.expect("again").deliveries, 0);
     world.advance(Duration::from_secs(3 * 24 * 3600)).await;
-    assert_eq!(world.inbox.received("main").len(), told, "something was sent again");
+    assert_eq!(world.inbox.received("main").len(), emitted, "something was sent again");
 
-    // What changes from then on arrives, with a sequence above all that were told.
+    // What changes from then on arrives, with a sequence above all that were emitted.
     world.sandbox.update("square", "timecards", &first, json!({"status": "CLOSED"})).expect("the timecard");
     world.tick().await;
     let after = sequences(&world, &first);
     assert_eq!(after.len(), 4);
-    assert!(after[3] > *told_of_first.iter().max().expect("three"), "{after:?}");
+    assert!(after[3] > *emitted_of_first.iter().max().expect("three"), "{after:?}");
 
     // What was set aside is there for a person to send, under the ids it always had.
     let (_, listed) = world.call("GET", &format!("/instances/{id}/deliveries?status=queued"), None).await;
@@ -84,7 +83,7 @@ async fn a_restored_table_sends_no_flood_and_tells_what_changes_from_then_on() {
 }
 
 #[tokio::test]
-async fn what_changes_while_the_table_is_away_is_told_when_it_is_back() {
+async fn a_change_while_the_table_is_away_is_emitted_when_it_is_back() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     world.create(seed("square")).await;
     world.tick().await;

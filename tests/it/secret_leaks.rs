@@ -254,7 +254,7 @@ impl LeakHunt {
             ("callback password as sent", &STANDARD.encode(format!("receiver:{BASIC}"))),
             ("query of the callback", QUERY),
             ("code", CODE),
-            ("refresh token in hand", HELD_REFRESH),
+            ("given refresh token", HELD_REFRESH),
             ("code verifier", VERIFIER),
         ] {
             hunt.mark(name, secret);

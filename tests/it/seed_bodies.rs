@@ -1,12 +1,12 @@
-//! The bodies that users of the original know, each accepted as printed, each resource telling what becomes of a
-//! record.
+//! The seed bodies, as the Cloud Elements documentation prints them: each is accepted, and each resource emits the
+//! changes of a record.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::harness::{SystemHarness, seed};
 
-/// A record that comes, changes and goes, and the events that tell of it.
+/// A record that is created, changed and deleted, and its events.
 struct Life {
     element: &'static str,
     collection: &'static str,
@@ -14,20 +14,20 @@ struct Life {
     changed: Value,
     /// Member of the record that holds its id in the sandbox.
     id: &'static str,
-    /// Names in `event.poller.configuration` that tell of it.
-    told_by: &'static [&'static str],
+    /// The names of the resources that poll it, in `event.poller.configuration`.
+    polled_by: &'static [&'static str],
     /// The vendor, or a complete listing, can tell that it is gone.
     goes: bool,
 }
 
 fn lives() -> Vec<Life> {
-    let life = |element, collection, born, changed, id, told_by| Life {
+    let life = |element, collection, born, changed, id, polled_by| Life {
         element,
         collection,
         born,
         changed,
         id,
-        told_by,
+        polled_by,
         goes: true,
     };
     vec![
@@ -129,7 +129,7 @@ fn lives() -> Vec<Life> {
 }
 
 #[tokio::test]
-async fn every_resource_of_every_seed_tells_what_becomes_of_a_record() {
+async fn every_resource_of_every_seed_emits_what_becomes_of_a_record() {
     let mut wrong = Vec::new();
     for life in lives() {
         let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
@@ -155,15 +155,15 @@ async fn every_resource_of_every_seed_tells_what_becomes_of_a_record() {
         let object_id = own;
         let steps: &[&str] = if life.goes { &["CREATED", "UPDATED", "DELETED"] } else { &["CREATED", "UPDATED"] };
         let mut wanted: Vec<String> = Vec::new();
-        for name in life.told_by {
+        for name in life.polled_by {
             wanted.extend(steps.iter().zip(1..).map(|(step, n)| format!("{step} {name} {object_id} #{n}")));
         }
-        let mut told = world.events();
-        told.sort();
+        let mut emitted = world.events();
+        emitted.sort();
         wanted.sort();
         world.assert_ids_are_facts();
-        if told != wanted {
-            wrong.push(format!("{} {}: told {told:#?}, wanted {wanted:#?}", life.element, life.collection));
+        if emitted != wanted {
+            wrong.push(format!("{} {}: emitted {emitted:#?}, wanted {wanted:#?}", life.element, life.collection));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -210,7 +210,7 @@ fn word(value: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn every_printed_body_is_accepted_and_its_quirks_are_told() {
+async fn every_printed_body_is_accepted_and_its_quirks_are_reported() {
     let code = ("code", "sandbox-code-main");
     let google = [
         "\"calendars/primary/changed-events\".idField: it is empty, so records are known by the element's own id",
@@ -253,7 +253,7 @@ async fn every_printed_body_is_accepted_and_its_quirks_are_told() {
 }
 
 #[tokio::test]
-async fn the_printed_call_without_credentials_is_told_what_it_lacks() {
+async fn the_printed_call_without_credentials_learns_what_it_lacks() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = filled(printed!("icontact_curl"), &[]);
     let (status, answer) = world.call("POST", "/instances", Some(body.clone())).await;
@@ -304,13 +304,13 @@ async fn a_blank_in_a_resource_is_filled_from_the_configuration_or_stands_for_al
             world.sandbox.create("googlesuite", &of_calendar, event).expect("an event");
         }
         world.advance(Duration::from_secs(120)).await;
-        let mut told: Vec<String> = Vec::new();
+        let mut emitted: Vec<String> = Vec::new();
         for callback in world.callbacks() {
             for event in callback.json()["message"]["events"].as_array().into_iter().flatten() {
-                told.push(word(&event["partition"]).to_owned());
+                emitted.push(word(&event["partition"]).to_owned());
             }
         }
-        told.sort();
-        assert_eq!(told.join(" "), expected, "{given:?}");
+        emitted.sort();
+        assert_eq!(emitted.join(" "), expected, "{given:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Worlds in which everything goes wrong, by their seeds; and, told as stories, what was found in them.
+//! The simulator over many seeds, and a test of each bug that it found.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tests::program::binary;
 use tests::sim::{campaign, simulate};
 use tests::soak::{SETTLED, Soaked};
 
-/// How many worlds: `POLLUX_WORLDS`, or so many as take about a minute and a half of two processors.
+/// The number of simulations: `POLLUX_WORLDS`, or as many as take about a minute and a half of two processors.
 fn worlds() -> u64 {
     std::env::var("POLLUX_WORLDS").ok().and_then(|count| count.parse().ok()).unwrap_or(1000)
 }
@@ -86,7 +86,7 @@ async fn what_a_machine_with_a_slow_clock_files_is_found() {
     world.queue.refuse_next(1);
     let report = poll(&slow, &job, Mode::Now { sweep: false }, world.service.ports.now()).await.expect("a report");
     assert_eq!((report.outcome, report.created), (Outcome::Committed, 1));
-    assert!(world.events().is_empty(), "nobody was told of the delivery");
+    assert!(world.events().is_empty(), "nobody was emitted of the delivery");
     world.tick().await;
     assert_eq!(world.events().len(), 1);
 }

@@ -1,5 +1,5 @@
-//! The deployed shape: `template.yaml` is read as CloudFormation reads it and held to the rules whose breach
-//! nobody would notice until messages are lost.
+//! The rules of `template.yaml`, read as CloudFormation reads it: rules whose breach nobody notices until messages are
+//! lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -112,7 +112,7 @@ fn the_three_functions_are_built_from_their_own_binaries() {
 
 #[test]
 fn the_environment_is_what_the_settings_declare() {
-    /// What only makes sense on one machine or for whoever brings files of their own.
+    /// Settings for one machine, or for users with files of their own.
     const LEFT_OUT: &[&str] = &["POLLUX_KEY_FILE", "POLLUX_VENDOR_*", "POLLUX_ELEMENTS_DIR"];
     let template = template();
     let variables = template["Globals"]["Function"]["Environment"]["Variables"].as_object().expect("variables");
@@ -264,7 +264,7 @@ fn metrics_in_alarms_and_on_the_dashboard_are_ones_that_the_functions_write() {
 }
 
 #[test]
-fn whoever_deploys_is_told_where_it_is_and_what_to_do_next() {
+fn the_outputs_say_where_it_is_and_what_to_do_next() {
     let template = template();
     let outputs = template["Outputs"].as_object().expect("outputs");
     for name in ["ApiUrl", "ConsoleUrl", "ApiId", "BootstrapCommand", "DashboardName"] {
@@ -323,7 +323,7 @@ fn logs_do_not_live_for_ever() {
     }
 }
 
-/// What is watched, as metric and resource.
+/// The metrics and resources that have alarms.
 fn watched(template: &Value) -> BTreeSet<(String, String)> {
     let alarms = of_type(template, "AWS::CloudWatch::Alarm");
     alarms

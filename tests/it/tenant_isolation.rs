@@ -1,5 +1,5 @@
-//! The walls between tenants: every route, with every wrong combination of secrets and with another tenant's ids. Who
-//! does not belong learns nothing, not even from the work that his question causes.
+//! Tenant isolation: every route, with every wrong combination of secrets and with another tenant's ids. A stranger learns
+//! nothing, not even from the work that a call causes.
 //!
 //! The routes are read from the API's own document and the methods are asked of the router, so that a new route is
 //! tried without anybody thinking of it.
@@ -14,7 +14,7 @@ use instances::BASE;
 use serde_json::{Value, json};
 use tests::harness::{SystemHarness, seed};
 
-/// What anybody may read: what the service is, not what is in it.
+/// The paths that anybody may read: they describe the service, not its content.
 const PUBLIC: &[&str] = &[
     "/elements",
     "/elements/keys",
@@ -54,7 +54,7 @@ fn filled(template: &str, places: &BTreeMap<&str, String>) -> String {
     path + rest
 }
 
-/// What one request got, without what differs between any two: the request's id and the date.
+/// The answer of one request, without its request id and date.
 #[derive(Debug, Clone, PartialEq)]
 struct Answer {
     status: u16,
@@ -70,7 +70,7 @@ impl Answer {
         self
     }
 
-    /// How often the store was asked, whatever it found.
+    /// The number of store operations, whatever they found.
     fn asked(&self) -> Operations {
         Operations { items_read: 0, ..self.work }
     }
@@ -141,7 +141,7 @@ impl Two {
         routes
     }
 
-    /// What stands in the places of paths: an instance, and things that our instance has.
+    /// The values of path parameters: an instance, and the things of our instance.
     fn places(&self, instance: u64) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("id", instance.to_string()),

@@ -1,5 +1,5 @@
-//! Tables of earlier releases, served by this one. `upgrade/` holds one for each release, made by that release with
-//! `cargo run -p tests --bin upgrade-fixture`; a new release adds its own and keeps the others.
+//! Tables of earlier releases, served by this release. `upgrade/` holds one table for each release, written by that
+//! release with `cargo run -p tests --bin upgrade-fixture`. A new release adds its own and keeps the others.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,7 @@ async fn serve(table: &str) {
     let (status, shown) = world.call("GET", &format!("/instances/{}", story.instance), None).await;
     assert_eq!((status, &shown["element"]["key"]), (StatusCode::OK, &json!("square")), "{shown}");
 
-    // The delivery that did not arrive does, the same to the byte, and nothing is told twice.
+    // The delivery that did not arrive does, the same to the byte, and nothing is emitted twice.
     world.inbox.behave("main", local::inbox::Behaviour { status: 200, ..Default::default() });
     world.advance(Duration::from_secs(3600)).await;
     let received = world.inbox.received("main");
@@ -35,11 +35,11 @@ async fn serve(table: &str) {
     assert_eq!(delivered.raw, story.body);
     assert_eq!(delivered.headers["webhook-id"], story.delivery);
 
-    // What was told before is known: its next change is its next revision.
-    world.sandbox.update("square", "timecards", &story.told, json!({"status": "CLOSED"})).expect("the timecard");
+    // Records that were emitted before are known: its next change is its next revision.
+    world.sandbox.update("square", "timecards", &story.emitted, json!({"status": "CLOSED"})).expect("the timecard");
     world.tick().await;
     let received = world.inbox.received("main");
     let event = received.last().expect("a callback").json()["message"]["events"][0].clone();
-    assert_eq!((&event["eventType"], &event["objectId"]), (&json!("UPDATED"), &json!(story.told)), "{event}");
+    assert_eq!((&event["eventType"], &event["objectId"]), (&json!("UPDATED"), &json!(story.emitted)), "{event}");
     assert_eq!(event["sequence"], story.sequence + 1);
 }

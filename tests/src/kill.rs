@@ -23,7 +23,7 @@ use crate::sim::{Rng, SUBJECTS, Subject, version_in, version_of};
 /// message is found by its retry entry, two to three minutes later.
 const PATIENCE: Duration = Duration::from_secs(360);
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
     /// Kills.
@@ -81,7 +81,7 @@ impl Outside {
         Ok(outside)
     }
 
-    /// How a `pollux serve` calls these vendors and none of its own.
+    /// The options with which `pollux serve` calls these vendors and none of its own.
     pub fn arguments(&self) -> Vec<String> {
         let at = |subject: Subject| format!("{0}={1}/sandbox/{0}", subject.element, self.url);
         let vendors = watched().into_iter().flat_map(|subject| ["--vendor".to_owned(), at(subject)]);
@@ -134,7 +134,7 @@ impl Outside {
         Ok(())
     }
 
-    /// What is wrong with what arrived: nothing, in the end.
+    /// Describes the first difference between the vendors and the received events. `None`: there is no difference.
     ///
     /// # Errors
     /// An id that stands for two facts or the like, which no time mends.
@@ -176,7 +176,7 @@ impl Outside {
 /// By element and record, what whoever kept every callback holds: the highest sequence, and its version or that it is gone.
 pub type Held = BTreeMap<(&'static str, String), (u64, Option<u64>)>;
 
-/// What whoever kept these callbacks of one inbox holds.
+/// The state of a consumer that kept these callbacks of one inbox.
 ///
 /// # Errors
 /// One is not signed; an id stands for two facts, or a fact came under two ids. No time mends that.
@@ -235,7 +235,7 @@ impl Renaming {
         Ok(())
     }
 
-    /// What is there after a start must be what was acknowledged last, or what was under way then.
+    /// Checks the state after a start: the last acknowledged change, or the one that was in progress.
     async fn look(&mut self, victim: &Pollux, path: &str) -> Result<()> {
         let (status, answer) = victim.call(Method::GET, path, None).await?;
         let name = answer["name"].as_str().and_then(|name| name.parse().ok());
@@ -247,7 +247,7 @@ impl Renaming {
     }
 }
 
-/// Kills it so many times, under load, and waits until everything arrived. `tell` is told how far it is.
+/// Kills it so many times, under load, and waits until everything arrived. `report` gets the progress.
 ///
 /// # Errors
 /// Something was lost or repeated under another id, or it no longer starts.

@@ -33,10 +33,10 @@ const FEW: f64 = 10.0;
 const CHANGES: u64 = 20;
 /// A call that is not answered by then hangs.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
-/// What is not as before by then has not recovered.
+/// The time by which the service must have recovered.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a stretch of a run came to.
+/// The counts of a part of a run.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Calls that were sent.
@@ -45,11 +45,11 @@ pub struct Tally {
     pub held_back: u64,
     /// Answers by status.
     pub answers: BTreeMap<u16, u64>,
-    /// How long calls took that were done, in milliseconds.
+    /// The durations of successful calls, in milliseconds.
     latencies: Vec<f64>,
     /// The same of calls that were refused.
     refusals: Vec<f64>,
-    /// What should never be.
+    /// The calls with a wrong answer.
     pub wrong: Vec<String>,
 }
 
@@ -219,14 +219,14 @@ impl Caller {
     }
 }
 
-/// Who changes things at the vendor, and knows what is there.
+/// The user of the vendor, who changes records and knows the current ones.
 struct Vendor {
     client: Client,
     url: String,
     rng: Rng,
     changes: u64,
     records: BTreeMap<u64, Vec<String>>,
-    /// What was there before anybody watched.
+    /// The records before the first poll.
     baseline: BTreeMap<u64, BTreeMap<String, u64>>,
 }
 
@@ -287,14 +287,14 @@ impl Vendor {
         Ok(serde_json::from_str(&self.client.get(url).send().await?.error_for_status()?.text().await?)?)
     }
 
-    /// What an account has.
+    /// The records of an account.
     async fn live(&self, number: u64) -> Result<BTreeMap<String, u64>> {
         let live = self.get(format!("{}?account={}", self.collection(), account(number))).await?;
         let records = live.as_array().into_iter().flatten();
         Ok(records.map(|record| (id_of(&record[SUBJECTS[0].id]), version_of(record, SUBJECTS[0]))).collect())
     }
 
-    /// What an account has that did not arrive, or arrived otherwise.
+    /// The records of an account that did not arrive, or that arrived with another version.
     async fn missing(&self, number: u64) -> Result<Option<String>> {
         let (subject, name) = (SUBJECTS[0], account(number));
         let live = self.live(number).await?;
@@ -378,7 +378,7 @@ pub struct Figures {
     pub events: u64,
     /// Megabytes before, at most, and after.
     pub memory: (u64, u64, u64),
-    /// How long after the drive calls were answered as before, and until everything had arrived.
+    /// The times from the end of the overload until calls were as fast as before, and until everything had arrived.
     pub recovered: (Duration, Duration),
 }
 

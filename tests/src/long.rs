@@ -16,7 +16,7 @@ use crate::program::memory_kb;
 /// Records on a page, as the vendor has it.
 const PAGE: u64 = 200;
 
-/// What a first pass over an account and one change after it cost.
+/// The cost of a first pass over an account and of one change after it.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
     /// Records of the account.

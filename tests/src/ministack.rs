@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running MiniStack, empty at first.
 #[derive(Debug)]
 pub struct MiniStack {
-    /// Where it answers, such as `http://127.0.0.1:40123`.
+    /// Its address, such as `http://127.0.0.1:40123`.
     pub endpoint: String,
     _program: Program,
 }

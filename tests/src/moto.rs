@@ -13,7 +13,7 @@ const VERSION: &str = "moto[server]==5.2.1";
 /// A running moto, empty at first.
 #[derive(Debug)]
 pub struct Moto {
-    /// Where it answers, such as `http://127.0.0.1:40123`.
+    /// Its address, such as `http://127.0.0.1:40123`.
     pub endpoint: String,
     _program: Program,
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Planted {
     /// The patch's name.
     pub name: String,
-    /// What it breaks.
+    /// The broken behavior.
     pub what: String,
     /// Arguments of `cargo test` that run the test which must fail.
     pub caught_by: Vec<String>,
@@ -45,7 +45,7 @@ pub fn all() -> Result<Vec<Planted>> {
 }
 
 impl Planted {
-    /// Whether the patch still fits the tree.
+    /// Checks that the patch applies to the tree.
     ///
     /// # Errors
     /// Why it does not.

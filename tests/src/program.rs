@@ -40,11 +40,11 @@ pub struct Pollux {
     data: PathBuf,
     arguments: Vec<String>,
     client: Client,
-    /// Where it listens.
+    /// Its address.
     pub address: String,
     /// The largest file it may write, in kilobytes.
     pub largest_file: Option<u64>,
-    /// What is logged, and the file that it is added to.
+    /// The log filter, and the file that the log is appended to.
     pub log: Option<(&'static str, PathBuf)>,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::Value;
 
-/// Where the figures of the last runs lie.
+/// The folder with the figures of the last runs.
 pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/reliability")
 }
@@ -22,7 +22,7 @@ pub fn last(run: &str) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(folder().join(format!("{run}.json"))).ok()?).ok()
 }
 
-/// Whether a test, or a module of tests, is called so or begins so.
+/// Answers true if the name of a test or of a module of tests starts with `name`.
 pub fn names_a_test(name: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the repository");
     ["shared", "functions", "tests"].iter().any(|folder| holds(&root.join(folder), name))
@@ -87,7 +87,7 @@ pub fn write() -> anyhow::Result<()> {
     Ok(std::fs::write(page(), format!("{before}{BEGIN}{table}{END}{after}"))?)
 }
 
-/// What a run left; of one that was recorded in parts, such as `contracts-store`, the sums.
+/// The figures of a run. If it was recorded in parts, such as `contracts-store`, the sums.
 fn figures_of(name: &str) -> anyhow::Result<Option<Value>> {
     if let Some(figures) = last(name) {
         return Ok(Some(figures));

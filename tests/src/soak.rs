@@ -14,7 +14,7 @@ use crate::program::memory_kb;
 /// Deliveries are kept for thirty days: from this one on as many go as come.
 pub const SETTLED: usize = 33;
 
-/// What the days came to.
+/// The result of the simulated days.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Soaked {
@@ -38,7 +38,7 @@ pub async fn soak(days: usize) -> Result<Soaked> {
     let new_event = || world.sandbox.create("googlesuite", "events", json!({}));
     let events = [new_event()?, new_event()?, new_event()?, new_event()?].map(|event| id_of(&event));
     world.create(body).await;
-    // The wheel's hand begins to turn.
+    // The dispatcher's first minute.
     world.tick().await;
     let mut soaked = Soaked::default();
     for day in 0..days {

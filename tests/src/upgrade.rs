@@ -24,21 +24,22 @@ use crate::harness::{SystemHarness, id_of, seed};
 /// When the story begins.
 pub const BEGINS: &str = "2026-01-05T09:00:00Z";
 
-/// What is to be known of the table besides its items.
+/// The facts about the table besides its items.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Story {
-    /// Which release wrote it.
+    /// The release that wrote it.
     pub release: String,
     /// Minutes from the beginning to the end.
     pub minutes: u32,
     /// The instance.
     pub instance: u64,
-    /// A timecard that was told of.
-    pub told: String,
+    /// A timecard with an event.
+    #[serde(rename = "told")]
+    pub emitted: String,
     /// Its revision.
     pub sequence: u64,
-    /// Whose it is.
+    /// The organization.
     pub organization: u64,
     /// Its user.
     pub user: u64,
@@ -50,7 +51,7 @@ pub struct Story {
     pub delivery: String,
     /// Its body, byte for byte.
     pub body: String,
-    /// What the vendor has, which is no part of the table.
+    /// The vendor's records, which are no part of the table.
     pub timecards: Vec<Value>,
 }
 
@@ -67,9 +68,9 @@ pub async fn write() -> String {
     card("before");
     let instance = world.create(seed("square")).await;
     world.tick().await;
-    let told = card("told");
+    let emitted = card("told");
     world.tick().await;
-    assert_eq!(world.events(), [format!("CREATED timesheets {told} #1")]);
+    assert_eq!(world.events(), [format!("CREATED timesheets {emitted} #1")]);
     world.inbox.behave("main", Behaviour { status: 503, ..Behaviour::default() });
     card("refused");
     world.tick().await;
@@ -80,7 +81,7 @@ pub async fn write() -> String {
         release: env!("CARGO_PKG_VERSION").into(),
         minutes: 3,
         instance,
-        told,
+        emitted,
         sequence: 1,
         organization: made.organization.0,
         user: made.user.0,
@@ -118,7 +119,7 @@ pub async fn read(text: &str) -> (SystemHarness, Story) {
     let (before, after) = story.timecards.split_at(1);
     let card = |card: &Value| world.sandbox.create("square", "timecards", card.clone()).expect("a timecard");
     before.iter().map(card).for_each(drop);
-    // The vendor gives out the tokens that it gave out then: its dice are the story's.
+    // The vendor gives out the tokens that it gave out then: its random numbers are those of the story.
     world.create(seed("square")).await;
     world.ambient.advance(Duration::from_secs(60 * u64::from(story.minutes)));
     after.iter().map(card).for_each(drop);

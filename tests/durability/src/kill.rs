@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::rng::Rng;
 use crate::write::{Acknowledged, note, verify};
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
     /// Kills.

@@ -18,10 +18,10 @@ use crate::write::{Acknowledged, note, verify};
 const SECTOR: usize = 512;
 /// Calls between two cuts of one recording differ widely, so several recordings share the cuts.
 const CUTS_OF_RECORDING: u64 = 50;
-/// How long a recorded process writes.
+/// The time for which a recorded process writes.
 const LIFE: Duration = Duration::from_millis(1200);
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
     /// Power cuts.
@@ -105,7 +105,7 @@ impl File {
         }
     }
 
-    /// What a power cut leaves of it.
+    /// The files that a power cut leaves.
     fn cut(&self, rng: &mut Rng) -> Vec<u8> {
         let mut content = self.durable.clone();
         // Mostly lost, mostly kept, or in between.

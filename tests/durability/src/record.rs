@@ -11,7 +11,7 @@ use crate::kill::{kill_after, start};
 
 const SOURCE: &str = include_str!("record.c");
 
-/// What the process did to the files of its directory, or said.
+/// A call of the process on a file of its directory, or a line of its output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
     /// A file was created.
@@ -59,7 +59,7 @@ impl Recorder {
         Ok(Self { folder })
     }
 
-    /// What the process must be started with to load it.
+    /// The environment with which a process loads it.
     pub fn library(&self) -> PathBuf {
         self.folder.path().join("record.so")
     }

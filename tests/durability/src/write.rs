@@ -38,7 +38,7 @@ fn partition(client: u64) -> String {
     format!("CLIENT#{client}")
 }
 
-/// What an item says. Some bodies take several pages of the database.
+/// The body of an item. Some bodies take several pages of the database.
 fn item(client: u64, sk: &str, n: u64) -> Item {
     let mut rng = Rng::new(client << 32 | n);
     let largest = if rng.once_in(8) { 9_000 } else { 900 };
@@ -63,7 +63,7 @@ fn transaction(client: u64, n: u64) -> Vec<Write> {
     writes
 }
 
-/// What a client's partition holds after its transaction `n`.
+/// The items of a client's partition after its transaction `n`.
 fn expected(client: u64, n: u64) -> Vec<Item> {
     let mut items = Vec::new();
     if n > 0 {

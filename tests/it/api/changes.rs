@@ -118,11 +118,11 @@ async fn an_instance_is_found_under_its_element_and_its_objects_are_described() 
     assert_eq!(world.call("GET", &format!("/elements/revel/instances/{id}"), "").await.status, 404);
     let names = world.call("GET", &format!("/instances/{id}/objects"), "").await;
     assert_eq!(names.body[0], "timesheets");
-    let told = world.call("GET", &format!("/instances/{id}/objects/timesheets/metadata"), "").await;
-    assert_eq!(told.body["eventTypes"], json!(["created", "updated", "deleted"]));
-    assert_eq!(told.body["hubPaths"], json!(["/hubs/employee/timesheets"]));
+    let metadata = world.call("GET", &format!("/instances/{id}/objects/timesheets/metadata"), "").await;
+    assert_eq!(metadata.body["eventTypes"], json!(["created", "updated", "deleted"]));
+    assert_eq!(metadata.body["hubPaths"], json!(["/hubs/employee/timesheets"]));
     let field = |name: &str| {
-        let fields = told.body["fields"].as_array().into_iter().flatten();
+        let fields = metadata.body["fields"].as_array().into_iter().flatten();
         fields.into_iter().find(|field| field["vendorPath"] == name).cloned().unwrap_or_default()
     };
     assert_eq!((&field("id")["primaryKey"], &field("created_at")["createdDate"]), (&json!(true), &json!(true)));

@@ -185,7 +185,7 @@ async fn wrong_secrets_get_one_answer_whatever_they_ask() {
 }
 
 #[tokio::test]
-async fn another_organization_cannot_tell_an_instance_from_none() {
+async fn another_organization_cannot_distinguish_an_instance_from_none() {
     let world = ApiHarness::new().await;
     let id = world.instance().await;
     let stranger = create_organization(&world.service.ports, "stranger").await.expect("an organization");

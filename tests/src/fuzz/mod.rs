@@ -37,10 +37,10 @@ pub struct Target {
     pub run: Run,
 }
 
-/// What a target does with an input.
+/// Runs a target on an input. Returns the outcome.
 pub type Run = Box<dyn FnMut(&[u8]) -> String>;
 
-/// How long a run is.
+/// The length of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Length {
     /// So many inputs beside the corpus: the same every time.
@@ -49,14 +49,14 @@ pub enum Length {
     Time(Duration),
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The target's name.
     pub target: &'static str,
     /// Inputs that were tried, the corpus included.
     pub inputs: u64,
-    /// Outcomes that could be told apart.
+    /// Outcomes that differ.
     pub outcomes: usize,
 }
 
@@ -77,7 +77,7 @@ pub struct Broken {
     kept: PathBuf,
 }
 
-/// Where a target's corpus is.
+/// The folder of a target's corpus.
 pub fn corpus_folder(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(target)
 }
@@ -97,7 +97,7 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
 /// # Errors
 /// The first input that breaks a promise, after it was written to the corpus.
 pub fn explore(target: &mut Target, seed: u64, length: Length) -> Result<Report, Broken> {
-    let dice = Dice(FixedAmbient::at("2026-01-05T09:00:00Z").seeded(seed));
+    let rng = Rng(FixedAmbient::at("2026-01-05T09:00:00Z").seeded(seed));
     let began = Instant::now();
     let mut parents = corpus(target);
     let (mut seen, mut inputs) = (BTreeSet::new(), 0);
@@ -113,7 +113,7 @@ pub fn explore(target: &mut Target, seed: u64, length: Length) -> Result<Report,
         if over {
             return Ok(Report { target: target.name, inputs, outcomes: seen.len() });
         }
-        let input = dice.child(&parents, target.words);
+        let input = rng.child(&parents, target.words);
         if seen.insert(try_one(target, seed, &input)?) && parents.len() < MOST_PARENTS {
             parents.push(input);
         }
@@ -138,10 +138,10 @@ fn hash(input: &[u8]) -> u32 {
     input.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Chance that repeats.
-struct Dice(FixedAmbient);
+/// Random numbers that repeat.
+struct Rng(FixedAmbient);
 
-impl Dice {
+impl Rng {
     fn below(&self, end: usize) -> usize {
         usize::try_from(self.0.random() % end.max(1) as u64).unwrap_or_default()
     }

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::Target;
 
-/// Bodies of the original's documentation.
+/// The seed bodies, by element.
 const SEEDED: [&str; 5] = ["square", "maximizer", "googlesuite", "revel", "icontact"];
 
 /// Every target.

@@ -19,11 +19,11 @@ pub struct Executable {
     pub name: String,
     /// The file.
     pub path: PathBuf,
-    /// Where it runs.
+    /// The folder in which it runs.
     pub folder: PathBuf,
 }
 
-/// What was built.
+/// The result of a build.
 #[derive(Debug)]
 pub struct Built {
     /// Programs of tests, those of one crate first.
@@ -34,7 +34,7 @@ pub struct Built {
     pub refused: BTreeSet<Number>,
 }
 
-/// Where the copy, and what was learned from it, lies.
+/// The folder of the copy and of the results.
 pub fn folder() -> PathBuf {
     root().join("target/mutants")
 }
@@ -43,7 +43,7 @@ fn tree() -> PathBuf {
     folder().join("tree")
 }
 
-/// Copies the tree, puts the switches in and builds the tests, dependencies being shared with the original.
+/// Copies the tree, adds the switches and builds the tests. The dependencies are shared with the source tree.
 ///
 /// # Errors
 /// What does not compile and is no mutant's.
@@ -152,7 +152,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     Ok(std::fs::write(path, text)?)
 }
 
-/// Whether it succeeded, and the messages.
+/// Runs a build. Returns its success and its messages.
 fn cargo(tree: &Path, arguments: &[&str]) -> Result<(bool, Vec<Value>)> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(tree).env("CARGO_TARGET_DIR", root().join("target"));

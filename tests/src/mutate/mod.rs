@@ -38,11 +38,11 @@ pub struct Mutant {
     pub file: String,
     /// `domain` or `flow`.
     pub package: String,
-    /// What kind of change: `BinaryOperator`, `FnValue`, …
+    /// The kind of change: `BinaryOperator`, `FnValue`, …
     pub genre: String,
     /// As listed, with line and column.
     pub name: String,
-    /// What stands there instead.
+    /// The replacement.
     pub replacement: String,
     span: Span,
     /// Its number in the catalogue, by which it is switched on.
@@ -54,7 +54,7 @@ pub struct Mutant {
 }
 
 impl Mutant {
-    /// Where the change begins.
+    /// The start of the change.
     pub fn place(&self) -> Place {
         self.span.start
     }

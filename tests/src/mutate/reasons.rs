@@ -40,7 +40,7 @@ impl Reasons {
     }
 }
 
-/// Whether a name with `…`s stands for this one.
+/// Answers true if a name with `…`s matches this one.
 fn fits(name: &str, key: &str) -> bool {
     let Some((head, tail)) = name.split_once('…') else { return name == key };
     let Some(rest) = key.strip_prefix(head) else { return false };

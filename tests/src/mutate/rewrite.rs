@@ -1,5 +1,5 @@
 //! Puts mutants into a source behind switches: `a < b` becomes `(if ::mutant::on(7) { (a) <= (b) } else { (a < b) })`.
-//! The text is edited in place, not printed anew, so that a line of the copy is a line of the original and what the
+//! The text is edited in place and not printed again. So the lines of the copy and of the source agree, and what the
 //! compiler refuses is traced to its mutant. At most one mutant is on, so a mutated branch needs no switches inside.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use syn::{BinOp, Expr, Pat};
 
 use super::{Mutant, Place};
 
-/// What can be given up when it does not compile: a mutant by its number, or the use of a constant, which has no mutant
+/// A part that is removed if it does not compile: a mutant by its number, or the use of a constant, which has no mutant
 /// of its own.
 pub type Number = usize;
 
@@ -33,7 +33,7 @@ enum Form {
     GuardedArm,
     /// After a constant: a function that tells its value
     Constant { name: String, kind: String },
-    /// Where a constant is used: what the function answers instead
+    /// A use of a constant: the function that replaces it
     Use { function: String },
 }
 
@@ -90,7 +90,7 @@ pub struct Rewritten {
 }
 
 impl Rewritten {
-    /// Whose text it is, at a byte: the mutants of the smallest branch or construct around it.
+    /// The owners of a byte: the mutants of the smallest branch or construct around it.
     pub fn owners_at(&self, byte: usize) -> &[Number] {
         let around = self.owners.iter().filter(|(range, _)| range.contains(&byte));
         around.min_by_key(|(range, _)| range.len()).map_or(&[], |(_, owners)| owners)
@@ -212,7 +212,7 @@ impl Source {
     }
 }
 
-/// What mutants put where something stood.
+/// The texts that mutants insert.
 type Alternatives = Vec<(Number, String)>;
 
 struct Finder<'a> {
@@ -230,7 +230,7 @@ fn place_of(at: LineColumn) -> Place {
     Place { line: at.line, column: at.column + 1 }
 }
 
-/// Whether a condition binds: `a && let Some(b) = c`.
+/// Answers true if a condition binds: `a && let Some(b) = c`.
 fn binds(condition: &Expr) -> bool {
     match condition {
         Expr::Let(_) => true,
@@ -508,10 +508,10 @@ fn next(state: State) -> State {
     fn a_constant_is_asked_for_where_it_is_used() {
         let of = mutants(&[("BinaryOperator", "60 ", "+")]);
         let text = read(&of).switched(&BTreeSet::new()).text;
-        let told = "60 * 60; #[doc(hidden)] pub fn switched_limit() -> &'static u64 { \
+        let switched = "60 * 60; #[doc(hidden)] pub fn switched_limit() -> &'static u64 { \
                     if ::mutant::on(1) { const V: u64 = ((60) + (60)); return &V; } &LIMIT }";
         let used = "> (*crate::a::switched_limit()) &&";
-        assert_eq!(text, SOURCE.replace("60 * 60;", told).replace("> LIMIT &&", used));
+        assert_eq!(text, SOURCE.replace("60 * 60;", switched).replace("> LIMIT &&", used));
     }
 
     #[test]

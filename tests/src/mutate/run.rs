@@ -32,7 +32,7 @@ const LEFT_OUT: [&str; 11] = [
 const SIMULATOR: &str = "simulator::whatever_goes_wrong_nothing_is_lost_repeated_or_stuck";
 const WORLDS: &str = "40";
 
-/// What a process may take of memory, in KiB: a mutant that never stops collecting must not take the machine's.
+/// The memory limit of a process in KiB: a mutant that never stops collecting must not exhaust the machine.
 const MEMORY: u32 = 6 << 20;
 
 /// A process that takes this long more than three times its usual time does not end.
@@ -45,13 +45,13 @@ pub struct Test {
     pub executable: String,
     /// The test's name.
     pub name: String,
-    /// How long it takes by itself.
+    /// Its duration when it runs alone.
     pub seconds: f64,
     /// The mutants that it reaches, by key; none when the test fails even so.
     pub reaches: Option<BTreeSet<String>>,
 }
 
-/// What became of a mutant.
+/// The result of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
@@ -70,7 +70,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether a test is missing, or a reason.
+    /// Answers true if a test or a reason is missing.
     pub fn is_survivor(self) -> bool {
         matches!(self, Self::Survived | Self::Unreached)
     }
@@ -83,12 +83,12 @@ pub struct Tried {
     pub key: String,
     /// Its package.
     pub package: String,
-    /// What became of it.
+    /// The result.
     pub outcome: Outcome,
     /// The test that noticed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
@@ -128,13 +128,13 @@ impl Executable {
         command.args(["--exact", "--test-threads=1"]).args(tests).envs(environment.iter().copied());
         let mut child = command.spawn().with_context(|| self.path.display().to_string())?;
         let stdout = child.stdout.take().context("its output is piped")?;
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stdout);
             let mut line = Vec::new();
             // To the blank after a name, too, so that the test that runs is known.
             while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                if tell.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                     break;
                 }
                 line.clear();
@@ -143,7 +143,7 @@ impl Executable {
         let deadline = Instant::now() + limit;
         let mut passed = 0;
         let ended = loop {
-            match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     let name = line.strip_prefix("test ").and_then(|line| line.split(' ').next());
                     if let Some(name) =
@@ -205,7 +205,7 @@ fn append(to: &Mutex<std::fs::File>, value: &impl Serialize) -> Result<()> {
     Ok(to.lock().expect("nobody panics with it").write_all(line.as_bytes())?)
 }
 
-/// Which test reaches what: each is run by itself; a story only if it was not before.
+/// Learns the mutants that each test reaches. Each test runs alone; a system test only if it did not run before.
 ///
 /// # Errors
 /// An executable cannot be run.
@@ -264,7 +264,7 @@ pub fn record(
     Ok(latest.into_values().collect())
 }
 
-/// What was tried before, the last word on each mutant.
+/// The earlier results, the last one of each mutant.
 pub fn results() -> BTreeMap<String, Tried> {
     kept::<Tried>("results.jsonl").into_iter().map(|tried| (tried.key.clone(), tried)).collect()
 }
@@ -354,7 +354,7 @@ fn try_one(
     Ok(tried(mutant, Outcome::Survived, None, began))
 }
 
-/// What to run in one process each: the tests of a crate by itself, then stories in growing batches up to the bound, first
+/// The batches, one process each: the tests of a crate alone, then system tests in growing batches up to the bound, first
 /// those that are cheap or noticed others of the file, then the simulator.
 fn batches<'a>(
     executables: &'a [Executable],

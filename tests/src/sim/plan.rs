@@ -92,7 +92,7 @@ pub enum EndpointBehavior {
     Varies,
 }
 
-/// How often calls of the ports fail, in cases of a thousand.
+/// The rates of faults at the ports, in cases of a thousand.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FaultRates {
     /// An activity is killed at a gate.

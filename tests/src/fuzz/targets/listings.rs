@@ -151,7 +151,7 @@ pub(super) fn vendor_page() -> Target {
     }
 }
 
-/// Whether a value stands somewhere in another, but for what its element masks.
+/// Answers true if a value is part of another. Masked members match any value.
 fn stands_in(whole: &Value, part: &Value) -> bool {
     let same = match (whole, part) {
         (Value::Object(there), Value::Object(here)) => {

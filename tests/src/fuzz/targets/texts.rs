@@ -218,14 +218,14 @@ pub(super) fn date_pattern() -> Target {
     }
 }
 
-/// Whether a pattern names a day in full, and an hour where it names half of the day, so that what else it shows, such as the day of the week, follows from it.
+/// Answers true if a pattern names a full day, and an hour with each half of the day. All other fields follow from these.
 fn is_whole(pattern: &str) -> bool {
     let unquoted: String = pattern.split('\'').step_by(2).collect();
     let half_of_day = !unquoted.contains('a') || unquoted.contains(['h', 'K']);
     half_of_day && ["yyy", "M", "d"].iter().all(|field| unquoted.contains(field))
 }
 
-/// Whether two fields follow one another without anything between them, for who wrote `1125` meant what? Or whether a
+/// Answers true if two fields follow each other without a separator, as in `1125`, or if a
 /// field stands there twice, and may say two things.
 fn is_ambiguous(pattern: &str) -> bool {
     let (mut quoted, mut before, mut seen) = (false, ' ', String::new());
@@ -294,8 +294,8 @@ pub(super) fn element_file() -> Target {
     }
 }
 
-/// Whatever a callback wishes, the next attempt is no sooner than its rung, less its jitter, and no later than the
-/// larger of an hour and twice the rung.
+/// Whatever a callback requests, the next attempt is not before its retry step, less its jitter, and not after the larger
+/// of an hour and twice the retry step.
 pub(super) fn retry_after() -> Target {
     let run = |input: &[u8]| {
         let text = String::from_utf8_lossy(input);
@@ -306,12 +306,12 @@ pub(super) fn retry_after() -> Target {
             // Without jitter's chance: the same bits for both.
             let asked = |outcome| ladder::judge(outcome, attempt, now(), 0, FailurePolicy::Retry);
             last = match (asked(answered), asked(plain)) {
-                (Verdict::RetryAt(wished), Verdict::RetryAt(least)) => {
-                    // No bits is the least of the spread, four fifths of the rung.
-                    let rung = (least - now()) * 5 / 4;
-                    let most = (rung * 2).max(TimeDelta::hours(1)) + TimeDelta::seconds(1);
-                    assert!(wished >= least && wished - now() <= most, "{text:?}: {wished}, rung {rung}");
-                    format!("{} {}", wished == least, (wished - now()).num_seconds().ilog2())
+                (Verdict::RetryAt(requested), Verdict::RetryAt(least)) => {
+                    // Zero bits give the least of the spread, four fifths of the retry step.
+                    let step = (least - now()) * 5 / 4;
+                    let most = (step * 2).max(TimeDelta::hours(1)) + TimeDelta::seconds(1);
+                    assert!(requested >= least && requested - now() <= most, "{text:?}: {requested}, step {step}");
+                    format!("{} {}", requested == least, (requested - now()).num_seconds().ilog2())
                 }
                 (one, other) => {
                     assert_eq!(one, other, "{text:?}");
