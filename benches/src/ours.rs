@@ -276,7 +276,7 @@ impl Flow {
     pub async fn deliveries(&self) -> anyhow::Result<()> {
         while let Some(message) = self.queue.take(QueueName::Deliveries, 1).pop() {
             let job: DeliveryJob = serde_json::from_str(&message.body)?;
-            let report = delivery::deliver(&self.service.ports, &Service::RETRY_WHEEL, &self.limits, &job).await?;
+            let report = delivery::deliver(&self.service.ports, &self.limits, &job).await?;
             ensure!(report.outcome == delivery::Outcome::Delivered, "a delivery ended otherwise: {report:?}");
         }
         Ok(())

@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::event::event_id;
 use domain::id::{InstanceId, OrganizationId};
 use domain::record::{Change, ChangeKind};
-use domain::wheel::Wheel;
+use domain::retry_minute::RetryMinute;
 use flow::delivery::desk::{self, Filter};
 use flow::delivery::row::Status;
 use flow::delivery::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due};
@@ -164,8 +164,7 @@ pub(super) struct DeliveryHarness {
     pub(super) test: TestPorts,
     pub(super) ports: Ports,
     limits: CallbackLimits,
-    wheel: Wheel,
-    dispatched_until: i64,
+    dispatched_until: RetryMinute,
 }
 
 impl DeliveryHarness {
@@ -173,9 +172,8 @@ impl DeliveryHarness {
         let test = TestPorts::new("2026-01-05T09:00:00Z", |_| unreachable!("the real client is used"));
         let http = Client::new(guard, guard);
         let ports = Ports { http: Arc::new(http), ..test.ports() };
-        let wheel = Wheel::default();
-        let dispatched_until = wheel.minute_of(ports.now());
-        Self { test, ports, limits: CallbackLimits::new(4, deadline), wheel, dispatched_until }
+        let dispatched_until = RetryMinute::at(ports.now());
+        Self { test, ports, limits: CallbackLimits::new(4, deadline), dispatched_until }
     }
 
     pub(super) fn relaxed(deadline: Duration) -> Self {
@@ -221,15 +219,13 @@ impl DeliveryHarness {
         };
         let label = ElementLabel { key: "square", hub: "payment" };
         let now = self.now();
-        let outgoing =
-            file(instance, &label, "orders", "orders", &[change], now, now, Safeguard::entry(&self.wheel, now))
-                .remove(0);
+        let outgoing = file(instance, &label, "orders", "orders", &[change], now, now, Safeguard::entry(now)).remove(0);
         self.test.store.transact(&outgoing.writes).await.expect("stored");
         outgoing.job.expect("a callback")
     }
 
     pub(super) async fn deliver(&self, job: &DeliveryJob) -> DeliveryReport {
-        deliver(&self.ports, &self.wheel, &self.limits, job).await.expect("no trouble of our own")
+        deliver(&self.ports, &self.limits, job).await.expect("no trouble of our own")
     }
 
     /// Delivers what is due, ten at a time as the poller does, until nothing is.
@@ -256,14 +252,12 @@ impl DeliveryHarness {
                 return;
             }
             let next_due = self.test.queue.next_due().unwrap_or(end);
-            let next = next_due
-                .min(self.wheel.start_of(self.dispatched_until + 1))
-                .min(end)
-                .max(self.now() + TimeDelta::milliseconds(1));
+            let next =
+                next_due.min((self.dispatched_until + 1).start()).min(end).max(self.now() + TimeDelta::milliseconds(1));
             self.test.ambient.advance((next - self.now()).to_std().expect("forwards"));
-            let minute = self.wheel.minute_of(self.now());
+            let minute = RetryMinute::at(self.now());
             if minute > self.dispatched_until {
-                due(&self.ports, &self.wheel, self.dispatched_until + 1..=minute).await.expect("dispatched");
+                due(&self.ports, self.dispatched_until + 1..=minute).await.expect("dispatched");
                 self.dispatched_until = minute;
             }
         }
@@ -501,7 +495,7 @@ async fn case_52_a_replay_sends_again_and_one_fact_at_two_callbacks_is_two_deliv
 
     let found = desk::one(&world.ports, of_one.id, &jobs[0].delivery).await.expect("read").expect("there");
     assert_eq!(found.row.status, Status::Delivered);
-    assert_eq!(desk::redeliver(&world.ports, &world.wheel, &[found]).await.expect("sent"), 1);
+    assert_eq!(desk::redeliver(&world.ports, &[found]).await.expect("sent"), 1);
     world.pass(TimeDelta::minutes(1)).await;
     assert_eq!((one.bodies().len(), other.bodies().len()), (3, 2));
     assert_eq!(one.bodies()[0], one.bodies()[2], "the same bytes");

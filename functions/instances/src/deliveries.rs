@@ -12,7 +12,6 @@ use flow::delivery::row::Status;
 use flow::delivery::{self, DeliveryError};
 use flow::instance::{self, ListingQuery, Stored};
 use flow::outbox::ElementLabel;
-use flow::service::Service;
 use flow::table::InstanceRecord;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -334,7 +333,7 @@ pub async fn resend(State(state): State<ApiState>, target: Target, Path(path): P
 }
 
 pub(crate) async fn send_again(state: &ApiState, found: &[Found]) -> Answer {
-    let sent = desk::redeliver(&state.service.ports, &Service::RETRY_WHEEL, found).await?;
+    let sent = desk::redeliver(&state.service.ports, found).await?;
     Ok(Json(json!({ "redelivered": sent, "deliveries": found.iter().map(shown).collect::<Vec<_>>() })))
 }
 
@@ -343,7 +342,7 @@ pub async fn test(State(state): State<ApiState>, target: Target) -> Answer {
     let record = own(&state, &target).await?;
     let element = crate::catalog::find(&state, &record.element)?;
     let label = ElementLabel { key: &element.key, hub: &element.hub };
-    let sent = desk::send_test(&state.service.ports, &Service::RETRY_WHEEL, &record, &label).await?;
+    let sent = desk::send_test(&state.service.ports, &record, &label).await?;
     Ok(Json(json!({ "delivery": sent, "callbackUrl": record.callback.map(|callback| callback.url) })))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, SecondsFormat, Utc};
+use domain::retry_minute::RetryMinute;
 use flow::delivery::row::{DeliveryRow, row_key};
 use flow::fields::Chain;
 use flow::job::{DeliveryJob, Queued};
@@ -72,9 +73,9 @@ pub(crate) async fn schedule(service: Service, mut stop: watch::Receiver<bool>) 
 /// anything else works: what is being delivered already would be delivered twice. The table stays as it is.
 pub(crate) async fn repair(ports: &Ports) -> Result<(), StoreError> {
     let now = ports.now();
-    let (first, last) = (Service::RETRY_WHEEL.minute_of(now), Service::RETRY_WHEEL.minute_of(now + FILED_WITHIN));
+    let (first, last) = (RetryMinute::at(now), RetryMinute::at(now + FILED_WITHIN));
     let mut messages = Vec::new();
-    for minute in first..=last {
+    for minute in first.through(last) {
         let partition = retry_partition(minute);
         let mut after = None;
         loop {

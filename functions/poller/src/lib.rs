@@ -103,7 +103,7 @@ impl Poller {
 
     /// One job in a span of its own, from its report to the log and the metrics.
     async fn run(&self, job: Job, until: DateTime<Utc>, metrics: &Mutex<Metrics>) -> Result<(), JobError> {
-        let (ports, wheel) = (&self.service.ports, &Service::RETRY_WHEEL);
+        let ports = &self.service.ports;
         match job {
             Job::Poll(job) => {
                 let span = tracing::info_span!(
@@ -119,7 +119,7 @@ impl Poller {
                     "delivery", { fields::ORGANIZATION } = %job.organization, { fields::INSTANCE } = %job.instance,
                     { fields::DELIVERY } = job.delivery.0, { fields::TRACE } = Empty
                 );
-                let tried = delivery::deliver(ports, wheel, &self.limits, &job).instrument(span.clone()).await;
+                let tried = delivery::deliver(ports, &self.limits, &job).instrument(span.clone()).await;
                 let report = tried.inspect_err(|_| report::job_failed(metrics))?;
                 span.in_scope(|| report::tried(&report, metrics));
             }
@@ -213,6 +213,7 @@ mod tests {
     use std::sync::Mutex;
 
     use domain::id::{DeliveryId, InstanceId, OrganizationId};
+    use domain::retry_minute::RetryMinute;
     use flow::ports::StoreError;
     use flow::testing::FixedAmbient;
     use serde_json::json;
@@ -267,7 +268,7 @@ mod tests {
             instance: InstanceId(7),
             row: "DLV#1#x".into(),
             delivery: DeliveryId("x".into()),
-            retry_minute: Some(9),
+            retry_minute: Some(RetryMinute::at(DateTime::UNIX_EPOCH)),
         };
         assert_eq!(read(&serde_json::to_string(&job).unwrap()).unwrap(), Job::Delivery(job));
         let unknown = read(r#"{"job":"poll.v2"}"#).unwrap_err().to_string();

@@ -16,6 +16,9 @@ use crate::configuration::FailurePolicy;
 /// Ten attempts over 75 hours and 35 minutes, so that a callback may be down from Friday to Monday.
 pub const LADDER: [i64; 9] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600];
 
+/// The longest time from a failed attempt to the next: a receiver may ask for twice the last step.
+pub const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(2 * LADDER[LADDER.len() - 1]);
+
 /// A receiver may ask to be left alone for an hour even on a low rung.
 const LONGEST_WISH: i64 = 3600;
 

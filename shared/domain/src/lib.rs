@@ -34,4 +34,5 @@ pub mod breaker;
 pub mod envelope;
 pub mod event;
 pub mod ladder;
+pub mod retry_minute;
 pub mod signature;

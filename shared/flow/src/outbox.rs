@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::configuration::{NotificationFormat, Words};
 use domain::envelope::{self, LARGEST_RECORD, Notification, Sender};
 use domain::record::Change;
-use domain::wheel::Wheel;
+use domain::retry_minute::RetryMinute;
 
 use crate::delivery::row::{DeliveryRow, EventLine, InlineBody, Packing, Status, body_key};
 use crate::job::DeliveryJob;
@@ -30,21 +30,21 @@ pub const GRACE: TimeDelta = TimeDelta::minutes(2);
 pub enum Safeguard {
     /// An entry among the retries of this minute, where the dispatcher finds it: two writes that are paid double, and
     /// one more when it is taken off.
-    Entry(i64),
+    Entry(RetryMinute),
     /// The next poll of the resource, whose state names the delivery: free, as every poll writes that state.
     NextPoll,
 }
 
 impl Safeguard {
     /// An entry as early as is useful.
-    pub fn entry(wheel: &Wheel, now: DateTime<Utc>) -> Self {
-        Self::Entry(entry_minute(wheel, now))
+    pub fn entry(now: DateTime<Utc>) -> Self {
+        Self::Entry(entry_minute(now))
     }
 }
 
 /// The minute to file a job under that is to be done at `at`.
-pub(crate) fn entry_minute(wheel: &Wheel, at: DateTime<Utc>) -> i64 {
-    wheel.minute_of(at + GRACE)
+pub(crate) fn entry_minute(at: DateTime<Utc>) -> RetryMinute {
+    RetryMinute::at(at + GRACE)
 }
 
 /// An item ends at 400 KB, keys and all; a piece of a body stays clear of that.
@@ -216,7 +216,7 @@ impl Parcel {
 }
 
 /// The put of a job's entry among what is due in a minute, which its key tells.
-pub(crate) fn retry_entry(job: &DeliveryJob, minute: i64) -> Write {
+pub(crate) fn retry_entry(job: &DeliveryJob, minute: RetryMinute) -> Write {
     put(retry_key(minute, job.instance, &job.delivery.0), 1, job, Condition::Unconditional)
 }
 
@@ -297,7 +297,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn filed(callback: Option<&str>, changes: &[Change], now: DateTime<Utc>) -> Vec<Outgoing> {
-        filed_with(callback, changes, now, Safeguard::entry(&Wheel::default(), now))
+        filed_with(callback, changes, now, Safeguard::entry(now))
     }
 
     pub(crate) fn filed_with(
@@ -332,7 +332,7 @@ pub(crate) mod tests {
         for one in &outgoing {
             store.transact(&one.writes).await.unwrap();
             let job = one.job.as_ref().unwrap();
-            let minute = Wheel::default().minute_of(now()) + 2;
+            let minute = RetryMinute::at(now()) + 2;
             assert_eq!(job.retry_minute, Some(minute));
             let entry = store.get(&retry_key(minute, job.instance, &job.delivery.0)).await.unwrap().unwrap();
             assert_eq!(read::<DeliveryJob>(&entry).unwrap(), *job);

@@ -9,6 +9,8 @@
 //! meanwhile, are not found; the gap shows in the coverage.
 
 use chrono::{DateTime, Utc};
+use domain::ladder::LONGEST_WAIT;
+use domain::retry_minute::RetryMinute;
 use futures::TryStreamExt;
 use serde::Serialize;
 use store::records::instance::InstanceRecord;
@@ -19,11 +21,11 @@ use store::{Commit, commit};
 use crate::delivery;
 use crate::poll::handed_over;
 use crate::ports::Ports;
-use crate::service::{FlowError, Service};
+use crate::service::FlowError;
 
-/// The furthest minute ahead under which an entry is filed: the longest pause of the retry schedule is a day, and some
-/// of it is random.
-const FURTHEST_RETRY_MINUTES: i64 = 2 * 24 * 60;
+/// The furthest minute ahead under which an entry is filed: the longest wait of the retry schedule, and the minute that
+/// an entry is rounded up to.
+const FURTHEST_RETRY_MINUTES: i64 = LONGEST_WAIT.num_minutes() + 1;
 
 /// Retry entries that were just filed may lie a little before the minute that the dispatcher reached.
 const RETRIES_LOOKED_BACK: i64 = 10;
@@ -74,7 +76,7 @@ async fn restart_resources(
     let mut deliveries = 0;
     for stored in &states {
         for job in handed_over::jobs(instance, &stored.record) {
-            deliveries += usize::from(delivery::set_aside(ports, &Service::RETRY_WHEEL, &job, None).await?);
+            deliveries += usize::from(delivery::set_aside(ports, &job, None).await?);
         }
         let mut again = ResourceRecord::anew(instance.created_at, ports.now()).after(&stored.record);
         again.handed_over = Vec::new();
@@ -94,20 +96,18 @@ async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
     let dispatched = schedule::dispatched_until_key().get(&*ports.store).await.map_err(&failed)?;
     let Some(dispatched) = dispatched else { return Ok(0) };
     let first = dispatched.record.retry_minute - RETRIES_LOOKED_BACK;
-    let last = Service::RETRY_WHEEL.minute_of(ports.now()).max(first) + FURTHEST_RETRY_MINUTES;
+    let last = RetryMinute::at(ports.now()).max(first) + FURTHEST_RETRY_MINUTES;
     let mut deliveries = 0;
     // One that is set aside may release the next of its backlog, filed under the present minute: round again.
     loop {
         let mut found = false;
-        for minute in first..=last {
+        for minute in first.through(last) {
             let mut pages = std::pin::pin!(delivery_records::due_in(minute).pages(&*ports.store));
             while let Some(entries) = pages.try_next().await.map_err(&failed)? {
                 for entry in entries {
                     found = true;
                     let key = entry.key();
-                    let wheel = &Service::RETRY_WHEEL;
-                    deliveries +=
-                        usize::from(delivery::set_aside(ports, wheel, &entry.record, Some(key.as_key())).await?);
+                    deliveries += usize::from(delivery::set_aside(ports, &entry.record, Some(key.as_key())).await?);
                 }
             }
         }

@@ -31,10 +31,6 @@ impl Service {
     pub fn new(ports: Ports, catalog: Arc<Catalog>, bases: Arc<Bases>) -> Self {
         Self { ports, catalog, bases, budgets: Budgets::default(), wheel: Wheel::default() }
     }
-
-    /// The wheel of retries turns in real minutes, however fast the polling schedule runs: its minutes stand in
-    /// stored keys, and a service that is started with another speed must find them.
-    pub const RETRY_WHEEL: Wheel = Wheel::MINUTES;
 }
 
 /// Our own trouble, as opposed to a vendor's or a receiver's, which are values in reports: the invocation fails

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::id::{InstanceId, OrganizationId, UserId};
+use domain::retry_minute::RetryMinute;
 use domain::wheel::Slot;
 
 use crate::port::Key;
@@ -93,12 +94,12 @@ pub fn slot_key(slot: Slot, instance: InstanceId, resource: &str) -> Key {
 }
 
 /// Partition of the deliveries that are due in a minute.
-pub fn retry_partition(minute: i64) -> String {
+pub fn retry_partition(minute: RetryMinute) -> String {
     format!("RETRY#{minute}")
 }
 
 /// Key of one delivery's entry among those due in a minute.
-pub fn retry_key(minute: i64, instance: InstanceId, delivery: &str) -> Key {
+pub fn retry_key(minute: RetryMinute, instance: InstanceId, delivery: &str) -> Key {
     Key::new(retry_partition(minute), format!("{instance}#{delivery}"))
 }
 
@@ -164,7 +165,8 @@ mod tests {
         assert_eq!(bucket_key(id, "a#b%c", 26), Key::new("INST#7", "IDX#a%23b%25c#0000001a"));
         assert_eq!(seen_key(id, "a#b", 1), Key::new("INST#7", "SEEN#a%23b#00000001"));
         assert_eq!(account_key("square", "me", id), Key::new("ACCOUNT#square#me", "7"));
-        assert_eq!(retry_key(5, id, "d"), Key::new("RETRY#5", "7#d"));
+        let minute = RetryMinute::at(DateTime::from_timestamp(300, 0).unwrap_or_default());
+        assert_eq!(retry_key(minute, id, "d"), Key::new("RETRY#5", "7#d"));
         assert_eq!(slot_key(Slot { interval: 5, minute: 3 }, id, "r"), Key::new("SLOT#5#3", "7#r"));
         assert_eq!(interval_key(5), Key::new("WHEEL", "INTERVAL#0005"));
         assert_eq!(hand_key(), Key::new("WHEEL", "HAND"));

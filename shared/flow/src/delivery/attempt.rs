@@ -103,12 +103,11 @@ impl DeliveryReport {
 /// Store, vault or data trouble of our own. The job should come again.
 pub async fn deliver(
     ports: &Ports,
-    wheel: &domain::wheel::Wheel,
     limits: &CallbackLimits,
     job: &DeliveryJob,
 ) -> Result<DeliveryReport, DeliveryError> {
     let key = row_key(job);
-    let (mut scene, instance, url) = scene_of(ports, wheel, job).await?;
+    let (mut scene, instance, url) = scene_of(ports, job).await?;
     let ticket = ticket_of(job);
 
     let (Some(instance), Some((row, _))) = (instance, scene.row.clone()) else {
@@ -156,7 +155,6 @@ pub async fn deliver(
 /// What a job is about, as it is stored: row and callback, the instance, and where its notifications go.
 async fn scene_of<'a>(
     ports: &'a Ports,
-    wheel: &'a domain::wheel::Wheel,
     job: &'a DeliveryJob,
 ) -> Result<(Scene<'a>, Option<InstanceRecord>, Option<String>), DeliveryError> {
     let key = row_key(job);
@@ -182,7 +180,7 @@ async fn scene_of<'a>(
     };
     let coalesce =
         instance.as_ref().and_then(|instance| instance.callback.as_ref()).is_some_and(|callback| callback.coalesce);
-    Ok((Scene { ports, wheel, job, row, callback, coalesce }, instance, url))
+    Ok((Scene { ports, job, row, callback, coalesce }, instance, url))
 }
 
 /// Settles a delivery as `queued`, whatever state it is in, and removes the retry entry under which it was found.
@@ -190,13 +188,8 @@ async fn scene_of<'a>(
 ///
 /// # Errors
 /// Store or data trouble.
-pub async fn set_aside(
-    ports: &Ports,
-    wheel: &domain::wheel::Wheel,
-    job: &DeliveryJob,
-    entry: Option<&Key>,
-) -> Result<bool, DeliveryError> {
-    let (mut scene, ..) = scene_of(ports, wheel, job).await?;
+pub async fn set_aside(ports: &Ports, job: &DeliveryJob, entry: Option<&Key>) -> Result<bool, DeliveryError> {
+    let (mut scene, ..) = scene_of(ports, job).await?;
     let under_way = scene.row.as_ref().is_some_and(|(row, _)| !row.status.is_settled());
     if under_way {
         stand_down(&mut scene, &ticket_of(job), Filing::Settled, Outcome::Queued).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::breaker::{CallbackState, Disabled, Ticket, Whom};
 use domain::id::{InstanceId, OrganizationId};
-use domain::wheel::Wheel;
+use domain::retry_minute::RetryMinute;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -107,7 +107,11 @@ pub(super) fn ticket_of(job: &DeliveryJob) -> Ticket {
 }
 
 /// The job of a delivery that is known by its ticket.
-pub(super) fn job_of(organization: OrganizationId, ticket: &str, retry_minute: Option<i64>) -> Option<DeliveryJob> {
+pub(super) fn job_of(
+    organization: OrganizationId,
+    ticket: &str,
+    retry_minute: Option<RetryMinute>,
+) -> Option<DeliveryJob> {
     let (row, instance) = ticket.rsplit_once('#')?;
     DeliveryJob::of_row(organization, InstanceId(instance.parse().ok()?), format!("DLV#{row}"), retry_minute)
 }
@@ -149,22 +153,22 @@ pub(super) enum Ending {
 
 /// The minute to file a try at `at` under, and the delay of the message that normally gets there first.
 /// A message can wait 15 minutes: within these its entry is only a safeguard and comes later by [`GRACE`].
-fn schedule(wheel: &Wheel, at: DateTime<Utc>, now: DateTime<Utc>) -> (i64, Option<Duration>) {
+fn schedule(at: DateTime<Utc>, now: DateTime<Utc>) -> (RetryMinute, Option<Duration>) {
     let wait = (at - now).max(TimeDelta::zero());
     // Whole seconds, rounded up: a message must not come early.
     let seconds = (wait.num_milliseconds() as u64).div_ceil(1000);
     let delay = Duration::from_secs(seconds);
     if delay <= LONGEST_QUEUE_DELAY {
-        (entry_minute(wheel, at.max(now)), Some(delay))
+        (entry_minute(at.max(now)), Some(delay))
     } else {
         // An entry is read as its minute begins, so the first minute that begins after the instant.
-        (wheel.minute_of(at) + 1, None)
+        (RetryMinute::at(at) + 1, None)
     }
 }
 
 /// The minute to file a job under that is sent at once.
-pub(super) fn schedule_now(wheel: &Wheel, now: DateTime<Utc>) -> i64 {
-    schedule(wheel, now, now).0
+pub(super) fn schedule_now(now: DateTime<Utc>) -> RetryMinute {
+    schedule(now, now).0
 }
 
 /// Sends what the transaction before it has made safe. What the queue does not take comes by its entry.
@@ -182,7 +186,6 @@ pub(super) async fn send(ports: &Ports, messages: Vec<Message>) {
 /// A delivery at hand: its row as it was read, and the state of the callback it goes to.
 pub(super) struct Scene<'a> {
     pub(super) ports: &'a Ports,
-    pub(super) wheel: &'a Wheel,
     pub(super) job: &'a DeliveryJob,
     /// None: there is no row any more, or nothing of it changes.
     pub(super) row: Option<(DeliveryRow, u64)>,
@@ -217,7 +220,7 @@ impl Scene<'_> {
             let about_it = writes.iter().take_while(about_it).count();
             if let Some((place, stored)) = &self.callback {
                 let joining = u32::from(filing == Filing::Line);
-                drain(self.ports, self.wheel, place, &mut state, joining, now, &mut writes, &mut moved).await?;
+                drain(self.ports, place, &mut state, joining, now, &mut writes, &mut moved).await?;
                 match stored.write(place, &state) {
                     Some(write) => writes.push(write),
                     // What makes a copy stale must still be so when its entry goes, and a line that is joined must still be
@@ -234,7 +237,7 @@ impl Scene<'_> {
                     if let Some((place, _)) = &self.callback
                         && state.wants() > 0
                     {
-                        moved.released += drive(self.ports, self.wheel, place).await?;
+                        moved.released += drive(self.ports, place).await?;
                     }
                     return Ok(Ending::Moved(moved));
                 }
@@ -263,11 +266,11 @@ impl Scene<'_> {
         moved: &mut Moved,
     ) {
         let (job, place) = (self.job, self.callback.as_ref().map(|(place, _)| place));
-        let mut old: Vec<i64> = job.retry_minute.into_iter().collect();
+        let mut old: Vec<RetryMinute> = job.retry_minute.into_iter().collect();
         let live = row.as_ref().and_then(|row| row.retry_minute);
         if filing == Filing::Stay {
             if job.retry_minute.is_none() {
-                writes.push(retry_entry(job, schedule_now(self.wheel, now)));
+                writes.push(retry_entry(job, schedule_now(now)));
             }
             return;
         }
@@ -294,7 +297,7 @@ impl Scene<'_> {
                 old.extend(live);
                 (row.updated_at, row.due, row.retry_minute, row.in_line) = (now, None, None, false);
                 if let Filing::At(at) = filing {
-                    let (minute, delay) = schedule(self.wheel, at, now);
+                    let (minute, delay) = schedule(at, now);
                     (row.due, row.retry_minute, kept) = (Some(at), Some(minute), Some(minute));
                     let job = DeliveryJob { retry_minute: Some(minute), ..job.clone() };
                     filed = Some(retry_entry(&job, minute));
@@ -326,7 +329,6 @@ impl Scene<'_> {
 #[allow(clippy::too_many_arguments)]
 async fn drain(
     ports: &Ports,
-    wheel: &Wheel,
     place: &Place,
     state: &mut CallbackState,
     joining: u32,
@@ -346,7 +348,7 @@ async fn drain(
     let heads: Vec<(Ticket, Vec<u64>)> =
         line.iter().map(|entry| (ticket_of(&entry.job), entry.records.clone())).collect();
     for release in state.release(&heads, now) {
-        let (retry_minute, delay) = schedule(wheel, release.at, now);
+        let (retry_minute, delay) = schedule(release.at, now);
         let job = match release.whom {
             Whom::Head(head) => {
                 writes.push(Write::Delete { key: place.line_key(&heads[head].0), condition: Condition::Present });
@@ -365,7 +367,7 @@ async fn drain(
 }
 
 /// Goes on draining where one transaction was not enough, because all heads it read had to follow others.
-async fn drive(ports: &Ports, wheel: &Wheel, place: &Place) -> Result<usize, DeliveryError> {
+async fn drive(ports: &Ports, place: &Place) -> Result<usize, DeliveryError> {
     let mut released = 0;
     for _ in 0..MOST_TRIES {
         let stored = place.read(ports).await?;
@@ -374,7 +376,7 @@ async fn drive(ports: &Ports, wheel: &Wheel, place: &Place) -> Result<usize, Del
             break;
         }
         let (mut writes, mut moved) = (Vec::new(), Moved::default());
-        drain(ports, wheel, place, &mut state, 0, ports.now(), &mut writes, &mut moved).await?;
+        drain(ports, place, &mut state, 0, ports.now(), &mut writes, &mut moved).await?;
         writes.extend(stored.write(place, &state));
         if writes.is_empty() {
             // All that could come wait for others.
@@ -435,12 +437,7 @@ pub async fn callback_view(
 
 /// Somebody says that the callback works again: it is tried as if it had never failed, and its line drains.
 /// Answers how many set out at once; each that arrives draws the next.
-pub async fn resume(
-    ports: &Ports,
-    wheel: &Wheel,
-    organization: OrganizationId,
-    url: &str,
-) -> Result<usize, DeliveryError> {
+pub async fn resume(ports: &Ports, organization: OrganizationId, url: &str) -> Result<usize, DeliveryError> {
     let place = Place::of(organization, url);
     for _ in 0..MOST_TRIES {
         let stored = place.read(ports).await?;
@@ -453,18 +450,13 @@ pub async fn resume(
             Err(source) => return Err(store("the state of a callback")(source)),
         }
     }
-    drive(ports, wheel, &place).await
+    drive(ports, &place).await
 }
 
 /// The callback `url` is no longer anybody's, or its instances point elsewhere now: whatever stands in its line is
 /// filed to be tried again, wherever that goes, spread over time. To be called after the change is stored.
 /// Answers how many there were.
-pub async fn release_line(
-    ports: &Ports,
-    wheel: &Wheel,
-    organization: OrganizationId,
-    url: &str,
-) -> Result<usize, DeliveryError> {
+pub async fn release_line(ports: &Ports, organization: OrganizationId, url: &str) -> Result<usize, DeliveryError> {
     let place = Place::of(organization, url);
     let mut released = 0;
     loop {
@@ -477,7 +469,7 @@ pub async fn release_line(
             let now = ports.now();
             // Four a second, in order.
             let at = now + TimeDelta::milliseconds(250 * released as i64);
-            let (minute, delay) = schedule(wheel, at, now);
+            let (minute, delay) = schedule(at, now);
             let job = DeliveryJob { retry_minute: Some(minute), ..entry.job };
             let mut writes = vec![Write::Delete { key: place.line_key(&ticket), condition: Condition::Unconditional }];
             if let Some(item) = ports.store.get(&row_key(&job)).await.map_err(store("a delivery"))? {
@@ -512,9 +504,8 @@ mod tests {
 
     #[test]
     fn what_comes_soon_has_a_message_and_its_entry_is_a_safeguard() {
-        let wheel = Wheel::default();
         let at = |milliseconds| now() + TimeDelta::milliseconds(milliseconds);
-        let minute = wheel.minute_of(now());
+        let minute = RetryMinute::at(now());
         for (milliseconds, expected) in [
             (0, (minute + 2, Some(0))),
             (-5000, (minute + 2, Some(0))),
@@ -524,9 +515,9 @@ mod tests {
             (901_000, (minute + 16, None)),
             (3_600_000, (minute + 61, None)),
         ] {
-            let (filed, delay) = schedule(&wheel, at(milliseconds), now());
+            let (filed, delay) = schedule(at(milliseconds), now());
             assert_eq!((filed, delay.map(|delay| delay.as_secs())), expected, "{milliseconds}");
         }
-        assert_eq!(schedule_now(&wheel, now()), minute + 2);
+        assert_eq!(schedule_now(now()), minute + 2);
     }
 }

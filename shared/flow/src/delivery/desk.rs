@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use domain::event::event_id;
 use domain::id::{DeliveryId, InstanceId, OrganizationId};
 use domain::record::{Change, ChangeKind};
-use domain::wheel::Wheel;
+use domain::retry_minute::RetryMinute;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
@@ -200,7 +200,7 @@ pub async fn body(ports: &Ports, found: &Found) -> Result<Bytes, DeliveryError> 
 ///
 /// # Errors
 /// The store failed; those before have set out.
-pub async fn redeliver(ports: &Ports, wheel: &Wheel, found: &[Found]) -> Result<usize, DeliveryError> {
+pub async fn redeliver(ports: &Ports, found: &[Found]) -> Result<usize, DeliveryError> {
     let mut sent = 0;
     let mut resumed: Vec<(OrganizationId, String)> = Vec::new();
     // The oldest first: the order in which they were committed.
@@ -213,11 +213,11 @@ pub async fn redeliver(ports: &Ports, wheel: &Wheel, found: &[Found]) -> Result<
         let Some(callback) = read::<InstanceRecord>(&item)?.callback else { continue };
         let place = (one.row.organization, callback.url);
         if !resumed.contains(&place) {
-            resume(ports, wheel, place.0, &place.1).await?;
+            resume(ports, place.0, &place.1).await?;
             resumed.push(place);
         }
         // What stands in line comes with the line.
-        if one.row.in_line || send_again(ports, wheel, one).await? {
+        if one.row.in_line || send_again(ports, one).await? {
             sent += 1;
         }
     }
@@ -225,10 +225,10 @@ pub async fn redeliver(ports: &Ports, wheel: &Wheel, found: &[Found]) -> Result<
 }
 
 /// False: it changed meanwhile, and is on its way by itself.
-async fn send_again(ports: &Ports, wheel: &Wheel, one: &Found) -> Result<bool, DeliveryError> {
+async fn send_again(ports: &Ports, one: &Found) -> Result<bool, DeliveryError> {
     let now = ports.now();
     let mut row = one.row.clone();
-    let retry_minute = schedule_now(wheel, now);
+    let retry_minute = schedule_now(now);
     let job = job_of(&row, &one.key, Some(retry_minute));
     let old = row.retry_minute.filter(|minute| *minute != retry_minute);
     (row.status, row.rung, row.rung_ends) = (Status::Created, 0, None);
@@ -250,7 +250,7 @@ async fn send_again(ports: &Ports, wheel: &Wheel, one: &Found) -> Result<bool, D
     }
 }
 
-fn job_of(row: &DeliveryRow, key: &Key, retry_minute: Option<i64>) -> DeliveryJob {
+fn job_of(row: &DeliveryRow, key: &Key, retry_minute: Option<RetryMinute>) -> DeliveryJob {
     DeliveryJob {
         organization: row.organization,
         instance: row.instance,
@@ -285,13 +285,12 @@ pub(super) fn test_change(ports: &Ports, instance: InstanceId, now: DateTime<Utc
 /// The store failed, and nothing is on its way.
 pub async fn send_test(
     ports: &Ports,
-    wheel: &Wheel,
     instance: &InstanceRecord,
     element: &ElementLabel<'_>,
 ) -> Result<Option<DeliveryId>, DeliveryError> {
     let now = ports.now();
     let change = test_change(ports, instance.id, now);
-    let safeguard = Safeguard::entry(wheel, now);
+    let safeguard = Safeguard::entry(now);
     let mut sent = None;
     for outgoing in outbox::file(instance, element, TEST_RESOURCE, TEST_RESOURCE, &[change], now, now, safeguard) {
         ports.store.transact(&outgoing.writes).await.map_err(store("a test event"))?;

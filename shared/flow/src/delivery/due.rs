@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use domain::wheel::Wheel;
+use domain::retry_minute::RetryMinute;
 
 use super::{DeliveryError, store};
 use crate::job::{DeliveryJob, Queued};
@@ -18,7 +18,7 @@ const AHEAD: TimeDelta = TimeDelta::minutes(10);
 /// More than so many are spread over a minute.
 const AT_ONCE: usize = 50;
 
-/// Sends the jobs filed under these wheel minutes. Answers how many.
+/// Sends the jobs filed under these minutes. Answers how many.
 ///
 /// The order: each entry is written again ten minutes ahead, only then is the old one removed, and only then is the
 /// job sent. So an entry never lies behind the wheel's hand, and a job that the queue loses comes again. A crash in
@@ -26,15 +26,15 @@ const AT_ONCE: usize = 50;
 ///
 /// # Errors
 /// The store failed. What was moved is moved, and asking again for the same minutes does the rest.
-pub async fn due(ports: &Ports, wheel: &Wheel, minutes: RangeInclusive<i64>) -> Result<usize, DeliveryError> {
+pub async fn due(ports: &Ports, minutes: RangeInclusive<RetryMinute>) -> Result<usize, DeliveryError> {
     let mut sent = 0;
-    for minute in minutes {
+    for minute in minutes.start().through(*minutes.end()) {
         let (partition, mut after) = (retry_partition(minute), None);
         let range = Range::all();
         loop {
             let page = ports.store.query(&partition, &range, after.as_deref()).await;
             let page = page.map_err(store("the deliveries due in a minute"))?;
-            sent += move_on(ports, wheel, &page.items).await?;
+            sent += move_on(ports, &page.items).await?;
             after = page.next;
             if after.is_none() {
                 break;
@@ -44,8 +44,8 @@ pub async fn due(ports: &Ports, wheel: &Wheel, minutes: RangeInclusive<i64>) -> 
     Ok(sent)
 }
 
-async fn move_on(ports: &Ports, wheel: &Wheel, items: &[Item]) -> Result<usize, DeliveryError> {
-    let retry_minute = wheel.minute_of(ports.now() + AHEAD);
+async fn move_on(ports: &Ports, items: &[Item]) -> Result<usize, DeliveryError> {
+    let retry_minute = RetryMinute::at(ports.now() + AHEAD);
     let mut jobs = Vec::with_capacity(items.len());
     for item in items {
         jobs.push(DeliveryJob { retry_minute: Some(retry_minute), ..read(item)? });
@@ -80,8 +80,8 @@ mod tests {
     async fn many_that_are_due_at_once_are_spread_over_a_minute_and_moved_ahead_first() {
         for (count, last) in [(AT_ONCE, 0), (AT_ONCE + 1, 58), (120, 59)] {
             let test = TestPorts::new("2026-01-05T09:00:00Z", |_| panic!("nobody is asked"));
-            let (ports, wheel) = (test.ports(), Wheel::default());
-            let minute = wheel.minute_of(ports.now());
+            let ports = test.ports();
+            let minute = RetryMinute::at(ports.now());
             let job = |n: usize| DeliveryJob {
                 organization: OrganizationId(1),
                 instance: InstanceId(2),
@@ -91,7 +91,7 @@ mod tests {
             };
             let entries: Vec<Write> = (0..count).map(|n| retry_entry(&job(n), minute)).collect();
             assert!(test.store.write_each(&entries).await.iter().all(Result::is_ok));
-            assert_eq!(due(&ports, &wheel, minute..=minute).await.expect("sent"), count);
+            assert_eq!(due(&ports, minute..=minute).await.expect("sent"), count);
             let delays: Vec<u64> =
                 test.queue.waiting(QueueName::Deliveries).iter().map(|(_, message)| message.delay.as_secs()).collect();
             assert_eq!((delays.len(), delays[0], delays[count - 1]), (count, 0, last));

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ladder::LADDER;
 use domain::record::Change;
+use domain::retry_minute::RetryMinute;
 use domain::secret::Secret;
 use domain::signature::{elements_signature, standard_webhooks};
-use domain::wheel::Wheel;
 use futures::FutureExt;
 use http::{Request, Response};
 
@@ -30,6 +30,7 @@ mod newest;
 mod races;
 mod reports;
 mod restored;
+mod retry_minutes;
 
 const URL: &str = "https://a.example/hook";
 const LABEL: ElementLabel<'static> = ElementLabel { key: "square", hub: "payment" };
@@ -40,10 +41,9 @@ type Temper = Box<dyn FnMut(&Request<Bytes>) -> Result<Response<Bytes>, HttpErro
 struct World {
     test: TestPorts,
     ports: Ports,
-    wheel: Wheel,
     limits: CallbackLimits,
     temper: Arc<Mutex<Temper>>,
-    hand: i64,
+    hand: RetryMinute,
     reports: Vec<DeliveryReport>,
 }
 
@@ -57,9 +57,9 @@ impl World {
         let temper: Arc<Mutex<Temper>> = Arc::new(Mutex::new(Box::new(move |_| answer(status))));
         let of_receiver = temper.clone();
         let test = TestPorts::new("2026-01-05T09:00:00Z", move |request| (of_receiver.lock().unwrap())(&request));
-        let (ports, wheel) = (test.ports(), Wheel::default());
-        let hand = wheel.minute_of(now());
-        let world = Self { test, ports, wheel, limits: CallbackLimits::default(), temper, hand, reports: vec![] };
+        let ports = test.ports();
+        let hand = RetryMinute::at(now());
+        let world = Self { test, ports, limits: CallbackLimits::default(), temper, hand, reports: vec![] };
         world.store_instance(&instance(Some(URL)));
         world
     }
@@ -122,7 +122,7 @@ impl World {
             }
             for message in messages {
                 let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
-                match deliver(&self.ports, &self.wheel, &self.limits, &job).await {
+                match deliver(&self.ports, &self.limits, &job).await {
                     Ok(report) => self.reports.push(report),
                     Err(_) => {
                         let again = Message { delay: Duration::from_secs(120), ..message };
@@ -143,14 +143,14 @@ impl World {
             if now >= end {
                 return;
             }
-            let next_minute = self.wheel.start_of(self.hand + 1);
+            let next_minute = (self.hand + 1).start();
             let next_due = self.test.queue.next_due().unwrap_or(DateTime::<Utc>::MAX_UTC);
             let next = next_minute.min(next_due).min(end).max(now + TimeDelta::milliseconds(1));
             self.test.ambient.advance((next - now).to_std().unwrap());
-            let minute = self.wheel.minute_of(self.ports.now());
+            let minute = RetryMinute::at(self.ports.now());
             if minute > self.hand {
                 // A dispatcher that dies asks for the same minutes again.
-                while due(&self.ports, &self.wheel, self.hand + 1..=minute).await.is_err() {}
+                while due(&self.ports, self.hand + 1..=minute).await.is_err() {}
                 self.hand = minute;
             }
         }
@@ -286,7 +286,7 @@ async fn one_that_never_arrives_climbs_the_ladder_and_is_queued_until_asked_for(
     let queued = Filter { statuses: vec![Status::Queued], url: Some(URL.into()), ..Filter::default() };
     let found =
         desk::of_organization(&world.ports, instance(None).organization, &queued, None, 100, None).await.unwrap();
-    assert_eq!(desk::redeliver(&world.ports, &world.wheel, &found.deliveries).await.unwrap(), 2);
+    assert_eq!(desk::redeliver(&world.ports, &found.deliveries).await.unwrap(), 2);
     world.pass(TimeDelta::minutes(1)).await;
     assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 2)]));
     assert_eq!(world.received()[10..], [["1"], ["2"]]);
@@ -327,13 +327,13 @@ async fn a_slow_clock_does_not_take_a_moved_entry_for_a_stale_one() {
     world.test.ambient.set("2026-01-05T09:00:20Z");
     assert_eq!(world.test.queue.take(QueueName::Deliveries, 10).len(), 1);
     world.test.ambient.set("2026-01-05T09:04:00Z");
-    world.hand = world.wheel.minute_of(world.ports.now());
+    world.hand = RetryMinute::at(world.ports.now());
     let minutes = world.hand - 4..=world.hand;
-    assert_eq!(due(&world.ports, &world.wheel, minutes).await.unwrap(), 1);
+    assert_eq!(due(&world.ports, minutes).await.unwrap(), 1);
     let [message] = &world.test.queue.take(QueueName::Deliveries, 10)[..] else { panic!("one job") };
     let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
     world.test.ambient.set("2026-01-05T09:00:01Z");
-    let report = deliver(&world.ports, &world.wheel, &world.limits, &job).await.unwrap();
+    let report = deliver(&world.ports, &world.limits, &job).await.unwrap();
     assert_eq!(report.attempt, None, "{report:?}");
     world.test.ambient.set("2026-01-05T09:04:00Z");
     world.answers(200);
@@ -497,12 +497,12 @@ async fn what_is_superseded_while_the_line_drains_is_not_sent() {
         world.test.ambient.advance(Duration::from_millis(1));
     }
     world.answers(200);
-    resume(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap();
+    resume(&world.ports, instance(None).organization, URL).await.unwrap();
     for job in jobs {
         world.send(&[job]);
         for message in world.test.queue.take(QueueName::Deliveries, 1) {
             let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
-            world.reports.push(deliver(&world.ports, &world.wheel, &world.limits, &job).await.unwrap());
+            world.reports.push(deliver(&world.ports, &world.limits, &job).await.unwrap());
         }
     }
     world.pass(TimeDelta::minutes(30)).await;
@@ -646,7 +646,7 @@ async fn gone_disables_until_resumed() {
     let view = callback_view(&world.ports, instance(None).organization, URL).await.unwrap();
     assert_eq!((view.status, view.waiting), ("disabled", 2));
     world.answers(200);
-    assert_eq!(resume(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap(), 2);
+    assert_eq!(resume(&world.ports, instance(None).organization, URL).await.unwrap(), 2);
     world.pass(TimeDelta::minutes(20)).await;
     assert_eq!(world.received(), [["1"], ["1"], ["2"]]);
     world.assert_at_rest();
@@ -663,10 +663,10 @@ async fn a_new_address_takes_over_the_line_of_the_old() {
     world.test.ambient.advance(Duration::from_secs(300));
     let other = "https://b.example/hook";
     world.store_instance(&instance(Some(other)));
-    assert_eq!(release_line(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap(), 20);
+    assert_eq!(release_line(&world.ports, instance(None).organization, URL).await.unwrap(), 20);
     // Four a second, each with its entry among the retries.
     let sent = world.test.queue.waiting(QueueName::Deliveries);
-    let (start, minute) = (world.ports.now(), world.wheel.minute_of(world.ports.now() + GRACE));
+    let (start, minute) = (world.ports.now(), RetryMinute::at(world.ports.now() + GRACE));
     let seconds: Vec<i64> = sent.iter().map(|(due, _)| (*due - start).num_seconds()).collect();
     assert_eq!(seconds, (0..20_i64).map(|n| (n * 250 + 999) / 1000).collect::<Vec<_>>());
     for (_, message) in &sent {
@@ -735,7 +735,7 @@ async fn a_settled_delivery_is_sent_again_when_asked_under_its_old_name() {
     world.commit(&[change("1", 1, "{}")], true);
     world.pass(TimeDelta::minutes(1)).await;
     let found = world.deliveries().await;
-    assert_eq!(desk::redeliver(&world.ports, &world.wheel, &found).await.unwrap(), 1);
+    assert_eq!(desk::redeliver(&world.ports, &found).await.unwrap(), 1);
     world.drain().await;
     let requests = world.requests();
     assert_eq!(delivery_of(&requests[0]), delivery_of(&requests[1]));
@@ -748,10 +748,10 @@ async fn a_settled_delivery_is_sent_again_when_asked_under_its_old_name() {
 #[tokio::test]
 async fn a_test_event_takes_the_same_way() {
     let mut world = World::answering(200);
-    let sent = desk::send_test(&world.ports, &world.wheel, &instance(Some(URL)), &LABEL).await.unwrap();
+    let sent = desk::send_test(&world.ports, &instance(Some(URL)), &LABEL).await.unwrap();
     world.drain().await;
     assert_eq!(sent.map(|id| id.0), Some(delivery_of(&world.requests()[0])));
-    assert_eq!(desk::send_test(&world.ports, &world.wheel, &instance(None), &LABEL).await.unwrap(), None);
+    assert_eq!(desk::send_test(&world.ports, &instance(None), &LABEL).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -303,7 +303,7 @@ pub(super) async fn log_in_again(
 /// work, the line drains by its own probes.
 pub(super) async fn release_line(service: &Service, left: &InstanceRecord) {
     let Some(callback) = &left.callback else { return };
-    let outcome = delivery::release_line(&service.ports, &service.wheel, left.organization, &callback.url).await;
+    let outcome = delivery::release_line(&service.ports, left.organization, &callback.url).await;
     if let Err(error) = outcome {
         tracing::warn!({ fields::INSTANCE } = %left.id, { fields::ERROR } = %error, "line of a callback not released");
     }

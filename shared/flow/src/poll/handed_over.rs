@@ -32,7 +32,7 @@ impl Run<'_> {
         let is_soon = || instance.interval_of(&self.job.resource) <= LONGEST_INTERVAL_MINUTES;
         match self.service.ports.queue.outlives_us() && has_room && is_soon() {
             true => Safeguard::NextPoll,
-            false => Safeguard::entry(&Service::RETRY_WHEEL, now),
+            false => Safeguard::entry(now),
         }
     }
 }
@@ -49,7 +49,7 @@ pub(super) async fn look_after(service: &Service, job: &PollJob, loaded: &mut Lo
     let keys: Vec<Key> = named.into_iter().map(|row| Key::new(partition.clone(), row)).collect();
     let items = ports.store.get_many(&keys).await.map_err(FlowError::store("deliveries that were handed over"))?;
     let now = ports.now();
-    let minute = entry_minute(&Service::RETRY_WHEEL, now);
+    let minute = entry_minute(now);
     let mut lost = Vec::new();
     for item in items {
         let row: DeliveryRow = table::read(&item)?;
@@ -83,6 +83,6 @@ pub(crate) fn jobs(instance: &InstanceRecord, state: &ResourceRecord) -> Vec<Del
 
 /// Entries for the deliveries of a state that goes: no poll will look after them any more.
 pub(crate) fn entries(instance: &InstanceRecord, state: &ResourceRecord, now: DateTime<Utc>) -> Vec<Write> {
-    let minute = entry_minute(&Service::RETRY_WHEEL, now);
+    let minute = entry_minute(now);
     jobs(instance, state).iter().map(|job| retry_entry(job, minute)).collect()
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use domain::retry_minute::RetryMinute;
 use domain::wheel::{LONGEST_INTERVAL, Slot};
 use futures::TryStreamExt;
 use serde::Serialize;
@@ -49,13 +50,13 @@ pub struct DispatchReport {
 /// Minutes that were dispatched before, as far as that can be believed.
 struct Progress {
     polls: i64,
-    retries: i64,
+    retries: RetryMinute,
 }
 
 impl Progress {
     /// Minutes of another length count differently, and a minute far in the future was dispatched by a clock gone
     /// wrong: then the schedule starts afresh.
-    fn of(stored: Option<&DispatchedUntil>, minute_ms: u64, minute: i64, retry_minute: i64) -> Self {
+    fn of(stored: Option<&DispatchedUntil>, minute_ms: u64, minute: i64, retry_minute: RetryMinute) -> Self {
         let usable = |done: &&DispatchedUntil| done.minute_ms == minute_ms && done.minute <= minute + LARGEST_LEAD;
         Self {
             polls: stored.filter(usable).map_or(minute - 1, |done| done.minute),
@@ -70,7 +71,7 @@ impl Progress {
 /// Store or queue failed. What was sent is sent again with the next dispatch.
 pub async fn dispatch(service: &Service, now: DateTime<Utc>) -> Result<DispatchReport, FlowError> {
     let store = &*service.ports.store;
-    let (minute, retry_minute) = (service.wheel.minute_of(now), Service::RETRY_WHEEL.minute_of(now));
+    let (minute, retry_minute) = (service.wheel.minute_of(now), RetryMinute::at(now));
     let minute_ms = service.wheel.minute().as_millis() as u64;
     let failed = FlowError::record("the dispatched minute");
     let snapshot = dispatched_until_key().snapshot(store).await.map_err(failed)?;
@@ -84,7 +85,7 @@ pub async fn dispatch(service: &Service, now: DateTime<Utc>) -> Result<DispatchR
     send_polls(service, jobs).await?;
     // Every minute since, however long ago: nothing would find a retry entry before the dispatched minute.
     let minutes = done.retries + 1 - LOOKED_BACK..=retry_minute;
-    let retries = delivery::due(&service.ports, &Service::RETRY_WHEEL, minutes).await?;
+    let retries = delivery::due(&service.ports, minutes).await?;
 
     let done =
         DispatchedUntil { minute_ms, minute: minute.max(done.polls), retry_minute: retry_minute.max(done.retries) };
@@ -172,13 +173,13 @@ mod tests {
         let (test, service) = polled(1).await;
         let now = test.ports().now();
         let minute = service.wheel.minute_of(now);
-        let done = DispatchedUntil { minute_ms, minute: minute + polls, retry_minute: minute + retries };
+        let done = DispatchedUntil { minute_ms, minute: minute + polls, retry_minute: RetryMinute::at(now) + retries };
         assert_eq!(commit(&*test.store, &[dispatched_until_key().put(&done)]).await, Ok(Commit::Done));
         let report = dispatch(&service, now).await.expect("a report");
         assert_eq!(report.minute, minute);
         assert_eq!(report.polls, test.queue.len(QueueName::Polls));
         let done = dispatched_until(&service).await;
-        (report, (done.minute - minute, done.retry_minute - minute))
+        (report, (done.minute - minute, done.retry_minute - RetryMinute::at(now)))
     }
 
     #[tokio::test]

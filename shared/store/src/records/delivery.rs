@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::configuration::NotificationFormat;
 use domain::id::{DeliveryId, EventId, InstanceId, OrganizationId};
 use domain::record::{Change, ChangeKind};
+use domain::retry_minute::RetryMinute;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
@@ -214,7 +215,7 @@ pub struct DeliveryRow {
     /// Under which minute it was last filed; the dispatcher may have moved it on since. None while nothing is due, and
     /// before the first attempt where the next poll looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_minute: Option<i64>,
+    pub retry_minute: Option<RetryMinute>,
     /// It was put into the line of its callback and has not been tried since.
     #[serde(default)]
     pub in_line: bool,
@@ -249,7 +250,7 @@ impl DeliveryRow {
 pub struct NotARow(pub String);
 
 /// The jobs filed under a minute of the retries.
-pub fn due_in(retry_minute: i64) -> Section<DeliveryJob> {
+pub fn due_in(retry_minute: RetryMinute) -> Section<DeliveryJob> {
     Section::of(keys::retry_partition(retry_minute), Range::all())
 }
 

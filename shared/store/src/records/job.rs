@@ -2,6 +2,7 @@
 //! flight during an upgrade still parse.
 
 use domain::id::{DeliveryId, InstanceId, OrganizationId};
+use domain::retry_minute::RetryMinute;
 use serde::{Deserialize, Serialize};
 
 /// Poll one resource of one instance.
@@ -33,7 +34,7 @@ pub struct DeliveryJob {
     /// The `RETRY#` minute under which the delivery is filed, so that it can be taken off. None: it is not; the next
     /// poll of its resource looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_minute: Option<i64>,
+    pub retry_minute: Option<RetryMinute>,
 }
 
 impl DeliveryJob {
@@ -42,7 +43,7 @@ impl DeliveryJob {
         organization: OrganizationId,
         instance: InstanceId,
         row: String,
-        retry_minute: Option<i64>,
+        retry_minute: Option<RetryMinute>,
     ) -> Option<Self> {
         let delivery = DeliveryId(row.strip_prefix("DLV#")?.split_once('#')?.1.to_owned());
         Some(Self { organization, instance, row, delivery, retry_minute })

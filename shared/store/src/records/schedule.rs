@@ -1,6 +1,7 @@
 //! The timing wheel as it is stored: which resource is a member of which slot, which intervals are in use.
 
 use domain::id::InstanceId;
+use domain::retry_minute::RetryMinute;
 use domain::wheel::Slot;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,7 @@ pub struct DispatchedUntil {
     /// The last polling minute that was dispatched.
     pub minute: i64,
     /// The last minute of retries that was dispatched.
-    pub retry_minute: i64,
+    pub retry_minute: RetryMinute,
 }
 
 /// Key of how far the dispatcher got.

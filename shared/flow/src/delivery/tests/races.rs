@@ -9,18 +9,18 @@ impl World {
     /// answers `elsewhere`.
     pub(super) fn meanwhile(&self, status: u16, job: DeliveryJob, elsewhere: u16) {
         let ports = Ports { http: Arc::new(AnsweringHttp::new(move |_| answer(elsewhere))), ..self.ports.clone() };
-        let (wheel, mut job) = (self.wheel, Some(job));
+        let mut job = Some(job);
         self.behaves(move |_| {
             if let Some(job) = job.take() {
                 let limits = CallbackLimits::default();
-                deliver(&ports, &wheel, &limits, &job).now_or_never().expect("nothing is waited for").expect("handled");
+                deliver(&ports, &limits, &job).now_or_never().expect("nothing is waited for").expect("handled");
             }
             answer(status)
         });
     }
 
     async fn deliver(&self, job: &DeliveryJob) -> DeliveryReport {
-        deliver(&self.ports, &self.wheel, &self.limits, job).await.unwrap()
+        deliver(&self.ports, &self.limits, job).await.unwrap()
     }
 }
 
@@ -93,9 +93,9 @@ async fn a_stale_copy_does_not_take_the_entry_of_one_that_has_just_left_the_line
     world.drain().await;
     assert_eq!((world.statuses().await, world.items_under("RETRY#")), (BTreeMap::from([("queued", 1)]), 0));
     world.answers(200);
-    let (ports, wheel) = (world.ports.clone(), world.wheel);
+    let ports = world.ports.clone();
     world.test.store.interrupt(move || {
-        let resumed = resume(&ports, &wheel, instance(None).organization, URL).now_or_never();
+        let resumed = resume(&ports, instance(None).organization, URL).now_or_never();
         assert_eq!(resumed.expect("nothing is waited for").expect("resumed"), 1);
     });
     let report = world.deliver(&job).await;

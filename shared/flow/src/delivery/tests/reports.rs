@@ -13,7 +13,7 @@ impl World {
     async fn one(&mut self) -> Option<DeliveryJob> {
         let message = self.test.queue.take(QueueName::Deliveries, 1).pop()?;
         let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
-        self.reports.push(deliver(&self.ports, &self.wheel, &self.limits, &job).await.unwrap());
+        self.reports.push(deliver(&self.ports, &self.limits, &job).await.unwrap());
         Some(job)
     }
 
@@ -72,7 +72,7 @@ async fn what_waited_in_line_was_not_due() {
     assert_eq!(world.last().outcome, Outcome::Queued);
     world.answers(200);
     world.test.ambient.advance(Duration::from_secs(3600));
-    resume(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap();
+    resume(&world.ports, instance(None).organization, URL).await.unwrap();
     world.drain().await;
     assert_eq!(world.last().outcome, Outcome::Delivered);
     assert_eq!(world.last().since, Some(Since { committed: now(), due: None }));
@@ -167,7 +167,7 @@ async fn the_line_goes_on_without_a_probe_whose_instance_is_gone() {
     // Another instance with the same callback.
     let other = InstanceRecord { id: InstanceId(43), ..instance(Some(URL)) };
     world.store_instance(&other);
-    let entry = Safeguard::entry(&world.wheel, now());
+    let entry = Safeguard::entry(now());
     for n in 0..3 {
         let changes = [change(&format!("other {n}"), 1, "{}")];
         world.test.ambient.advance(Duration::from_millis(1));
@@ -208,7 +208,7 @@ async fn a_newcomer_passes_those_in_line_that_must_wait_for_another() {
             let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
             match job.delivery == first.delivery {
                 true => held.push(job),
-                false => world.reports.push(deliver(&world.ports, &world.wheel, &world.limits, &job).await.unwrap()),
+                false => world.reports.push(deliver(&world.ports, &world.limits, &job).await.unwrap()),
             }
         }
     }
@@ -260,7 +260,7 @@ async fn a_line_whose_entries_have_expired_is_none() {
     let view = callback_view(&world.ports, instance(None).organization, URL).await.unwrap();
     assert_eq!((view.status, view.waiting), ("disabled", 3));
     world.answers(200);
-    resume(&world.ports, &world.wheel, instance(None).organization, URL).await.unwrap();
+    resume(&world.ports, instance(None).organization, URL).await.unwrap();
     world.commit(&[change("new", 1, "{}")], true);
     world.pass(TimeDelta::minutes(15)).await;
     assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 1)]));

@@ -34,9 +34,9 @@ impl World {
 #[tokio::test]
 async fn whatever_is_under_way_is_set_aside_wherever_it_is_filed() {
     let world = World::to_be_restored(200).await;
-    let hand = world.wheel.minute_of(now());
+    let hand = RetryMinute::at(now());
     let highest = TimeDelta::seconds(LADDER.into_iter().max().expect("rungs") * 6 / 5);
-    let ahead = world.wheel.minute_of(now() + highest) + 1;
+    let ahead = RetryMinute::at(now() + highest) + 1;
     // Behind the hand, where the dispatcher looks once more; under it; and as far ahead as the ladder reaches.
     for (n, minute) in [hand - 3, hand, hand + 1, ahead].into_iter().enumerate() {
         world.lost(&n.to_string(), Safeguard::Entry(minute));
@@ -44,7 +44,7 @@ async fn whatever_is_under_way_is_set_aside_wherever_it_is_filed() {
     let named = world.lost("handed over", Safeguard::NextPoll);
     // One that the receiver has is not under way, whatever was left of it.
     let settled = world.lost("settled", Safeguard::NextPoll);
-    deliver(&world.ports, &world.wheel, &world.limits, &settled).await.expect("delivered");
+    deliver(&world.ports, &world.limits, &settled).await.expect("delivered");
     world.write(&[retry_entry(&settled, hand + 2)]);
     let handed_over = vec![named.row.clone(), settled.row.clone()];
     let state = ResourceRecord { based: true, handed_over, ..ResourceRecord::default() };

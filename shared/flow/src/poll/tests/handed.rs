@@ -1,5 +1,7 @@
 //! Deliveries that a resource's state names instead of a retry entry.
 
+use domain::retry_minute::RetryMinute;
+
 use super::super::Outcome;
 use super::*;
 use crate::delivery::row::Status;
@@ -74,7 +76,10 @@ async fn the_next_poll_brings_what_nobody_attempted_and_forgets_the_rest() {
 
     let later = GRACE * 2;
     for (what, world) in [
-        ("has an entry", looked_after(|row| row.retry_minute = Some(1), later).await),
+        (
+            "has an entry",
+            looked_after(|row| row.retry_minute = Some(RetryMinute::at(DateTime::UNIX_EPOCH)), later).await,
+        ),
         ("waits in line", looked_after(|row| row.in_line = true, later).await),
         ("arrived", looked_after(|row| row.status = Status::Delivered, later).await),
     ] {
