@@ -9,7 +9,7 @@ use crate::pointer::Pointer;
 use crate::template::Template;
 
 /// The operators of `where=` that can be mapped.
-pub const OPERATORS: [&str; 6] = ["=", "!=", "<", "<=", ">", ">="];
+const OPERATORS: [&str; 6] = ["=", "!=", "<", "<=", ">", ">="];
 
 /// The meaning of an attribute of `where=`, for any operator that makes sense or operator by operator.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -45,7 +45,7 @@ pub use auth::{
 pub use budget::{Budget, BudgetScope, Window};
 pub use call::{Call, Method, QueryValue};
 pub use change::{Absence, ChangeDetection, Confirm, Deletion, DeletionFlag, Fingerprint, OperationLists};
-pub use conditions::{ConditionTarget, ConditionTargets, OPERATORS, OrderBy};
+pub use conditions::{ConditionTarget, ConditionTargets, OrderBy};
 pub use connection::{Check, ConnectionField, SwappedKeys};
 pub use errors::{AnswerMatch, ErrorAction, ErrorRule, StatusCodes, Wait};
 pub use paging::{EqualStamps, KeysetPaging, LinkHeaderPaging, NextUrlPaging, OffsetPaging, Paging, TokenPaging};

@@ -309,7 +309,7 @@ fn id_field<'e>(resource: &Resource, entry: &'e ResourceConfiguration, findings:
         return None;
     }
     let message = format!(
-        "records that have no such member are known by {ids}; deletions are told only where the vendor reports them, \
+        "records that have no such member are known by {ids}; deletions are emitted only where the vendor reports them, \
          because a record cannot be asked for by this id"
     );
     findings.warn("idField", message);

@@ -238,7 +238,7 @@ impl RecordReader {
         }
     }
 
-    fn read(&self, raw: &str, told: Told, reading: &mut PageReading<'_>) {
+    fn read(&self, raw: &str, reported: Told, reading: &mut PageReading<'_>) {
         let found = match self.wanted.find(raw) {
             Ok(found) => found,
             Err(error) => {
@@ -286,7 +286,7 @@ impl RecordReader {
             updated,
             created,
             fingerprint,
-            told: if gone { Told::Deleted } else { told },
+            told: if gone { Told::Deleted } else { reported },
         };
         reading.rows.rows.push(Row { record, stamp });
     }

@@ -27,8 +27,9 @@ impl OperationReader {
         let mut wanted = Wanted::default();
         let version = wanted.want(&lists.version);
         let kinds = [(&lists.created, Told::Created), (&lists.updated, Told::Updated), (&lists.deleted, Told::Deleted)];
-        let pointers = kinds.into_iter().flat_map(|(pointers, told)| pointers.iter().map(move |it| (it, told)));
-        let slots = pointers.map(|(pointer, told)| (wanted.want(pointer), told)).collect();
+        let pointers =
+            kinds.into_iter().flat_map(|(pointers, operation)| pointers.iter().map(move |it| (it, operation)));
+        let slots = pointers.map(|(pointer, operation)| (wanted.want(pointer), operation)).collect();
         let mut item = Wanted::default();
         let record = item.want(&lists.record);
         Self { wanted, version, lists: slots, item, record }
@@ -39,16 +40,16 @@ impl OperationReader {
         for entry in each {
             let Ok(found) = self.wanted.find(entry.get()) else { continue };
             let version = found.text(self.version).unwrap_or_default();
-            for (slot, told) in &self.lists {
+            for (slot, operation) in &self.lists {
                 let Some(list) = found.raw(*slot) else { continue };
                 let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(list) else { continue };
                 for item in items {
                     let found = self.item.find(item.get()).ok();
                     let Some(raw) = found.as_ref().and_then(|found| found.raw(self.record)) else { continue };
                     let before = reading.rows.rows.len();
-                    reader.read(raw, *told, reading);
+                    reader.read(raw, *operation, reading);
                     if let Some(row) = reading.rows.rows.get_mut(before) {
-                        let change = format!("{version} {}", operation_word(*told));
+                        let change = format!("{version} {}", operation_word(*operation));
                         row.record.fingerprint = xxh3_64_with_seed(change.as_bytes(), reader.seed);
                     }
                 }
@@ -59,8 +60,8 @@ impl OperationReader {
 }
 
 /// The word of an operation in fingerprints. Fingerprints are stored: the words must never change.
-fn operation_word(told: Told) -> &'static str {
-    match told {
+fn operation_word(operation: Told) -> &'static str {
+    match operation {
         Told::State => "State",
         Told::Created => "Created",
         Told::Updated => "Updated",
