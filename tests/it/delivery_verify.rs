@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use chrono::Utc;
+use domain::configuration::NotificationFormat;
 use domain::secret::Secret;
 use flow::delivery::Outcome;
 use flow::ports::{Condition, Store, Vault};
@@ -19,7 +20,7 @@ use super::delivery::{DeliveryHarness, LONG};
 
 /// Delivers one notification to a verifier that knows `keys`, signed by `signing`.
 /// Answers the outcome and what the verifier said.
-async fn verified(keys: &[&str], signing: &[&str], format: &str) -> (Outcome, String) {
+async fn verified(keys: &[&str], signing: &[&str], format: NotificationFormat) -> (Outcome, String) {
     let python = python::with("standardwebhooks==1.1.0");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/delivery_verify.py");
     let mut command = Command::new(python);
@@ -37,7 +38,7 @@ async fn verified(keys: &[&str], signing: &[&str], format: &str) -> (Outcome, St
     let instance = world.instance(42, &format!("http://127.0.0.1:{}/", port.trim())).await;
     let instance = InstanceRecord {
         secrets: TransparentVault.seal("INST#42", &Secret::new(secrets.to_string())).await.expect("sealed"),
-        callback: instance.callback.map(|callback| CallbackRecord { format: format.to_owned(), ..callback }),
+        callback: instance.callback.map(|callback| CallbackRecord { format, ..callback }),
         ..instance
     };
     let write = put(instance_key(instance.id), 2, &instance, Condition::Unconditional);
@@ -52,21 +53,29 @@ async fn verified(keys: &[&str], signing: &[&str], format: &str) -> (Outcome, St
 async fn the_reference_verifier_takes_every_format_and_every_kind_of_key() {
     let long = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     for (keys, format, expected) in [
-        (&[long][..], "elements", r#"{"verified": 1, "format": "elements"}"#),
-        (&["typed by hand ✓"], "elements", r#"{"verified": 1, "format": "elements"}"#),
+        (&[long][..], NotificationFormat::Elements, r#"{"verified": 1, "format": "elements"}"#),
+        (&["typed by hand ✓"], NotificationFormat::Elements, r#"{"verified": 1, "format": "elements"}"#),
         // A rotation: a receiver that knows either key is served.
-        (&[long, "the old key"], "elements", r#"{"verified": 2, "format": "elements"}"#),
-        (&["whsec_bmV3LWtleQ", long], "elements", r#"{"verified": 2, "format": "elements"}"#),
-        (&[long], "cloudevents", r#"{"verified": 1, "format": "application/cloudevents+json 1"}"#),
-        (&[long], "cloudevents-batch", r#"{"verified": 1, "format": "application/cloudevents-batch+json 1"}"#),
+        (&[long, "the old key"], NotificationFormat::Elements, r#"{"verified": 2, "format": "elements"}"#),
+        (&["whsec_bmV3LWtleQ", long], NotificationFormat::Elements, r#"{"verified": 2, "format": "elements"}"#),
+        (&[long], NotificationFormat::CloudEvents, r#"{"verified": 1, "format": "application/cloudevents+json 1"}"#),
+        (
+            &[long],
+            NotificationFormat::CloudEventsBatch,
+            r#"{"verified": 1, "format": "application/cloudevents-batch+json 1"}"#,
+        ),
     ] {
-        assert_eq!(verified(keys, keys, format).await, (Outcome::Delivered, expected.to_owned()), "{keys:?} {format}");
+        assert_eq!(
+            verified(keys, keys, format).await,
+            (Outcome::Delivered, expected.to_owned()),
+            "{keys:?} {format:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn the_reference_verifier_refuses_what_another_key_signed() {
-    let (outcome, said) = verified(&["a key"], &["another key"], "elements").await;
+    let (outcome, said) = verified(&["a key"], &["another key"], NotificationFormat::Elements).await;
     assert!(matches!(outcome, Outcome::RetryAt(_)), "{outcome:?}");
     assert!(said.contains("No matching signature found"), "{said}");
 }

@@ -10,14 +10,13 @@ use domain::problem::FieldProblem;
 use flow::delivery::desk::{self, Filter, Found, FoundPage};
 use flow::delivery::row::Status;
 use flow::delivery::{self, DeliveryError};
-use flow::instance::{self, ListingQuery, Stored};
+use flow::instance::{self, ListingQuery};
 use flow::outbox::ElementLabel;
 use flow::table::InstanceRecord;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use store::Cursor;
 use store::records::delivery::DeliveryRow;
-use store::records::instance::ListingRecord;
 
 use crate::ApiState;
 use crate::input::{Authenticated, Path, Query, Target, flag};
@@ -184,9 +183,7 @@ impl From<DeliveryError> for Refusal {
 
 /// The caller's instance.
 pub(crate) async fn own(state: &ApiState, target: &Target) -> Result<InstanceRecord, Refusal> {
-    let Stored { record, .. } =
-        instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
-    Ok(record)
+    Ok(instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record)
 }
 
 /// A page of an instance's deliveries, the youngest first, and where it goes on.
@@ -378,15 +375,11 @@ pub async fn subscriptions(
     Authenticated(caller): Authenticated,
     Query(parameters): Query,
 ) -> PageAnswer {
-    let paging = Paging::<ListingRecord>::of(parameters)?;
-    let query = ListingQuery {
-        page_size: paging.size,
-        after: paging.after.map(|cursor| cursor.as_str().to_owned()),
-        ..ListingQuery::default()
-    };
+    let paging = Paging::of(parameters)?;
+    let query = ListingQuery { page_size: paging.size, after: paging.after, ..ListingQuery::default() };
     let page = instance::list(&state.service.ports, caller.organization, &query).await?;
     let shown: Vec<Value> = page.entries.iter().filter_map(subscription).collect();
-    Ok((page::headers(shown.len(), page.next.as_deref()), Json(Value::Array(shown))))
+    Ok((page::headers(shown.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(shown))))
 }
 
 /// `GET /notifications/subscriptions/{id}`.

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use domain::problem::FieldProblem;
 use flow::delivery::TrialError;
 use flow::delivery::row::Attempt;
-use flow::instance::{self, InstanceBody, Review};
+use flow::instance::{self, InstanceBody, Review, TryCallbackError};
 use serde_json::{Map, Value};
 
 use crate::ApiState;
@@ -103,6 +103,15 @@ impl From<TrialError> for Refusal {
     }
 }
 
+impl From<TryCallbackError> for Refusal {
+    fn from(error: TryCallbackError) -> Self {
+        match error {
+            TryCallbackError::Instance(error) => error.into(),
+            TryCallbackError::Trial(error) => error.into(),
+        }
+    }
+}
+
 /// `POST /instances/check` with the body of `POST /instances`: what would be refused and what read differently. Answers
 /// 200 either way; the vendor is not asked, and a login that is still to come is not missed.
 async fn check_new(State(state): State<ApiState>, Authenticated(_): Authenticated, body: JsonBody) -> Json<Review> {
@@ -129,7 +138,7 @@ async fn test_new(
 async fn test_of(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Attempt>, Refusal> {
     let read = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
     let given = read.configuration.as_ref();
-    Ok(Json(instance::try_callback_of(&state.service, &target.caller, target.instance, given).await??))
+    Ok(Json(instance::try_callback_of(&state.service, &target.caller, target.instance, given).await?))
 }
 
 /// `GET /instances/{id}/oauth/url`: where the user logs in again, with the application that the instance has. `state`,

@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::id::OrganizationId;
 use domain::problem::FieldProblem;
-use flow::instance::{self, Change, InstanceBody, InstanceError, ListingQuery, LoginError, Made};
-use flow::table::InstanceRecord;
+use flow::instance::{self, InstanceBody, InstanceError, ListingQuery, LoginError, Made, UpdateMode};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
-use store::records::instance::ListingRecord;
+use store::records::instance::{InstanceRecord, ListingRecord};
+use store::{Cursor, RecordError, Version};
 
 use crate::ApiState;
 use crate::deliveries::part;
@@ -32,7 +32,7 @@ impl From<InstanceError> for Refusal {
             InstanceError::Absent => Self::no_instance(),
             InstanceError::Invalid(problems) => Self::invalid(problems),
             InstanceError::OverLimit(problems) => Self::over_limit(problems),
-            InstanceError::Raced => Self::new(
+            InstanceError::Record(RecordError::Contended(_)) => Self::new(
                 StatusCode::CONFLICT,
                 "The instance was changed by others at the same time. Read it and send your change again.",
             ),
@@ -59,7 +59,7 @@ impl From<InstanceError> for Refusal {
 }
 
 /// The version of an instance that a change is for: `If-Match`, with what the `ETag` of an answer said.
-pub struct IfMatch(Option<u64>);
+pub struct IfMatch(Option<Version>);
 
 impl Input for IfMatch {
     fn describe(operation: &mut Operation) {
@@ -85,7 +85,7 @@ impl FromRequestParts<ApiState> for IfMatch {
 }
 
 /// The version of an instance, as a header.
-fn tagged(version: u64, shown: Value) -> Tagged {
+fn tagged(version: Version, shown: Value) -> Tagged {
     let tag = HeaderValue::from_str(&format!("\"{version}\"")).expect("digits in quotes");
     ([(header::ETAG, tag)], Json(shown))
 }
@@ -327,7 +327,7 @@ async fn shown_stored(state: &ApiState, record: &InstanceRecord) -> Result<Value
 /// `GET /instances/{id}`.
 pub async fn get(State(state): State<ApiState>, target: Target) -> Result<Tagged, Refusal> {
     let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
-    Ok(tagged(stored.version, shown_stored(&state, &stored.record).await?))
+    Ok(tagged(stored.version(), shown_stored(&state, &stored.record).await?))
 }
 
 /// `GET /elements/{element}/instances/{id}`: the same, where it is of that element.
@@ -341,7 +341,7 @@ pub async fn get_of_element(
     if stored.record.element != element.key {
         return Err(Refusal::no_instance());
     }
-    Ok(tagged(stored.version, shown_stored(&state, &stored.record).await?))
+    Ok(tagged(stored.version(), shown_stored(&state, &stored.record).await?))
 }
 
 /// `GET /instances`: the instance whose token came along, or else the organization's.
@@ -398,17 +398,12 @@ async fn listing(
         };
         page.entries.iter().map(brief).collect()
     };
-    Ok((page::headers(page.entries.len(), page.next.as_deref()), Json(Value::Array(entries))))
+    Ok((page::headers(page.entries.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(entries))))
 }
 
 /// `tags[]`, `searchText` and `hydrate`; other parameters are left alone.
 fn listing_query(paging: Paging<ListingRecord>, element: Option<String>) -> Result<(ListingQuery, bool), Refusal> {
-    let mut query = ListingQuery {
-        element,
-        page_size: paging.size,
-        after: paging.after.map(|cursor| cursor.as_str().to_owned()),
-        ..ListingQuery::default()
-    };
+    let mut query = ListingQuery { element, page_size: paging.size, after: paging.after, ..ListingQuery::default() };
     let mut hydrate = true;
     for (name, value) in paging.others {
         match (name.as_str(), value.as_str()) {
@@ -430,7 +425,7 @@ pub async fn replace(
     expected: IfMatch,
     body: JsonBody,
 ) -> Result<Tagged, Refusal> {
-    change(state, target, expected, body, Change::Replace).await
+    change(state, target, expected, body, UpdateMode::Replace).await
 }
 
 /// `PATCH /instances/{id}`.
@@ -440,7 +435,7 @@ pub async fn merge(
     expected: IfMatch,
     body: JsonBody,
 ) -> Result<Tagged, Refusal> {
-    change(state, target, expected, body, Change::Merge).await
+    change(state, target, expected, body, UpdateMode::Merge).await
 }
 
 async fn change(
@@ -448,10 +443,10 @@ async fn change(
     target: Target,
     IfMatch(expected): IfMatch,
     body: JsonBody,
-    change: Change,
+    mode: UpdateMode,
 ) -> Result<Tagged, Refusal> {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    let made = instance::update(&state.service, &target.caller, target.instance, body, change, expected).await?;
+    let made = instance::update(&state.service, &target.caller, target.instance, body, mode, expected).await?;
     Ok(tagged(made.version, shown(&state, &made)))
 }
 
@@ -540,6 +535,7 @@ pub async fn change_configuration_item(
     };
     let patch = json!({ "configuration": { key: value } });
     let body = InstanceBody::read(&patch).map_err(Refusal::invalid)?;
-    let made = instance::update(&state.service, &target.caller, target.instance, body, Change::Merge, expected).await?;
+    let made =
+        instance::update(&state.service, &target.caller, target.instance, body, UpdateMode::Merge, expected).await?;
     Ok(Json(item_of(&state, &made.record, key)?))
 }

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use domain::problem::{FieldProblem, nearest};
-use flow::instance::{self, Decision, InstanceBody, Rehearsal, Stored};
+use flow::instance::{self, Decision, InstanceBody, Rehearsal};
 use flow::poll::why;
-use flow::table::InstanceRecord;
 use serde_json::{Value, json};
+use store::records::instance::InstanceRecord;
 
 use crate::ApiState;
 use crate::input::{Authenticated, JsonBody, Path, Target};
@@ -84,7 +84,7 @@ type Named = BTreeMap<String, String>;
 /// The instance, if it is the caller's and has this resource.
 async fn found(state: &ApiState, target: &Target, resource: &str) -> Result<InstanceRecord, Refusal> {
     let ports = &state.service.ports;
-    let Stored { record, .. } = instance::get(ports, target.caller.organization, target.instance).await?;
+    let record = instance::get(ports, target.caller.organization, target.instance).await?.record;
     if record.resources.contains_key(resource) {
         return Ok(record);
     }

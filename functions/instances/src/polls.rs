@@ -11,12 +11,12 @@ use domain::problem::{FieldProblem, below, nearest};
 use domain::wheel::next_due;
 use elements::definition::Resource;
 use elements::pointer::Pointer;
-use flow::instance::{self, ResourceState, Stored};
-use flow::job::PollJob;
+use flow::instance::{self, ResourceState};
 use flow::poll::{Mode, Outcome, PollReport, poll};
-use flow::table::InstanceRecord;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
+use store::records::instance::InstanceRecord;
+use store::records::job::PollJob;
 
 use crate::ApiState;
 use crate::catalog::event_types;
@@ -120,7 +120,7 @@ pub fn routes() -> Routes {
 /// `POST /instances/{id}/poll`: polls one resource or all and answers when what was found is committed.
 pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> Answer {
     let service = &state.service;
-    let Stored { record, .. } = instance::get(&service.ports, target.caller.organization, target.instance).await?;
+    let record = instance::get(&service.ports, target.caller.organization, target.instance).await?.record;
     if record.disabled {
         return Err(disabled());
     }
@@ -206,7 +206,7 @@ fn summed(reports: &[PollReport]) -> Value {
 /// was and will be polled, and what stands in the way.
 pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
     let service = &state.service;
-    let Stored { record, .. } = instance::get(&service.ports, target.caller.organization, target.instance).await?;
+    let record = instance::get(&service.ports, target.caller.organization, target.instance).await?.record;
     let states = instance::states(service, &record).await?;
     let minute = service.wheel.minute_of(service.ports.now());
     let shown = states.into_iter().map(|ResourceState { resource, interval_minutes, state }| {
@@ -237,8 +237,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
 
 /// `GET /instances/event-poller-records`: the state of every poller, in the original's terms.
 pub async fn poller_records(State(state): State<ApiState>, target: Target) -> Answer {
-    let Stored { record, .. } =
-        instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
     let states = instance::states(&state.service, &record).await?;
     let shown = states.into_iter().map(|ResourceState { resource, interval_minutes, state }| {
         json!({
@@ -259,8 +258,7 @@ pub async fn poller_records(State(state): State<ApiState>, target: Target) -> An
 
 /// `GET /ping`: whether the vendor lets the instance in now.
 pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
-    let Stored { record, .. } =
-        instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
     if record.disabled {
         return Err(disabled());
     }
@@ -279,8 +277,7 @@ pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
 /// `GET /objects`: what can be polled and read of the instance's element. With `Elements-Version: Helium`, objects
 /// instead of names.
 pub async fn objects(State(state): State<ApiState>, target: Target, headers: HeaderMap) -> Answer {
-    let Stored { record, .. } =
-        instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
     let element = crate::catalog::find(&state, &record.element)?;
     let helium =
         headers.get("elements-version").is_some_and(|version| version.as_bytes().eq_ignore_ascii_case(b"helium"));
@@ -294,8 +291,7 @@ pub async fn objects(State(state): State<ApiState>, target: Target, headers: Hea
 /// `GET /objects/{object}/metadata`: the fields of a resource that its element file names. Vendors' records have
 /// more; those are passed through as they are.
 pub async fn object_metadata(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
-    let Stored { record, .. } =
-        instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
     let element = crate::catalog::find(&state, &record.element)?;
     let wanted = part(&path, "object");
     let names = |resource: &&Resource| resource.name == wanted || resource.aliases.iter().any(|alias| alias == wanted);

@@ -5,8 +5,8 @@ use domain::problem::Warning;
 use domain::secret::Secret;
 use elements::Element;
 use elements::definition::Auth;
-use flow::table::InstanceRecord;
 use serde_json::{Value, json};
+use store::records::instance::InstanceRecord;
 
 /// An instant as the original writes it: whole seconds, `Z`.
 pub fn instant(at: DateTime<Utc>) -> String {

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::configuration::{NotificationFormat, Words};
+use domain::configuration::NotificationFormat;
 use domain::envelope::{self, LARGEST_RECORD, Notification, Sender};
 use domain::record::Change;
 use domain::retry_minute::RetryMinute;
@@ -118,7 +118,7 @@ pub fn file(
 
 /// The form the instance's callback wants.
 pub(crate) fn format_of(instance: &InstanceRecord) -> NotificationFormat {
-    instance.callback.as_ref().and_then(|callback| NotificationFormat::from_word(&callback.format)).unwrap_or_default()
+    instance.callback.as_ref().map(|callback| callback.format).unwrap_or_default()
 }
 
 struct Parcel {
@@ -237,6 +237,7 @@ fn weight(write: &Write) -> usize {
 pub(crate) mod tests {
     use std::sync::Arc;
 
+    use domain::configuration::FailurePolicy;
     use domain::event::event_id;
     use domain::id::{InstanceId, OrganizationId, UserId};
     use domain::record::ChangeKind;
@@ -269,8 +270,8 @@ pub(crate) mod tests {
             events_enabled: true,
             callback: callback.map(|url| CallbackRecord {
                 url: url.into(),
-                format: "elements".into(),
-                failure_policy: "retry".into(),
+                format: NotificationFormat::Elements,
+                failure_policy: FailurePolicy::Retry,
                 coalesce: false,
             }),
             interval_minutes: 5,
@@ -392,7 +393,7 @@ pub(crate) mod tests {
 
         let mut instance = instance(Some("https://a.example/"));
         assert_eq!(format_of(&instance), NotificationFormat::Elements);
-        instance.callback.iter_mut().for_each(|callback| callback.format = "cloudevents-batch".into());
+        instance.callback.iter_mut().for_each(|callback| callback.format = NotificationFormat::CloudEventsBatch);
         assert_eq!(format_of(&instance), NotificationFormat::CloudEventsBatch);
     }
 

@@ -100,15 +100,17 @@ pub enum Change<O> {
 ///
 /// # Errors
 /// What `change` answers, a record that cannot be read, a store that fails, or [`Contended`] after the last try.
-pub async fn update<T, O, E>(
+// Not `AsyncFnMut`: that its futures can be sent is not proven for every lifetime, and handlers and tasks need it.
+pub async fn update<T, O, E, F>(
     store: &dyn Store,
     ambient: &dyn Ambient,
     mut attempts: Attempts,
     key: &RecordKey<T>,
-    mut change: impl AsyncFnMut(Snapshot<T>) -> Result<Change<O>, E>,
+    mut change: impl FnMut(Snapshot<T>) -> F,
 ) -> Result<O, E>
 where
     T: DeserializeOwned,
+    F: Future<Output = Result<Change<O>, E>>,
     E: From<RecordError>,
 {
     loop {

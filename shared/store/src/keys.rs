@@ -1,5 +1,7 @@
 //! Every key and prefix of the table. Nothing outside this crate builds one.
 
+use std::fmt::Display;
+
 use chrono::{DateTime, Utc};
 use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::retry_minute::RetryMinute;
@@ -73,7 +75,7 @@ pub fn account_limits_key(organization: OrganizationId) -> Key {
 pub const AUDIT_PREFIX: &str = "AUDIT#";
 
 /// Key of an audit entry: by time, then by which version of what was changed.
-pub fn audit_key(organization: OrganizationId, at: DateTime<Utc>, subject: &str, version: u64) -> Key {
+pub fn audit_key(organization: OrganizationId, at: DateTime<Utc>, subject: &str, version: impl Display) -> Key {
     let sk = format!("{AUDIT_PREFIX}{:013}#{subject}#{version:08}", at.timestamp_millis().max(0));
     Key::new(organization_partition(organization), sk)
 }

@@ -44,4 +44,4 @@ pub use codec::Unreadable;
 pub use commit::{Attempts, Change, Commit, Contended, commit, update, write_each};
 pub use pages::{Cursor, Listable, Listed, Section};
 pub use port::{Condition, Item, Key, Store, StoreError, Write};
-pub use record::{RecordError, RecordKey, Snapshot, Stored, Version, expiring};
+pub use record::{RecordError, RecordKey, Snapshot, Stored, Version, expiring, get_many};

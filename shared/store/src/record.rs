@@ -17,8 +17,8 @@ use crate::port::{Condition, Item, Key, Store, StoreError, Write};
 /// Why a record could not be read or changed. Errors of the steps above have one variant for it.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The store was busy or refused.
-    #[error(transparent)]
+    /// The store was busy or refused. The cause stays visible as such: callers tell busy from refused.
+    #[error("reading or writing a record")]
     Store(#[from] StoreError),
     /// The item does not hold what its key promises.
     #[error(transparent)]
@@ -80,6 +80,11 @@ impl<T: DeserializeOwned> RecordKey<T> {
         Ok(item.as_ref().map(Stored::read).transpose()?)
     }
 
+    /// Whether there is a record. Strongly consistent.
+    pub async fn exists(&self, store: &dyn Store) -> Result<bool, StoreError> {
+        Ok(store.get(&self.key).await?.is_some())
+    }
+
     /// The record or its absence; a write made from either fails when that has changed.
     pub async fn snapshot(&self, store: &dyn Store) -> Result<Snapshot<T>, RecordError> {
         Ok(Snapshot { key: self.clone(), found: self.get(store).await? })
@@ -98,13 +103,37 @@ impl<T: Serialize> RecordKey<T> {
     }
 }
 
-/// The version of a record: opaque, for entries that name the version they follow from.
+/// The records under these keys in no particular order; absent ones are left out. Strongly consistent.
+pub async fn get_many<T: DeserializeOwned>(
+    store: &dyn Store,
+    keys: impl IntoIterator<Item = RecordKey<T>>,
+) -> Result<Vec<Stored<T>>, RecordError> {
+    let keys: Vec<Key> = keys.into_iter().map(|key| key.key).collect();
+    let items = store.get_many(&keys).await?;
+    Ok(items.iter().map(Stored::read).collect::<Result<_, _>>()?)
+}
+
+/// The version of a record: opaque, for entries that name the version they follow from, and for clients who change a
+/// record only as they have seen it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version(pub(crate) u64);
 
 impl From<u64> for Version {
     fn from(version: u64) -> Self {
         Self(version)
+    }
+}
+
+impl Version {
+    /// Of a record that was just inserted.
+    pub const FIRST: Self = Self(1);
+}
+
+impl std::str::FromStr for Version {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
     }
 }
 

@@ -68,7 +68,7 @@ fn writes_of(ports: &Ports, made: &NewOrganization, name: &str) -> Vec<Write> {
 pub(super) async fn change_organization(
     ports: &Ports,
     organization: OrganizationId,
-    mut change: impl FnMut(&mut OrganizationRecord) -> Option<(Action, Vec<Write>)>,
+    change: impl Fn(&mut OrganizationRecord) -> Option<(Action, Vec<Write>)>,
 ) -> Result<(), AccountError> {
     let key = organization_key(organization);
     update(&*ports.store, &*ports.ambient, Attempts::few(), &key, async |snapshot| {

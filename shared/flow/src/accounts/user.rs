@@ -71,7 +71,7 @@ async fn change_user(
     ports: &Ports,
     organization: OrganizationId,
     user: UserId,
-    mut change: impl FnMut(&mut UserRecord) -> Option<(Option<Action>, Vec<Write>)>,
+    change: impl Fn(&mut UserRecord) -> Option<(Option<Action>, Vec<Write>)>,
 ) -> Result<(), AccountError> {
     let key = user_key(organization, user);
     update(&*ports.store, &*ports.ambient, Attempts::few(), &key, async |snapshot| {

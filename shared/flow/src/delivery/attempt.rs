@@ -10,7 +10,7 @@ use domain::breaker::{Admission, Next};
 use domain::configuration::keys::{
     BASIC_PASSWORD, BASIC_USERNAME, CALLBACK_HEADERS, CALLBACK_URL, PREVIOUS_KEY, SIGNATURE_KEY,
 };
-use domain::configuration::{Callback, EventSettings, FailurePolicy, NotificationFormat, Words};
+use domain::configuration::{Callback, EventSettings, NotificationFormat};
 use domain::id::DeliveryId;
 use domain::ladder::{self, Verdict};
 use domain::secret::{MASK, Secret, hide};
@@ -439,8 +439,7 @@ async fn conclude(
     tried: Tried,
 ) -> Result<DeliveryReport, DeliveryError> {
     let (now, jitter) = (scene.ports.now(), scene.ports.ambient.random());
-    let policy = instance.callback.as_ref().and_then(|callback| FailurePolicy::from_word(&callback.failure_policy));
-    let policy = policy.unwrap_or_default();
+    let policy = instance.callback.as_ref().map(|callback| callback.failure_policy).unwrap_or_default();
     let retry_after = tried.answer.as_ref().ok().and_then(|exchange| exchange.response.headers().get(RETRY_AFTER));
     let outcome = match &tried.answer {
         Ok(exchange) => ladder::Outcome::Answered {

@@ -11,17 +11,14 @@ use domain::id::InstanceId;
 use domain::secret::{MASK, Secret};
 use domain::signature::SECRET_PREFIX;
 use serde_json::Value;
+use store::Change;
+use store::records::instance::InstanceRecord;
 
 use crate::audit::{Action, AuditRecord};
-use crate::instance::{self, InstanceError, Stored};
-use crate::ports::StoreError;
+use crate::instance::{self, InstanceError};
 use crate::principal::Caller;
 use crate::secrets;
 use crate::service::Service;
-use crate::table::{InstanceRecord, instance_key, replace};
-
-/// Tries to write an instance that others write too.
-const ATTEMPTS: usize = 5;
 
 /// A rotation that is through.
 #[derive(Debug, Clone)]
@@ -47,8 +44,8 @@ pub async fn rotate(
     let mut bytes = [0; 32];
     ports.ambient.fill_random(&mut bytes);
     let key = Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes)));
-    for _ in 0..ATTEMPTS {
-        let Stored { mut record, version } = instance::get(ports, caller.organization, id).await?;
+    let previous_until = instance::change(ports, caller.organization, id, async |stored| {
+        let mut record = stored.record.clone();
         let mut hidden = secrets::open(service, &record).await?;
         let old = hidden.insert(SIGNATURE_KEY.to_owned(), key.clone());
         let until = old.as_ref().map(|_| ports.now() + both);
@@ -67,15 +64,11 @@ pub async fn rotate(
         record.secrets = secrets::seal(service, id, &hidden).await?;
         record.updated_at = ports.now();
         let entry = AuditRecord::new(ports.now(), caller.by(), Action::SigningSecretRotated).of_instance(id);
-        let writes =
-            [replace(instance_key(id), version, &record), entry.write(caller.organization, &id.to_string(), version)];
-        match ports.store.transact(&writes).await {
-            Ok(()) => return Ok(Rotated { key, previous_until: until }),
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(InstanceError::Raced)
+        let audited = entry.write(caller.organization, &id.to_string(), stored.version());
+        Ok(Change::Write(vec![stored.replace(&record), audited], until))
+    })
+    .await?;
+    Ok(Rotated { key, previous_until })
 }
 
 /// Whether the key before the present one still signs.

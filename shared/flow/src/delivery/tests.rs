@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::configuration::FailurePolicy;
 use domain::ladder::LADDER;
 use domain::record::Change;
 use domain::retry_minute::RetryMinute;
@@ -700,7 +701,7 @@ async fn retry_after_is_honoured() {
 async fn the_queue_policy_tries_once() {
     let mut world = World::answering(500);
     let mut record = instance(Some(URL));
-    record.callback.iter_mut().for_each(|callback| callback.failure_policy = "queue".into());
+    record.callback.iter_mut().for_each(|callback| callback.failure_policy = FailurePolicy::Queue);
     world.store_instance(&record);
     for n in 0..8 {
         world.commit(&[change(&n.to_string(), 1, "{}")], true);

@@ -1,13 +1,17 @@
 //! An organization's instances, page by page.
 
+use std::pin::pin;
+
 use domain::id::OrganizationId;
 use domain::limits::PAGE_SIZE;
+use futures::TryStreamExt;
+use store::records::instance::{self, InstanceRecord, ListingRecord};
+use store::{Cursor, Listed, RecordError, Store, Stored};
 
 use super::InstanceError;
-use crate::ports::{Key, Ports, Range};
-use crate::table::{self, InstanceRecord, ListingRecord, instance_key, organization_partition};
+use crate::ports::Ports;
 
-/// Which instances, and which stretch of them.
+/// The instances that are asked for, and the stretch of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListingQuery {
     /// Only those that have all of these tags.
@@ -19,16 +23,7 @@ pub struct ListingQuery {
     /// At most this many.
     pub page_size: usize,
     /// Starts after this place: [`Listed::next`] of the page before.
-    pub after: Option<String>,
-}
-
-/// A page of a listing.
-#[derive(Debug)]
-pub struct Listed<T> {
-    /// Ordered by id.
-    pub entries: Vec<T>,
-    /// Where the next page starts. None: there is none.
-    pub next: Option<String>,
+    pub after: Option<Cursor<ListingRecord>>,
 }
 
 impl ListingQuery {
@@ -44,51 +39,43 @@ impl ListingQuery {
     }
 }
 
-/// The instances that match, whole.
+/// The instances that match.
+///
+/// # Errors
+/// The store failed, or a record is damaged.
 pub async fn list(
     ports: &Ports,
     organization: OrganizationId,
     query: &ListingQuery,
-) -> Result<Listed<InstanceRecord>, InstanceError> {
-    let page = entries(ports, organization, query).await?;
-    let keys: Vec<Key> = page.entries.iter().map(|entry| instance_key(entry.id)).collect();
-    let items = ports.store.get_many(&keys).await?;
-    let mut records = items.iter().map(table::read).collect::<Result<Vec<InstanceRecord>, _>>()?;
+) -> Result<Listed<InstanceRecord, ListingRecord>, InstanceError> {
+    let (entries, next) = entries(&*ports.store, organization, query).await?;
+    let ids: Vec<_> = entries.iter().map(|entry| entry.record.id).collect();
+    let found = instance::get_many(&*ports.store, &ids).await?;
+    let mut entries: Vec<InstanceRecord> = found.into_iter().map(|stored| stored.record).collect();
     // An instance that went between the two reads is left out.
-    records.retain(|record| record.organization == organization && !record.deleted);
-    records.sort_by_key(|record| record.id);
-    Ok(Listed { entries: records, next: page.next })
+    entries.retain(|record| record.organization == organization && !record.deleted);
+    entries.sort_by_key(|record| record.id);
+    Ok(Listed { entries, next })
 }
 
-/// What the listing itself says of the instances that match.
+/// What the listing itself says of the instances that match, and where it goes on.
 async fn entries(
-    ports: &Ports,
+    store: &dyn Store,
     organization: OrganizationId,
     query: &ListingQuery,
-) -> Result<Listed<ListingRecord>, InstanceError> {
+) -> Result<(Vec<Stored<ListingRecord>>, Option<Cursor<ListingRecord>>), RecordError> {
     let wanted = query.page_size.clamp(1, PAGE_SIZE);
-    let partition = organization_partition(organization);
-    let range = Range::prefix("INST#");
-    let mut listed = Listed { entries: Vec::new(), next: None };
-    let mut after = query.after.clone();
-    loop {
-        let page = ports.store.query(&partition, &range, after.as_deref()).await?;
-        for item in &page.items {
-            let entry: ListingRecord = table::read(item)?;
-            if !query.matches(&entry) {
-                continue;
-            }
-            if listed.entries.len() == wanted {
+    let mut entries: Vec<Stored<ListingRecord>> = Vec::new();
+    let mut pages = pin!(instance::listing(organization).pages_after(store, query.after.as_ref()));
+    while let Some(page) = pages.try_next().await? {
+        for entry in page.into_iter().filter(|entry| query.matches(&entry.record)) {
+            if entries.len() == wanted {
                 // There is one more, so the next page will not be empty.
-                listed.next =
-                    listed.entries.last().map(|last: &ListingRecord| table::listing_key(organization, last.id).sk);
-                return Ok(listed);
+                let next = entries.last().map(Stored::cursor);
+                return Ok((entries, next));
             }
-            listed.entries.push(entry);
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(listed),
+            entries.push(entry);
         }
     }
+    Ok((entries, None))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
 use domain::configuration::ResourceConfiguration;
-use domain::problem::Warning;
+use domain::id::InstanceId;
+use domain::problem::{FieldProblem, Warning};
 use domain::record::{Record, Told};
 use elements::call::CallContext;
 use elements::connection::Connection;
@@ -19,17 +20,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::InstanceError;
-use super::change::{Change, log_in_again, merged};
+use super::body::InstanceBody;
 use super::check::{LoginGiven, check, choose_element};
 use super::login::{Login, log_in, prove};
-use super::{InstanceBody, get};
+use super::record::merged_with;
+use super::update::log_in_again;
+use crate::accounts::auth::Caller;
 use crate::ports::{Audience, Bounds};
-use crate::principal::Caller;
-use crate::secrets;
 use crate::service::Service;
 use crate::tokens;
-use domain::id::InstanceId;
-use domain::problem::FieldProblem;
 
 /// Bounds of one exchange: somebody waits for the answer.
 const BOUNDS: Bounds =
@@ -123,15 +122,12 @@ pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehea
 /// What [`super::update`] would refuse.
 pub async fn rehearse(
     service: &Service,
-    who: &Caller,
+    caller: &Caller,
     id: InstanceId,
     body: InstanceBody,
 ) -> Result<Rehearsal, InstanceError> {
     let until = service.ports.now() + TIME_FOR_ALL;
-    let record = get(&service.ports, who.organization, id).await?.record;
-    let hidden = secrets::open(service, &record).await?;
-    let stored = secrets::revealed(&record, &hidden);
-    let mut configuration = merged(stored, body.configuration.as_ref(), Change::Merge);
+    let (record, mut configuration) = merged_with(service, caller, id, body.configuration.as_ref()).await?;
     let nothing = Map::new();
     let given = LoginGiven { provider_data: &nothing, tokens_given: false, needed: false };
     let checked = check(choose_element(&service.catalog, Some(&record.element)), &mut configuration, given)?;

@@ -1,152 +1,60 @@
-//! Switching instances off and on, and removing them.
+//! Removing an instance.
 
-use domain::id::{InstanceId, OrganizationId};
-use domain::wheel::Slot;
+use domain::id::InstanceId;
+use store::records::account::secret_key;
+use store::records::audit::{Action, AuditRecord};
+use store::records::instance::{self, InstanceRecord, belongings, find};
+use store::{Attempts, Commit, RecordError, commit, write_each};
 
-use super::change::{apart, polled, release_line};
-use super::{InstanceError, Stored, find, get};
-use crate::audit::{Action, AuditRecord};
-use crate::limits::Allowance;
-use crate::poll::state::ResourceRecord;
-use crate::ports::{Condition, Key, Ports, StoreError, Write, query_all};
-use crate::principal::Caller;
+use super::InstanceError;
+use super::callback::release_backlog;
+use super::schedule::leave_all;
+use crate::accounts::auth::Caller;
+use crate::accounts::limits::Allowance;
+use crate::ports::Ports;
 use crate::service::Service;
-use crate::table::{
-    self, InstanceRecord, account_key, instance_key, instance_partition, listing_key, principal_key, slot_key,
-};
-
-/// Times a change is tried again when another came in between.
-pub(super) const ATTEMPTS: usize = 4;
-
-/// The same, where others of the organization come and go.
-const REMOVALS: usize = 24;
-
-/// Switches polling and calls off or on. The slots stay: the poller reads the switch at every poll.
-pub async fn set_disabled(
-    ports: &Ports,
-    caller: &Caller,
-    id: InstanceId,
-    disabled: bool,
-) -> Result<InstanceRecord, InstanceError> {
-    for _ in 0..ATTEMPTS {
-        let Stored { mut record, version } = get(ports, caller.organization, id).await?;
-        if record.disabled == disabled {
-            return Ok(record);
-        }
-        record.disabled = disabled;
-        record.updated_at = ports.now();
-        let action = if disabled { Action::InstanceDisabled } else { Action::InstanceEnabled };
-        let entry = AuditRecord::new(ports.now(), caller.by(), action).of_instance(id);
-        let writes = [
-            table::replace(instance_key(id), version, &record),
-            entry.write(caller.organization, &id.to_string(), version),
-        ];
-        match ports.store.transact(&writes).await {
-            Ok(()) => return Ok(record),
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(InstanceError::Raced)
-}
-
-/// Switches an instance off or on with its organization. One that is off for itself stays as it is, and one that is
-/// gone is none.
-pub async fn suspend(
-    ports: &Ports,
-    organization: OrganizationId,
-    id: InstanceId,
-    suspended: bool,
-) -> Result<(), InstanceError> {
-    for _ in 0..ATTEMPTS {
-        let Stored { mut record, version } = match get(ports, organization, id).await {
-            Err(InstanceError::Absent) => return Ok(()),
-            found => found?,
-        };
-        if if suspended { record.disabled } else { !record.suspended } {
-            return Ok(());
-        }
-        record.disabled = suspended;
-        record.suspended = suspended;
-        match ports.store.transact(&[table::replace(instance_key(id), version, &record)]).await {
-            Ok(()) => return Ok(()),
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(InstanceError::Raced)
-}
 
 /// Removes an instance and everything that is its own. Its deliveries expire in their own time.
 ///
 /// The first transaction makes it invisible, unpolled and its token worthless. The rest follows item by item, the
 /// instance's own item and its listing last: until then the same call can be made again and goes on where it stopped.
+///
+/// # Errors
+/// The instance is not the organization's, or the store failed.
 pub async fn remove(service: &Service, caller: &Caller, id: InstanceId) -> Result<(), InstanceError> {
-    let ports = &service.ports;
-    let record = begin(ports, caller, id).await?;
-    release_line(service, &record).await;
-    let partition = instance_partition(id);
-    let mut rest: Vec<Key> = Vec::new();
-    for prefix in ["META#", "RES#", "IDX#", "SEEN#"] {
-        for item in query_all(&*ports.store, &partition, prefix).await? {
-            let state = if prefix == "RES#" { table::read::<ResourceRecord>(&item).ok() } else { None };
-            let account = state.and_then(|state| state.account);
-            rest.extend(account.map(|account| account_key(&record.element, &account, id)));
-            rest.push(item.key);
-        }
-    }
+    let store = &*service.ports.store;
+    let record = begin(&service.ports, caller, id).await?;
+    release_backlog(service, &record).await;
+    let mut rest = belongings(store, &record).await?;
     // Slots again: a change that raced with the first transaction may have left one.
-    rest.extend(slots(&record));
-    delete_each(ports, rest).await?;
-    Ok(ports.store.transact(&[delete(instance_key(id)), delete(listing_key(caller.organization, id))]).await?)
+    rest.extend(leave_all(&record));
+    write_each(store, &rest).await.map_err(RecordError::from)?;
+    let last = [instance::key(id).delete(), instance::listing_key(caller.organization, id).delete()];
+    Ok(store.transact(&last).await.map_err(RecordError::from)?)
 }
 
 /// Marks the instance as going and takes it out of sight; done already, it says so again.
 async fn begin(ports: &Ports, caller: &Caller, id: InstanceId) -> Result<InstanceRecord, InstanceError> {
-    for attempt in 0..REMOVALS {
-        let Some(Stored { mut record, version }) = find(ports, caller.organization, id).await? else {
-            return Err(InstanceError::Absent);
-        };
-        if record.deleted {
-            return Ok(record);
+    let store = &*ports.store;
+    let mut attempts = Attempts::many();
+    loop {
+        let stored = find(store, caller.organization, id).await?.ok_or(InstanceError::Absent)?;
+        if stored.record.deleted {
+            return Ok(stored.record);
         }
-        record.deleted = true;
-        record.disabled = true;
+        let record = InstanceRecord { deleted: true, disabled: true, ..stored.record.clone() };
         let entry = AuditRecord::new(ports.now(), caller.by(), Action::InstanceDeleted).of_instance(id);
         let mut writes = vec![
-            table::replace(instance_key(id), version, &record),
+            stored.replace(&record),
             Allowance::read(ports, caller.organization).await?.counting(-1),
-            entry.write(caller.organization, &id.to_string(), version),
-            delete(principal_key(&record.token_hash)),
+            entry.write(caller.organization, &id.to_string(), stored.version()),
+            secret_key(&record.token_hash).delete(),
         ];
-        writes.extend(record.previous_token.iter().map(|previous| delete(principal_key(&previous.hash))));
-        writes.extend(slots(&record).map(delete));
-        match ports.store.transact(&writes).await {
-            Ok(()) => return Ok(record),
-            Err(StoreError::Conflict { .. }) => apart(ports, attempt).await,
-            Err(error) => return Err(error.into()),
+        writes.extend(record.previous_token.iter().map(|previous| secret_key(&previous.hash).delete()));
+        writes.extend(leave_all(&record));
+        match commit(store, &writes).await.map_err(RecordError::from)? {
+            Commit::Done => return Ok(record),
+            Commit::Lost { .. } => attempts.lost(&*ports.ambient).await.map_err(RecordError::from)?,
         }
     }
-    Err(InstanceError::Raced)
-}
-
-/// Where the instance's resources sit on the wheel.
-fn slots(record: &InstanceRecord) -> impl Iterator<Item = Key> {
-    polled(record)
-        .into_iter()
-        .map(|(resource, interval)| slot_key(Slot::of(record.id, &resource, interval), record.id, &resource))
-}
-
-/// An unconditional delete.
-pub(super) fn delete(key: Key) -> Write {
-    Write::Delete { key, condition: Condition::Unconditional }
-}
-
-/// Deletes any number of items, each on its own.
-pub(super) async fn delete_each(ports: &Ports, keys: Vec<Key>) -> Result<(), InstanceError> {
-    let writes: Vec<Write> = keys.into_iter().map(delete).collect();
-    for outcome in ports.store.write_each(&writes).await {
-        outcome?;
-    }
-    Ok(())
 }

@@ -12,28 +12,32 @@ use elements::Tokens;
 use http::{Request, Response};
 use serde_json::{Map, Value, json};
 
-use super::change::{index_keys, merged, polled, write_change};
+use store::records::audit::{Action, AuditRecord};
+use store::records::instance::InstanceRecord;
+use store::records::instance::index_removal;
+use store::records::{instance, resource, tokens};
+use store::{RecordError, StoreError};
+
 use super::login::Login;
+use super::record::merged;
+use super::schedule::polled;
+use super::transition::Transition;
 use super::{
-    Change, InstanceBody, InstanceError, ListingQuery, LoginError, Made, Stored, create, get, list, ping, remove,
+    InstanceBody, InstanceError, ListingQuery, LoginError, Made, UpdateMode, create, get, list, ping, remove,
     review_new, update,
 };
-use crate::audit::{Action, AuditRecord};
-use crate::limits::Allowance;
-use crate::poll::state::ResourceRecord;
-use crate::ports::{QueueName, Store, StoreError};
-use crate::principal::Caller;
+use crate::accounts::auth::Caller;
+use crate::accounts::limits::Allowance;
+use crate::ports::QueueName;
 use crate::service::Service;
-use crate::table::{self, InstanceRecord, instance_key, resource_key, tokens_key};
 use crate::testing::{Fault, TestPorts, answer};
-use crate::tokens;
 
 const START: &str = "2026-01-05T09:00:00Z";
 
 type Temper = Box<dyn FnMut(&Request<Bytes>) -> Response<Bytes> + Send>;
 
 /// A service, one who calls it, and the vendor of whatever element.
-struct World {
+struct InstanceFixture {
     test: TestPorts,
     service: Service,
     caller: Caller,
@@ -49,7 +53,7 @@ fn friendly(request: &Request<Bytes>) -> Response<Bytes> {
     }
 }
 
-impl World {
+impl InstanceFixture {
     fn new() -> Self {
         let temper: Arc<Mutex<Temper>> = Arc::new(Mutex::new(Box::new(friendly)));
         let of_vendor = Arc::clone(&temper);
@@ -82,13 +86,13 @@ impl World {
         create(&self.service, &self.caller, InstanceBody::read(body).unwrap()).await
     }
 
-    async fn update(&self, id: InstanceId, body: &Value, change: Change) -> Result<Made, InstanceError> {
-        update(&self.service, &self.caller, id, InstanceBody::read(body).unwrap(), change, None).await
+    async fn update(&self, id: InstanceId, body: &Value, mode: UpdateMode) -> Result<Made, InstanceError> {
+        update(&self.service, &self.caller, id, InstanceBody::read(body).unwrap(), mode, None).await
     }
 
     async fn tokens(&self, id: InstanceId) -> Tokens {
-        let item = self.test.store.get(&tokens_key(id)).await.unwrap().expect("tokens");
-        tokens::open(&self.service, id, &table::read(&item).unwrap()).await.unwrap()
+        let stored = tokens::key(id).get(&*self.test.store).await.unwrap().expect("tokens");
+        crate::tokens::open(&self.service, id, &stored.record).await.unwrap()
     }
 
     fn stored_instances(&self) -> usize {
@@ -130,34 +134,34 @@ fn contacts(of: Value) -> Value {
 #[tokio::test]
 async fn an_instance_that_was_not_written_was_not_made_and_one_whose_answer_was_lost_was() {
     for (fault, made) in [(Fault::NotWritten, false), (Fault::AnswerLost, true)] {
-        let world = World::new();
-        world.test.store.plan_faults(move |number| (number == 0).then_some(fault));
-        let outcome = world.create(&shop(json!({}))).await;
+        let fixture = InstanceFixture::new();
+        fixture.test.store.plan_faults(move |number| (number == 0).then_some(fault));
+        let outcome = fixture.create(&shop(json!({}))).await;
         match outcome {
             Ok(_) => assert!(made, "{fault:?}"),
-            Err(InstanceError::Store(StoreError::Busy(_))) => assert!(!made, "{fault:?}"),
+            Err(InstanceError::Record(RecordError::Store(StoreError::Busy(_)))) => assert!(!made, "{fault:?}"),
             Err(other) => panic!("{fault:?}: {other:?}"),
         }
-        assert_eq!(world.stored_instances(), usize::from(made), "{fault:?}");
+        assert_eq!(fixture.stored_instances(), usize::from(made), "{fault:?}");
     }
 }
 
 #[tokio::test]
 async fn what_was_read_differently_is_answered_and_kept() {
-    let world = World::new();
+    let fixture = InstanceFixture::new();
     let mut body = shop(json!({}));
     body["configuration"]["square.version"] = json!(" 2025-08-20 ");
-    let made = world.create(&body).await.unwrap();
+    let made = fixture.create(&body).await.unwrap();
     assert_eq!(made.warnings.len(), 1, "{:?}", made.warnings);
-    let stored = get(&world.service.ports, world.caller.organization, made.record.id).await.unwrap().record;
+    let stored = get(&fixture.service.ports, fixture.caller.organization, made.record.id).await.unwrap().record;
     assert_eq!(stored.warnings, [json!(made.warnings[0])]);
 }
 
 #[tokio::test]
 async fn first_polls_keep_whoever_waits_no_longer_than_the_budget_and_go_on_by_the_queue() {
-    let world = World::new();
-    let (clock, mut page) = (Arc::clone(&world.test.ambient), 0);
-    world.vendor(move |request| {
+    let fixture = InstanceFixture::new();
+    let (clock, mut page) = (Arc::clone(&fixture.test.ambient), 0);
+    fixture.vendor(move |request| {
         if request.uri().path() != "/v2/team-members/search" {
             return friendly(request);
         }
@@ -166,27 +170,26 @@ async fn first_polls_keep_whoever_waits_no_longer_than_the_budget_and_go_on_by_t
         page += 1;
         answer(200, &json!({"team_members": [{"id": page.to_string()}], "cursor": page.to_string()}))
     });
-    let began = world.service.ports.now();
-    let made = world.create(&shop(json!({"employees": {}}))).await.unwrap();
+    let began = fixture.service.ports.now();
+    let made = fixture.create(&shop(json!({"employees": {}}))).await.unwrap();
     assert!(made.warnings.is_empty(), "{:?}", made.warnings);
-    let took = (world.service.ports.now() - began).num_seconds();
+    let took = (fixture.service.ports.now() - began).num_seconds();
     assert_eq!(took, 4, "a second of five is left for the commit");
-    let item = world.test.store.get(&resource_key(made.record.id, "employees")).await.unwrap().unwrap();
-    let state: ResourceRecord = table::read(&item).unwrap();
+    let state = resource::key(made.record.id, "employees").get(&*fixture.test.store).await.unwrap().unwrap().record;
     assert!(state.resume.is_some() && !state.based, "{state:?}");
-    assert_eq!(world.test.queue.len(QueueName::Polls), 1);
+    assert_eq!(fixture.test.queue.len(QueueName::Polls), 1);
 }
 
 // ---------------------------------------------------------------- Logging in
 
 #[tokio::test]
 async fn a_vendor_without_an_answer_stands_in_the_way_only_where_its_answer_is_needed() {
-    let world = World::new();
+    let fixture = InstanceFixture::new();
     // Nothing is read from what proves a login at square.
-    world.vendor(|_| answer(500, &json!({})));
-    world.create(&shop(json!({}))).await.unwrap();
+    fixture.vendor(|_| answer(500, &json!({})));
+    fixture.create(&shop(json!({}))).await.unwrap();
     // Without the zone of the account another is used.
-    world.vendor({
+    fixture.vendor({
         let mut asked = 0;
         move |_| {
             asked += 1;
@@ -196,26 +199,26 @@ async fn a_vendor_without_an_answer_stands_in_the_way_only_where_its_answer_is_n
     let revel = json!({"element": {"key": "revel"}, "configuration": {
         "subdomain": "test", "oauth.api.key": "k", "oauth.api.secret": "s"
     }});
-    world.create(&revel).await.unwrap();
+    fixture.create(&revel).await.unwrap();
     // Without the account no list of icontact has an address.
-    world.vendor(|_| answer(503, &json!({})));
-    let outcome = world.create(&contacts(json!({}))).await;
+    fixture.vendor(|_| answer(503, &json!({})));
+    let outcome = fixture.create(&contacts(json!({}))).await;
     assert!(matches!(outcome, Err(InstanceError::Login(LoginError::Unavailable { .. }))), "{outcome:?}");
-    assert_eq!(world.stored_instances(), 2);
+    assert_eq!(fixture.stored_instances(), 2);
 }
 
 #[tokio::test]
 async fn what_proves_a_login_may_be_of_some_length() {
-    let world = World::new();
+    let fixture = InstanceFixture::new();
     let long = "x".repeat(100_000);
-    world.vendor(move |_| answer(200, &json!({"accounts": [{"accountId": "5", "name": long}]})));
-    world.create(&contacts(json!({"client.folder.id": "6"}))).await.unwrap();
+    fixture.vendor(move |_| answer(200, &json!({"accounts": [{"accountId": "5", "name": long}]})));
+    fixture.create(&contacts(json!({"client.folder.id": "6"}))).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_refresh_token_that_was_brought_along_stays_where_the_vendor_gives_no_other() {
-    let world = World::new();
-    world.vendor(|request| match request.uri().path() {
+    let fixture = InstanceFixture::new();
+    fixture.vendor(|request| match request.uri().path() {
         "/oauth2/token" => answer(200, &json!({"access_token": "first"})),
         _ => friendly(request),
     });
@@ -223,8 +226,8 @@ async fn a_refresh_token_that_was_brought_along_stays_where_the_vendor_gives_no_
     body["externalAuthentication"] = json!("initial");
     body["configuration"]["oauth.user.refresh_token"] = json!("mine");
     body["configuration"]["oauth.user.token"] = json!("old");
-    let made = world.create(&body).await.unwrap();
-    let tokens = world.tokens(made.record.id).await;
+    let made = fixture.create(&body).await.unwrap();
+    let tokens = fixture.tokens(made.record.id).await;
     assert_eq!((tokens.access, tokens.refresh), (Secret::new("first"), Some(Secret::new("mine"))));
     // They are kept with the tokens alone.
     let kept = made.record.configuration.keys().filter(|key| key.starts_with("oauth.user."));
@@ -233,33 +236,33 @@ async fn a_refresh_token_that_was_brought_along_stays_where_the_vendor_gives_no_
 
 #[tokio::test]
 async fn another_account_is_proven_with_the_login_there_is_and_nobody_logs_in_anew() {
-    let world = World::new();
-    let made = world.create(&shop_with_login(json!({}))).await.unwrap();
+    let fixture = InstanceFixture::new();
+    let made = fixture.create(&shop_with_login(json!({}))).await.unwrap();
     let id = made.record.id;
     let change = json!({"configuration": {"square.version": "2025-09-24"}});
-    let (updated, asked) = world.asked(world.update(id, &change, Change::Merge)).await;
+    let (updated, asked) = fixture.asked(fixture.update(id, &change, UpdateMode::Merge)).await;
     updated.unwrap();
     assert_eq!(asked, [("/v2/merchants/me".to_owned(), "Bearer first".to_owned())]);
-    assert_eq!(world.tokens(id).await.refresh, Some(Secret::new("again")));
+    assert_eq!(fixture.tokens(id).await.refresh, Some(Secret::new("again")));
 }
 
 #[tokio::test]
 async fn a_token_made_by_hand_is_changed_and_proven_without_any_login() {
-    let world = World::new();
-    let id = world.create(&shop(json!({}))).await.unwrap().record.id;
+    let fixture = InstanceFixture::new();
+    let id = fixture.create(&shop(json!({}))).await.unwrap().record.id;
     let change = json!({"configuration": {"access.token": "another"}});
-    let (updated, asked) = world.asked(world.update(id, &change, Change::Merge)).await;
+    let (updated, asked) = fixture.asked(fixture.update(id, &change, UpdateMode::Merge)).await;
     updated.unwrap();
     assert_eq!(asked, [("/v2/merchants/me".to_owned(), "Bearer another".to_owned())]);
 }
 
 #[tokio::test]
 async fn a_ping_says_whether_the_vendor_lets_the_instance_in() {
-    let world = World::new();
-    let record = world.create(&shop(json!({}))).await.unwrap().record;
-    assert!(ping(&world.service, &record).await.unwrap().is_ok());
-    world.vendor(|_| answer(403, &json!({"errors": [{"detail": "not you"}]})));
-    let outcome = ping(&world.service, &record).await.unwrap();
+    let fixture = InstanceFixture::new();
+    let record = fixture.create(&shop(json!({}))).await.unwrap().record;
+    assert!(ping(&fixture.service, &record).await.unwrap().is_ok());
+    fixture.vendor(|_| answer(403, &json!({"errors": [{"detail": "not you"}]})));
+    let outcome = ping(&fixture.service, &record).await.unwrap();
     assert!(matches!(&outcome, Err(LoginError::Refused(said)) if said.contains("not you")), "{outcome:?}");
 }
 
@@ -270,70 +273,72 @@ fn a_null_removes_a_key_from_a_merge_and_is_a_value_of_a_whole() {
     let object = |value: Value| value.as_object().unwrap().clone();
     let stored = || object(json!({"a": "1", "b": "2"}));
     let given = object(json!({"a": null, "c": "3"}));
-    let after = |change| Value::Object(merged(stored(), Some(&given), change));
-    assert_eq!(after(Change::Merge), json!({"b": "2", "c": "3"}));
-    assert_eq!(after(Change::Replace), json!({"a": null, "c": "3"}));
-    assert_eq!(Value::Object(merged(stored(), None, Change::Replace)), json!({"a": "1", "b": "2"}));
+    let after = |mode| Value::Object(merged(stored(), Some(&given), mode));
+    assert_eq!(after(UpdateMode::Merge), json!({"b": "2", "c": "3"}));
+    assert_eq!(after(UpdateMode::Replace), json!({"a": null, "c": "3"}));
+    assert_eq!(Value::Object(merged(stored(), None, UpdateMode::Replace)), json!({"a": "1", "b": "2"}));
     let masked: Map<String, Value> = object(json!({"a": domain::secret::MASK, "z": domain::secret::MASK}));
-    assert_eq!(Value::Object(merged(stored(), Some(&masked), Change::Replace)), json!({"a": "1"}));
+    assert_eq!(Value::Object(merged(stored(), Some(&masked), UpdateMode::Replace)), json!({"a": "1"}));
 }
 
 #[tokio::test]
 async fn a_resource_that_reads_other_records_starts_anew_and_one_that_is_gone_leaves_nothing() {
-    let world = World::new();
-    world.vendor(|request| match request.uri().path() {
+    let fixture = InstanceFixture::new();
+    fixture.vendor(|request| match request.uri().path() {
         "/v2/team-members/search" => answer(200, &json!({"team_members": [{"id": "1"}, {"id": "2"}]})),
         "/v2/locations" => answer(200, &json!({"locations": [{"id": "L"}]})),
         _ => friendly(request),
     });
-    let id = world.create(&shop(json!({"staff": {"url": "/hubs/employee/employees"}}))).await.unwrap().record.id;
+    let id = fixture.create(&shop(json!({"staff": {"url": "/hubs/employee/employees"}}))).await.unwrap().record.id;
     let state = async || {
-        let item = world.test.store.get(&resource_key(id, "staff")).await.unwrap();
-        let keys = index_keys(&world.service.ports, id, "staff").await.unwrap();
-        (item.map(|item| table::read::<ResourceRecord>(&item).unwrap().entries), keys.len())
+        let stored = resource::key(id, "staff").get(&*fixture.test.store).await.unwrap();
+        let index = index_removal(&*fixture.test.store, id, "staff").await.unwrap();
+        (stored.map(|stored| stored.record.entries), index.len())
     };
     assert_eq!(state().await, (Some(2), 1));
 
     let places =
         json!({"configuration": {"event.poller.configuration": {"staff": {"url": "/hubs/employee/locations"}}}});
-    let (updated, asked) = world.asked(world.update(id, &places, Change::Merge)).await;
+    let (updated, asked) = fixture.asked(fixture.update(id, &places, UpdateMode::Merge)).await;
     updated.unwrap();
     assert_eq!(asked.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["/v2/locations"]);
     assert_eq!(state().await, (Some(1), 1), "nothing is left of those who were listed before");
 
     // What only says it in other words goes on where it was.
-    let (updated, asked) = world.asked(world.update(id, &places, Change::Merge)).await;
+    let (updated, asked) = fixture.asked(fixture.update(id, &places, UpdateMode::Merge)).await;
     updated.unwrap();
     assert_eq!(asked, []);
 
     let none = json!({"configuration": {"event.poller.configuration": {}}});
-    world.update(id, &none, Change::Merge).await.unwrap();
+    fixture.update(id, &none, UpdateMode::Merge).await.unwrap();
     assert_eq!(state().await, (None, 0));
 }
 
 /// Moves an instance from so many resources to so many others; answers the transactions that it took.
 async fn moved(from: usize, to: usize) -> u64 {
-    let world = World::new();
+    let fixture = InstanceFixture::new();
     let named = |prefix: &str, count: usize| -> Value {
         let entry = |n| (format!("{prefix}{n}"), json!({"url": "/hubs/employee/locations"}));
         Value::Object((0..count).map(entry).collect())
     };
-    let id = world.create(&shop(named("old", from))).await.unwrap().record.id;
-    let before = get(&world.service.ports, world.caller.organization, id).await.unwrap();
-    let other = World::new().create(&shop(named("new", to))).await.unwrap().record;
-    let record = InstanceRecord { resources: other.resources, ..before.record.clone() };
-    let allowance = Allowance::read(&world.service.ports, world.caller.organization).await.unwrap();
-    let mut entry = AuditRecord::new(world.service.ports.now(), world.caller.by(), Action::InstanceUpdated);
+    let id = fixture.create(&shop(named("old", from))).await.unwrap().record.id;
+    let before = get(&fixture.service.ports, fixture.caller.organization, id).await.unwrap();
+    let other = InstanceFixture::new().create(&shop(named("new", to))).await.unwrap().record;
+    let after = InstanceRecord { resources: other.resources, ..before.record.clone() };
+    let allowance = Allowance::read(&fixture.service.ports, fixture.caller.organization).await.unwrap();
+    let mut entry = AuditRecord::new(fixture.service.ports.now(), fixture.caller.by(), Action::InstanceUpdated);
     entry.keys.push("event.poller.configuration".into());
-    world.test.store.forget_operations();
-    let started = write_change(&world.service, &before, &record, &Login::Unchanged, &allowance, &entry).await.unwrap();
-    let transactions = world.test.store.operations().transactions;
+    fixture.test.store.forget_operations();
+    let (login, allowance, entry) = (&Login::Unchanged, &allowance, &entry);
+    let transition = Transition { before: &before, after: &after, login, allowance, entry };
+    let started = transition.commit(&fixture.service).await.unwrap().expect("nobody else writes");
+    let transactions = fixture.test.store.operations().transactions;
     assert_eq!(started.len(), to);
-    let stored: Stored = get(&world.service.ports, world.caller.organization, id).await.unwrap();
+    let stored = get(&fixture.service.ports, fixture.caller.organization, id).await.unwrap();
     let resources = |record: &InstanceRecord| polled(record).into_keys().collect::<Vec<_>>();
-    assert_eq!(resources(&stored.record), resources(&record));
-    let kept = world.test.store.items().into_iter().filter(|item| item.key.sk.starts_with("RES#")).count();
-    let slots = world.test.store.items().into_iter().filter(|item| item.key.pk.starts_with("SLOT#")).count();
+    assert_eq!(resources(&stored.record), resources(&after));
+    let kept = fixture.test.store.items().into_iter().filter(|item| item.key.sk.starts_with("RES#")).count();
+    let slots = fixture.test.store.items().into_iter().filter(|item| item.key.pk.starts_with("SLOT#")).count();
     assert_eq!((kept, slots), (to, to));
     transactions
 }
@@ -353,26 +358,26 @@ async fn a_change_is_one_transaction_wherever_it_fits() {
 
 #[tokio::test]
 async fn a_removal_that_broke_off_is_out_of_sight_and_can_be_repeated() {
-    let world = World::new();
-    let organization = world.caller.organization;
-    let kept = world.create(&shop(json!({}))).await.unwrap().record.id;
-    let gone = world.create(&shop(json!({"employees": {}}))).await.unwrap().record.id;
+    let fixture = InstanceFixture::new();
+    let organization = fixture.caller.organization;
+    let kept = fixture.create(&shop(json!({}))).await.unwrap().record.id;
+    let gone = fixture.create(&shop(json!({"employees": {}}))).await.unwrap().record.id;
     // The first takes it out of sight.
-    world.test.store.plan_faults(|number| (number > 0).then_some(Fault::NotWritten));
-    let outcome = remove(&world.service, &world.caller, gone).await;
-    assert!(matches!(outcome, Err(InstanceError::Store(StoreError::Busy(_)))), "{outcome:?}");
-    assert!(world.test.store.get(&instance_key(gone)).await.unwrap().is_some());
-    world.test.store.plan_faults(|_| None);
+    fixture.test.store.plan_faults(|number| (number > 0).then_some(Fault::NotWritten));
+    let outcome = remove(&fixture.service, &fixture.caller, gone).await;
+    assert!(matches!(outcome, Err(InstanceError::Record(RecordError::Store(StoreError::Busy(_))))), "{outcome:?}");
+    assert!(instance::key(gone).exists(&*fixture.test.store).await.unwrap());
+    fixture.test.store.plan_faults(|_| None);
 
-    let outcome = get(&world.service.ports, organization, gone).await;
+    let outcome = get(&fixture.service.ports, organization, gone).await;
     assert!(matches!(outcome, Err(InstanceError::Absent)), "{outcome:?}");
     let query = ListingQuery { page_size: 10, ..ListingQuery::default() };
-    let listed = list(&world.service.ports, organization, &query).await.unwrap();
+    let listed = list(&fixture.service.ports, organization, &query).await.unwrap();
     assert_eq!(listed.entries.iter().map(|record| record.id).collect::<Vec<_>>(), [kept]);
 
-    remove(&world.service, &world.caller, gone).await.unwrap();
-    assert!(world.test.store.get(&instance_key(gone)).await.unwrap().is_none());
-    let outcome = remove(&world.service, &world.caller, gone).await;
+    remove(&fixture.service, &fixture.caller, gone).await.unwrap();
+    assert!(!instance::key(gone).exists(&*fixture.test.store).await.unwrap());
+    let outcome = remove(&fixture.service, &fixture.caller, gone).await;
     assert!(matches!(outcome, Err(InstanceError::Absent)), "{outcome:?}");
 }
 
@@ -382,7 +387,7 @@ async fn a_removal_that_broke_off_is_out_of_sight_and_can_be_repeated() {
 fn refused(configuration: Value) -> Vec<String> {
     let mut body = shop(json!({}));
     body["configuration"].as_object_mut().unwrap().extend(configuration.as_object().unwrap().clone());
-    review_new(&World::new().service, &body).problems.into_iter().map(|problem| problem.field).collect()
+    review_new(&InstanceFixture::new().service, &body).problems.into_iter().map(|problem| problem.field).collect()
 }
 
 #[test]

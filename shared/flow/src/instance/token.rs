@@ -1,15 +1,34 @@
-//! A new token for an instance, with the old one beside it for as long as its users need to change over.
+//! An instance's own token: sealed, shown, and replaced with the old one beside it for as long as its users need to
+//! change over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::{InstanceId, OrganizationId};
 use domain::secret::Secret;
+use store::Change;
+use store::records::account::{Principal, hash};
+use store::records::audit::{Action, AuditRecord, By};
+use store::records::instance::InstanceRecord;
 
-use super::remove::ATTEMPTS;
-use super::{InstanceError, Stored, get, seal_token};
-use crate::audit::{Action, AuditRecord, By};
-use crate::ports::{Ports, StoreError};
-use crate::principal::{draw_secret, hash, succeed};
-use crate::table::{self, Principal, instance_key};
+use super::{InstanceError, change};
+use crate::accounts::auth::draw_secret;
+use crate::accounts::secret::{Replaced, replace_secret};
+use crate::ports::Ports;
+use crate::secrets::vault_owner;
+use crate::service::{FlowError, Service};
+
+/// The instance's token, to be shown to its organization.
+///
+/// # Errors
+/// The vault does not open it.
+pub async fn token(service: &Service, record: &InstanceRecord) -> Result<Secret, InstanceError> {
+    let opened = service.ports.vault.open(&vault_owner(record.id), &record.token).await;
+    Ok(opened.map_err(FlowError::vault("the token of an instance"))?)
+}
+
+pub(super) async fn seal_token(ports: &Ports, id: InstanceId, token: &Secret) -> Result<String, InstanceError> {
+    let sealed = ports.vault.seal(&vault_owner(id), token).await;
+    Ok(sealed.map_err(FlowError::vault("the token of an instance"))?)
+}
 
 /// A rotation that is through.
 #[derive(Debug, Clone)]
@@ -32,28 +51,22 @@ pub async fn rotate_token(
     grace: TimeDelta,
 ) -> Result<NewToken, InstanceError> {
     let token = draw_secret(&*ports.ambient);
-    for _ in 0..ATTEMPTS {
-        let Stored { mut record, version } = get(ports, organization, id).await?;
+    let previous_until = change(ports, organization, id, async |stored| {
+        let mut record = stored.record.clone();
         record.token = seal_token(ports, id, &token).await?;
         record.updated_at = ports.now();
         let entry = AuditRecord::new(ports.now(), by, Action::TokenRotated).of_instance(id);
-        let mut writes = succeed(
-            ports.now(),
-            grace,
-            &hash(&token),
-            (&mut record.token_hash, &mut record.previous_token),
-            (Principal::Instance { instance: id, organization }, false),
-        );
-        writes.push(table::replace(instance_key(id), version, &record));
-        writes.push(entry.write(organization, &id.to_string(), version));
-        match ports.store.transact(&writes).await {
-            Ok(()) => {
-                let previous_until = record.previous_token.map(|previous| previous.until);
-                return Ok(NewToken { token, previous_until });
-            }
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(InstanceError::Raced)
+        let replaced = Replaced {
+            current: &mut record.token_hash,
+            previous: &mut record.previous_token,
+            principal: Principal::Instance { instance: id, organization },
+            disabled: false,
+        };
+        let mut writes = replace_secret(replaced, &hash(&token), grace, ports.now());
+        writes.push(stored.replace(&record));
+        writes.push(entry.write(organization, &id.to_string(), stored.version()));
+        Ok(Change::Write(writes, record.previous_token.map(|previous| previous.until)))
+    })
+    .await?;
+    Ok(NewToken { token, previous_until })
 }

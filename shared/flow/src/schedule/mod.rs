@@ -158,7 +158,7 @@ mod tests {
             records::member_key(Slot::of(instance, "r", 1), instance, "r").put(&job)
         };
         let mut writes: Vec<Write> = (1..=resources).map(|id| member(InstanceId(id))).collect();
-        writes.push(records::interval_key(1).put(&()));
+        writes.push(records::mark_interval(1));
         assert!(service.ports.store.write_each(&writes).await.iter().all(Result::is_ok));
         (test, service)
     }

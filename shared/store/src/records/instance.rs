@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use domain::configuration::{FailurePolicy, NotificationFormat, Words};
 use domain::id::{InstanceId, OrganizationId, UserId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::account::Previous;
-use crate::keys;
+use super::resource::ResourceRecord;
 use crate::pages::{Listable, Section};
-use crate::port::{Range, Store};
+use crate::port::{Condition, Key, Range, Store, StoreError, Write, query_all};
 use crate::record::{RecordError, RecordKey, Stored};
+use crate::{codec, keys};
 
 /// An element instance: an authenticated account at a vendor and what is polled of it. No secret stands here in
 /// the clear.
@@ -95,13 +97,33 @@ impl InstanceRecord {
 pub struct CallbackRecord {
     /// Where to post.
     pub url: String,
-    /// `event.notification.format`: `elements` or `cloudevents` or `cloudevents-batch`.
-    pub format: String,
-    /// What happens when the ladder ends: `retry` or `queue`.
-    pub failure_policy: String,
+    /// `event.notification.format`, as its word. A word of a later release reads as the default.
+    #[serde(with = "format_word")]
+    pub format: NotificationFormat,
+    /// `event.notification.failure.policy`. A word of a later release reads as the default.
+    #[serde(deserialize_with = "policy_word")]
+    pub failure_policy: FailurePolicy,
     /// Send only the newest state per record of what piled up while the callback was down.
     #[serde(default)]
     pub coalesce: bool,
+}
+
+/// A format as the word of its configuration key, which is not the word that delivery rows have for it.
+mod format_word {
+    use domain::configuration::{NotificationFormat, Words};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(format: &NotificationFormat, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(format.word())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NotificationFormat, D::Error> {
+        Ok(NotificationFormat::from_word(&String::deserialize(deserializer)?).unwrap_or_default())
+    }
+}
+
+fn policy_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FailurePolicy, D::Error> {
+    Ok(FailurePolicy::from_word(&String::deserialize(deserializer)?).unwrap_or_default())
 }
 
 /// Why an instance needs a new login.
@@ -130,6 +152,12 @@ impl Listable for ListingRecord {
     const PREFIX: &'static str = "INST#";
 }
 
+impl ListingRecord {
+    fn of(record: &InstanceRecord) -> Self {
+        Self { id: record.id, name: record.name.clone(), tags: record.tags.clone(), element: record.element.clone() }
+    }
+}
+
 /// Key of an instance.
 pub fn key(id: InstanceId) -> RecordKey<InstanceRecord> {
     RecordKey::of(keys::instance_key(id))
@@ -149,4 +177,105 @@ pub fn listing(organization: OrganizationId) -> Section<ListingRecord> {
 pub async fn get_many(store: &dyn Store, ids: &[InstanceId]) -> Result<Vec<Stored<InstanceRecord>>, RecordError> {
     let keys: Vec<_> = ids.iter().map(|id| keys::instance_key(*id)).collect();
     Ok(store.get_many(&keys).await?.iter().map(Stored::read).collect::<Result<_, _>>()?)
+}
+
+/// The instance of this id, if it is the organization's and not being removed.
+///
+/// # Errors
+/// The store failed or the record is damaged.
+pub async fn get(
+    store: &dyn Store,
+    organization: OrganizationId,
+    id: InstanceId,
+) -> Result<Option<Stored<InstanceRecord>>, RecordError> {
+    Ok(find(store, organization, id).await?.filter(|stored| !stored.record.deleted))
+}
+
+/// The same, also when its removal has begun. The organization's own listing is asked first, so that the answer for
+/// another's instance comes from the same place, and as fast, as the answer for none.
+///
+/// # Errors
+/// The store failed or the record is damaged.
+pub async fn find(
+    store: &dyn Store,
+    organization: OrganizationId,
+    id: InstanceId,
+) -> Result<Option<Stored<InstanceRecord>>, RecordError> {
+    if !listing_key(organization, id).exists(store).await? {
+        return Ok(None);
+    }
+    Ok(key(id).get(store).await?.filter(|stored| stored.record.organization == organization))
+}
+
+/// Writes what the organization's listing says of a new instance.
+pub fn listing_insert(record: &InstanceRecord) -> Write {
+    listing_key(record.organization, record.id).insert(&ListingRecord::of(record))
+}
+
+/// Writes what the organization's listing says of the instance.
+pub fn listing_write(record: &InstanceRecord) -> Write {
+    listing_key(record.organization, record.id).put(&ListingRecord::of(record))
+}
+
+/// The removal of everything that is the instance's alone, but for its item, its listing, its slots and its deliveries,
+/// which expire in their own time.
+///
+/// # Errors
+/// The store failed.
+pub async fn belongings(store: &dyn Store, record: &InstanceRecord) -> Result<Vec<Write>, RecordError> {
+    let partition = keys::instance_partition(record.id);
+    let mut removals = Vec::new();
+    for prefix in ["META#", "RES#", "IDX#", "SEEN#"] {
+        for item in query_all(store, &partition, prefix).await? {
+            let state = if prefix == "RES#" { codec::read::<ResourceRecord>(&item).ok() } else { None };
+            let account = state.and_then(|state| state.account);
+            removals.extend(account.map(|account| removal(keys::account_key(&record.element, &account, record.id))));
+            removals.push(removal(item.key));
+        }
+    }
+    Ok(removals)
+}
+
+/// The removal of the record index of one resource.
+///
+/// # Errors
+/// The store failed.
+pub async fn index_removal(store: &dyn Store, id: InstanceId, resource: &str) -> Result<Vec<Write>, StoreError> {
+    let items = query_all(store, &keys::instance_partition(id), &keys::index_prefix(resource)).await?;
+    Ok(items.into_iter().map(|item| removal(item.key)).collect())
+}
+
+fn removal(key: Key) -> Write {
+    Write::Delete { key, condition: Condition::Unconditional }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is stored stays as it is: these literals may never change.
+    #[test]
+    fn formats_and_policies_are_stored_as_their_words() {
+        for (format, policy, stored) in [
+            (NotificationFormat::Elements, FailurePolicy::Retry, r#""format":"elements","failure_policy":"retry""#),
+            (
+                NotificationFormat::CloudEvents,
+                FailurePolicy::Queue,
+                r#""format":"cloudevents","failure_policy":"queue""#,
+            ),
+            (
+                NotificationFormat::CloudEventsBatch,
+                FailurePolicy::Queue,
+                r#""format":"cloudevents-batch","failure_policy":"queue""#,
+            ),
+        ] {
+            let record = CallbackRecord { url: "u".into(), format, failure_policy: policy, coalesce: true };
+            let text = format!(r#"{{"url":"u",{stored},"coalesce":true}}"#);
+            assert_eq!(serde_json::to_string(&record).expect("text"), text);
+            assert_eq!(serde_json::from_str::<CallbackRecord>(&text).expect("a record"), record);
+        }
+        let later = r#"{"url":"u","format":"avro","failure_policy":"later"}"#;
+        let record: CallbackRecord = serde_json::from_str(later).expect("a record");
+        assert_eq!((record.format, record.failure_policy), Default::default());
+    }
 }

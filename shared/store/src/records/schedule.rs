@@ -3,12 +3,14 @@
 use domain::id::InstanceId;
 use domain::retry_minute::RetryMinute;
 use domain::wheel::Slot;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use super::instance::InstanceRecord;
 use super::job::PollJob;
 use crate::keys;
 use crate::pages::Section;
-use crate::port::{Range, Store};
+use crate::port::{Range, Store, Write};
 use crate::record::{RecordError, RecordKey};
 
 /// Key of a resource's membership in its slot.
@@ -21,9 +23,26 @@ pub fn members(slot: Slot) -> Section<PollJob> {
     Section::of(keys::slot_partition(slot), Range::all())
 }
 
+/// Puts a resource into the slot of its interval, in minutes.
+pub fn join(instance: &InstanceRecord, resource: &str, interval: u16) -> Write {
+    let (organization, id) = (instance.organization, instance.id);
+    let job = PollJob { organization, instance: id, resource: resource.to_owned(), minute: 0 };
+    member_key(Slot::of(id, resource, interval), id, resource).put(&job)
+}
+
+/// Takes a resource out of the slot of its interval.
+pub fn leave(instance: InstanceId, resource: &str, interval: u16) -> Write {
+    member_key(Slot::of(instance, resource, interval), instance, resource).delete()
+}
+
 /// Key of the mark that an interval is in use.
-pub fn interval_key(interval: u16) -> RecordKey<()> {
+pub fn interval_key(interval: u16) -> RecordKey<u16> {
     RecordKey::of(keys::interval_key(interval))
+}
+
+/// Marks an interval as in use. No slot of it is without the mark: it is written before the first.
+pub fn mark_interval(interval: u16) -> Write {
+    interval_key(interval).put(&interval)
 }
 
 /// The intervals in use, in minutes.
@@ -31,7 +50,8 @@ pub fn interval_key(interval: u16) -> RecordKey<()> {
 /// # Errors
 /// The store failed.
 pub async fn intervals(store: &dyn Store) -> Result<Vec<u16>, RecordError> {
-    let marks = Section::<()>::of(keys::WHEEL, Range::prefix(keys::INTERVAL_PREFIX)).all(store).await?;
+    // The body repeats the interval and is not read.
+    let marks = Section::<IgnoredAny>::of(keys::WHEEL, Range::prefix(keys::INTERVAL_PREFIX)).all(store).await?;
     let minutes = |sk: &str| sk.strip_prefix(keys::INTERVAL_PREFIX)?.parse().ok();
     Ok(marks.iter().filter_map(|mark| minutes(&mark.key().as_key().sk)).collect())
 }

@@ -26,10 +26,10 @@ impl World {
 
 #[tokio::test]
 async fn two_that_fail_at_once_both_count() {
-    for policy in ["retry", "queue"] {
+    for policy in [FailurePolicy::Retry, FailurePolicy::Queue] {
         let world = World::answering(500);
         let mut record = instance(Some(URL));
-        record.callback.iter_mut().for_each(|callback| callback.failure_policy = policy.into());
+        record.callback.iter_mut().for_each(|callback| callback.failure_policy = policy);
         world.store_instance(&record);
         // The next poll looks after them: there is no entry to be taken off.
         let changes = [change("1", 1, "{}"), change("2", 1, "{}")];
@@ -41,7 +41,7 @@ async fn two_that_fail_at_once_both_count() {
         world.meanwhile(500, jobs[1].clone(), 500);
         let report = world.deliver(&jobs[0]).await;
         match policy {
-            "queue" => assert_eq!(report.outcome, Outcome::Queued),
+            FailurePolicy::Queue => assert_eq!(report.outcome, Outcome::Queued),
             _ => {
                 assert!(matches!(report.outcome, Outcome::RetryAt(_)), "{report:?}");
                 // Each has its entry now, and its message names it.
@@ -53,9 +53,9 @@ async fn two_that_fail_at_once_both_count() {
             }
         }
         let view = callback_view(&world.ports, record.organization, URL).await.unwrap();
-        assert_eq!(view.failures, 2, "{policy}");
+        assert_eq!(view.failures, 2, "{policy:?}");
         let made: Vec<u32> = world.deliveries().await.iter().map(|found| found.row.attempts_made).collect();
-        assert_eq!(made, [1, 1], "{policy}");
+        assert_eq!(made, [1, 1], "{policy:?}");
     }
 }
 

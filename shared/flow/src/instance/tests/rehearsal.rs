@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use http::{HeaderValue, Request, Response};
 use serde_json::{Value, json};
 
-use super::{World, answer, friendly, shop};
+use super::{InstanceFixture, answer, friendly, shop};
 use crate::instance::{InstanceBody, Rehearsed, rehearse, rehearse_new};
 
-impl World {
+impl InstanceFixture {
     /// What trying one resource of a shop finds.
     async fn tried(&self, resource: &str) -> Rehearsed {
         let body = InstanceBody::read(&shop(json!({resource: {}}))).unwrap();
@@ -80,7 +80,7 @@ fn everything(_: &Payment, _: DateTime<Utc>) -> bool {
 #[tokio::test]
 async fn nothing_is_said_where_nothing_is_wrong() {
     let stamps = ["2026-01-05T08:00:00Z", "2026-01-05T08:30:11Z", "2026-01-05T08:59:59Z"];
-    let found = World::new().tried_with(&stamps, from_the_bound_on).await;
+    let found = InstanceFixture::new().tried_with(&stamps, from_the_bound_on).await;
     assert_eq!((found.records, found.precision, &found.failure), (3, Some("seconds"), &None));
     assert_eq!((&found.problems, &found.findings), (&vec![], &vec![]));
     let shown: Vec<_> = found.samples.iter().map(|one| (one.object_id.as_str(), one.date.as_deref())).collect();
@@ -97,7 +97,7 @@ async fn stamps_are_as_fine_as_the_finest_of_them_and_many_whole_minutes_are_wor
         (vec!["2026-01-05T08:00:00.5Z"; 4], "milliseconds", 0),
         (vec![whole, "2026-01-05T08:00:01.5Z"], "milliseconds", 0),
     ] {
-        let found = World::new().tried_with(&stamps, from_the_bound_on).await;
+        let found = InstanceFixture::new().tried_with(&stamps, from_the_bound_on).await;
         assert_eq!((found.precision, found.findings.len()), (Some(precision), findings), "{stamps:?}: {found:?}");
         assert_eq!(found.problems, [""; 0], "{stamps:?}");
     }
@@ -112,13 +112,13 @@ async fn dates_that_cannot_be_read_are_a_problem_where_changes_are_found_by_them
         ("locations", json!({"locations": [{"id": "1"}]}), 0, 0),
         ("locations", json!({"locations": []}), 0, 1),
     ] {
-        let world = World::new();
+        let fixture = InstanceFixture::new();
         let body = members.clone();
-        world.vendor(move |request| match request.uri().path() {
+        fixture.vendor(move |request| match request.uri().path() {
             "/v2/payments" | "/v2/locations" => answer(200, &body),
             _ => friendly(request),
         });
-        let found = world.tried(resource).await;
+        let found = fixture.tried(resource).await;
         assert_eq!((found.problems.len(), found.findings.len()), (problems, findings), "{members}: {found:?}");
         assert_eq!((found.precision, found.failure), (None, None), "{members}");
     }
@@ -127,7 +127,7 @@ async fn dates_that_cannot_be_read_are_a_problem_where_changes_are_found_by_them
 #[tokio::test]
 async fn a_stamp_ahead_of_the_vendors_clock_is_in_the_wrong_zone_after_twenty_minutes() {
     for (newest, wrong) in [("2026-01-05T09:20:00Z", false), ("2026-01-05T09:20:01Z", true)] {
-        let found = World::new().tried_with(&["2026-01-05T07:00:01Z", newest], from_the_bound_on).await;
+        let found = InstanceFixture::new().tried_with(&["2026-01-05T07:00:01Z", newest], from_the_bound_on).await;
         let told = found.problems.iter().any(|said| said.contains("20 minutes ahead of the vendor's own clock"));
         assert_eq!((told, found.problems.len()), (wrong, usize::from(wrong)), "{found:?}");
     }
@@ -136,12 +136,12 @@ async fn a_stamp_ahead_of_the_vendors_clock_is_in_the_wrong_zone_after_twenty_mi
 #[tokio::test]
 async fn a_filter_that_does_not_filter_is_told_and_one_that_leaves_out_the_bound_is_mentioned() {
     let few = ["2026-01-05T08:00:01Z", "2026-01-05T08:30:00Z", "2026-01-05T08:59:00Z"];
-    let found = World::new().tried_with(&few, everything).await;
+    let found = InstanceFixture::new().tried_with(&few, everything).await;
     let [said] = &found.problems[..] else { panic!("{found:?}") };
     assert!(said.contains("ignores the filter: 3 records"), "{said}");
     assert_eq!(found.findings, [""; 0]);
 
-    let found = World::new().tried_with(&few, beyond_the_bound).await;
+    let found = InstanceFixture::new().tried_with(&few, beyond_the_bound).await;
     let [said] = &found.findings[..] else { panic!("{found:?}") };
     assert!(said.contains("compares strictly"), "{said}");
     assert_eq!(found.problems, [""; 0]);
@@ -158,28 +158,28 @@ async fn a_first_page_of_several_does_not_make_a_filter_look_wrong() {
         "2026-01-02T08:00:04Z",
     ];
     for keeps in [from_the_bound_on, beyond_the_bound] {
-        let found = World::new().tried_with(&many, keeps).await;
+        let found = InstanceFixture::new().tried_with(&many, keeps).await;
         assert_eq!((found.records, &found.problems, &found.findings), (4, &vec![], &vec![]));
     }
 }
 
 #[tokio::test]
 async fn only_a_filter_is_tried() {
-    let world = World::new();
-    world.vendor(|request| match request.uri().path() {
+    let fixture = InstanceFixture::new();
+    fixture.vendor(|request| match request.uri().path() {
         "/v2/team-members/search" => {
             answer(200, &json!({"team_members": [{"id": "1", "updated_at": "2026-01-05T08:00:01Z"}]}))
         }
         _ => friendly(request),
     });
-    let (found, asked) = world.asked(world.tried("employees")).await;
+    let (found, asked) = fixture.asked(fixture.tried("employees")).await;
     assert_eq!((found.records, found.problems.len(), found.failure), (1, 0, None));
     assert_eq!(asked.len(), 2, "the proof and one page: {asked:?}");
 }
 
 #[tokio::test]
 async fn what_is_listed_for_each_parent_is_tried_with_those_there_are() {
-    let world = World::new();
+    let fixture = InstanceFixture::new();
     let places = |request: &Request<Bytes>, locations: Value| match request.uri().path() {
         "/v2/locations" => answer(200, &json!({"locations": locations})),
         "/v2/orders/search" => {
@@ -189,12 +189,12 @@ async fn what_is_listed_for_each_parent_is_tried_with_those_there_are() {
         }
         _ => friendly(request),
     };
-    world.vendor(move |request| places(request, json!([{"id": "B"}, {"id": "A"}])));
-    let found = world.tried("orders").await;
+    fixture.vendor(move |request| places(request, json!([{"id": "B"}, {"id": "A"}])));
+    let found = fixture.tried("orders").await;
     assert_eq!((found.records, found.failure), (1, None));
 
-    world.vendor(move |request| places(request, json!([])));
-    let (found, asked) = world.asked(world.tried("orders")).await;
+    fixture.vendor(move |request| places(request, json!([])));
+    let (found, asked) = fixture.asked(fixture.tried("orders")).await;
     let [said] = &found.findings[..] else { panic!("{found:?}") };
     assert!(said.contains("parent listing is empty"), "{said}");
     assert!(asked.iter().all(|(path, _)| path != "/v2/orders/search"), "{asked:?}");
@@ -202,43 +202,43 @@ async fn what_is_listed_for_each_parent_is_tried_with_those_there_are() {
 
 #[tokio::test]
 async fn an_empty_page_before_the_end_is_passed_over() {
-    let world = World::new();
-    world.vendor(|request| match (request.uri().path(), request.uri().query()) {
+    let fixture = InstanceFixture::new();
+    fixture.vendor(|request| match (request.uri().path(), request.uri().query()) {
         ("/v2/payments", Some(query)) if !query.contains("&cursor=") => {
             answer(200, &json!({"payments": [], "cursor": "x"}))
         }
         ("/v2/payments", _) => answer(200, &json!({"payments": [{"id": "1"}]})),
         _ => friendly(request),
     });
-    let found = world.tried("payments").await;
+    let found = fixture.tried("payments").await;
     assert_eq!((found.records, found.failure), (1, None));
 }
 
 #[tokio::test]
 async fn a_page_may_be_megabytes_long() {
-    let world = World::new();
+    let fixture = InstanceFixture::new();
     let long = "x".repeat(2_000_000);
-    world.vendor(move |request| match request.uri().path() {
+    fixture.vendor(move |request| match request.uri().path() {
         "/v2/locations" => answer(200, &json!({"locations": [{"id": "1", "note": long}]})),
         _ => friendly(request),
     });
-    let found = world.tried("locations").await;
+    let found = fixture.tried("locations").await;
     assert_eq!((found.records, found.failure), (1, None));
 }
 
 #[tokio::test]
 async fn a_slow_vendor_gets_what_is_left_of_the_time_and_no_more() {
     for (passed, left) in [(5, Some(15)), (20, Some(4)), (24, None)] {
-        let world = World::new();
-        let clock = Arc::clone(&world.test.ambient);
-        world.vendor(move |request| {
+        let fixture = InstanceFixture::new();
+        let clock = Arc::clone(&fixture.test.ambient);
+        fixture.vendor(move |request| {
             if request.uri().path() == "/v2/merchants/me" {
                 clock.advance(Duration::from_secs(passed));
             }
             friendly(request)
         });
-        let found = world.tried("locations").await;
-        let asked = world.test.http.requests();
+        let found = fixture.tried("locations").await;
+        let asked = fixture.test.http.requests();
         let page = asked.iter().find(|(request, _)| request.uri().path() == "/v2/locations");
         assert_eq!(page.map(|(_, bounds)| bounds.deadline.as_secs()), left, "after {passed} seconds");
         let told = found.failure.is_some_and(|said| said.contains("no time left"));
@@ -248,17 +248,17 @@ async fn a_slow_vendor_gets_what_is_left_of_the_time_and_no_more() {
 
 #[tokio::test]
 async fn a_change_is_tried_with_a_token_made_by_hand() {
-    let world = World::new();
-    let id = world.create(&shop(json!({}))).await.unwrap().record.id;
-    world.vendor(|request| match request.uri().path() {
+    let fixture = InstanceFixture::new();
+    let id = fixture.create(&shop(json!({}))).await.unwrap().record.id;
+    fixture.vendor(|request| match request.uri().path() {
         "/v2/locations" => answer(200, &json!({"locations": [{"id": "1"}]})),
         _ => friendly(request),
     });
     let change = json!({"configuration": {"event.poller.configuration": {"locations": {}}}});
-    let before = world.test.store.items();
+    let before = fixture.test.store.items();
     let body = InstanceBody::read(&change).unwrap();
-    let (found, asked) = world.asked(rehearse(&world.service, &world.caller, id, body)).await;
+    let (found, asked) = fixture.asked(rehearse(&fixture.service, &fixture.caller, id, body)).await;
     assert_eq!(found.unwrap().resources[0].records, 1);
     assert_eq!(asked, [("/v2/locations".to_owned(), "Bearer personal".to_owned())]);
-    assert_eq!(world.test.store.items(), before, "the instance is as it was");
+    assert_eq!(fixture.test.store.items(), before, "the instance is as it was");
 }

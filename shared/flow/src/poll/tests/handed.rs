@@ -1,5 +1,6 @@
 //! Deliveries that a resource's state names instead of a retry entry.
 
+use domain::configuration::NotificationFormat;
 use domain::retry_minute::RetryMinute;
 
 use super::super::Outcome;
@@ -10,11 +11,11 @@ use crate::ports::QueueName;
 use crate::table::CallbackRecord;
 
 /// A resource that was polled once, whose next poll finds so many records more.
-async fn with_changes(format: &str, interval: u16, changes: usize) -> World {
+async fn with_changes(format: NotificationFormat, interval: u16, changes: usize) -> World {
     let world = World::polled("ledger", "entries", json!({"intervalMinutes": interval}), 1).await.in_the_cloud();
     let mut record = world.instance().await;
     let callback = record.callback.take().expect("a callback");
-    record.callback = Some(CallbackRecord { format: format.to_owned(), ..callback });
+    record.callback = Some(CallbackRecord { format, ..callback });
     world.store(&record).await;
     world.pass(MINUTE * 5);
     world.vendor().rows.extend((0..changes).map(|n| row(&format!("new{n}"), 60)));
@@ -28,18 +29,18 @@ fn retry_entries(world: &World) -> usize {
 #[tokio::test]
 async fn a_state_names_a_few_deliveries_of_what_is_polled_often_and_the_others_have_an_entry() {
     for (format, interval, changes, named, entries) in [
-        ("elements", 5, 10, 1, 0),
-        ("elements", 15, 10, 1, 0),
-        ("elements", 16, 10, 0, 1),
-        ("elements", 5, 60, 4, 2),
-        ("cloudevents", 5, 4, 4, 0),
+        (NotificationFormat::Elements, 5, 10, 1, 0),
+        (NotificationFormat::Elements, 15, 10, 1, 0),
+        (NotificationFormat::Elements, 16, 10, 0, 1),
+        (NotificationFormat::Elements, 5, 60, 4, 2),
+        (NotificationFormat::CloudEvents, 5, 4, 4, 0),
         // A group is named as a whole or not at all.
-        ("cloudevents", 5, 5, 0, 5),
+        (NotificationFormat::CloudEvents, 5, 5, 0, 5),
     ] {
         let world = with_changes(format, interval, changes).await;
         assert_eq!(world.poll(NOW).await.outcome, Outcome::Committed);
         let found = (world.state().await.handed_over.len(), retry_entries(&world));
-        assert_eq!(found, (named, entries), "{changes} changes in {format}, every {interval} minutes");
+        assert_eq!(found, (named, entries), "{changes} changes in {format:?}, every {interval} minutes");
         assert_eq!(world.test.queue.len(QueueName::Deliveries), named + entries);
     }
     // A queue that ends with the process loses what it holds at once, not once in a lifetime.
@@ -52,7 +53,7 @@ async fn a_state_names_a_few_deliveries_of_what_is_polled_often_and_the_others_h
 
 /// A delivery that was named, whose row then became what `change` makes of it, looked after so long after its commit.
 async fn looked_after(change: impl FnOnce(&mut DeliveryRow), later: TimeDelta) -> World {
-    let world = with_changes("elements", 5, 1).await;
+    let world = with_changes(NotificationFormat::Elements, 5, 1).await;
     world.poll(NOW).await;
     assert_eq!(world.test.queue.take(QueueName::Deliveries, 10).len(), 1);
     let rows = query_all(&*world.test.store, &table::instance_partition(ID), "DLV#").await.expect("a table");
@@ -89,7 +90,7 @@ async fn the_next_poll_brings_what_nobody_attempted_and_forgets_the_rest() {
 
 #[tokio::test]
 async fn what_is_committed_on_the_way_and_what_a_new_life_begins_with_is_looked_after_too() {
-    let world = with_changes("elements", 5, 7).await;
+    let world = with_changes(NotificationFormat::Elements, 5, 7).await;
     world.vendor().most = 1;
     world.breaks_off_at(7);
     assert_eq!(world.poll(NOW).await.outcome, Outcome::Failed);
