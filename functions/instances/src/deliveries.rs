@@ -183,7 +183,7 @@ impl From<DeliveryError> for Refusal {
 
 /// The caller's instance.
 pub(crate) async fn own(state: &ApiState, target: &Target) -> Result<InstanceRecord, Refusal> {
-    Ok(instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record)
+    target.record(state).await
 }
 
 /// A page of an instance's deliveries, the youngest first, and where it goes on.

@@ -10,7 +10,6 @@ use domain::problem::FieldProblem;
 use flow::delivery::desk::{self, Filter, Found};
 use flow::delivery::row::Status;
 use flow::delivery::{self, Rotated};
-use flow::instance;
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
@@ -230,7 +229,7 @@ pub(crate) fn valid_minutes(body: &Value, otherwise: i64) -> Result<i64, Refusal
 
 /// What was held back while an instance was disabled is sent, the youngest [`MOST_AT_ONCE`].
 pub async fn send_queued(state: &ApiState, target: &Target) -> Result<(), Refusal> {
-    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
+    let record = target.record(state).await?;
     let Some(callback) = &record.callback else { return Ok(()) };
     let ports = &state.service.ports;
     // A callback that is disabled itself stays so: to enable an instance says nothing of its callback.

@@ -11,11 +11,14 @@ use domain::id::InstanceId;
 use domain::json::Limits;
 use domain::limits;
 use domain::problem::FieldProblem;
+use flow::instance;
 use flow::principal::{Caller, authenticate};
 use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use store::Stored;
+use store::records::instance::InstanceRecord;
 
 use crate::ApiState;
 use crate::page::Parameters;
@@ -74,6 +77,18 @@ impl FromRequestParts<ApiState> for Target {
             })?,
         };
         Ok(Self { caller, instance })
+    }
+}
+
+impl Target {
+    /// The instance as it is stored; 404 if it is not the caller's.
+    pub async fn stored(&self, state: &ApiState) -> Result<Stored<InstanceRecord>, Refusal> {
+        Ok(instance::get(&state.service.ports, self.caller.organization, self.instance).await?)
+    }
+
+    /// The instance's record alone.
+    pub async fn record(&self, state: &ApiState) -> Result<InstanceRecord, Refusal> {
+        Ok(self.stored(state).await?.record)
     }
 }
 

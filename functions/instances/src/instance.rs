@@ -49,7 +49,7 @@ impl From<InstanceError> for Refusal {
                     .with_provider_message(said)
                     .with_header(axum::http::header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)))
             }
-            InstanceError::Moved => Self::new(
+            InstanceError::OtherVersion => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "The instance is not at the version of If-Match any more. Read it and make your change anew.",
             ),
@@ -264,7 +264,7 @@ pub fn routes() -> Routes {
         )
 }
 
-/// What narrows a listing of instances.
+/// The parameters that narrow a listing of instances.
 fn listing_parameters(operation: Operation) -> Operation {
     operation
         .query("tags[]", Kind::Texts, "Only instances that have this tag; may be repeated, and then all must be there.")
@@ -326,7 +326,7 @@ async fn shown_stored(state: &ApiState, record: &InstanceRecord) -> Result<Value
 
 /// `GET /instances/{id}`.
 pub async fn get(State(state): State<ApiState>, target: Target) -> Result<Tagged, Refusal> {
-    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let stored = target.stored(&state).await?;
     Ok(tagged(stored.version(), shown_stored(&state, &stored.record).await?))
 }
 
@@ -337,7 +337,7 @@ pub async fn get_of_element(
     Path(path): Path<Parameters>,
 ) -> Result<Tagged, Refusal> {
     let element = crate::catalog::find(&state, part(&path, "element"))?;
-    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let stored = target.stored(&state).await?;
     if stored.record.element != element.key {
         return Err(Refusal::no_instance());
     }
@@ -373,7 +373,7 @@ async fn listing(
     parameters: Parameters,
     element: Option<String>,
 ) -> Result<(HeaderMap, Json<Value>), Refusal> {
-    // The original answers 404 where it finds none; who asks with `allowEmpty` gets the empty list.
+    // Cloud Elements answers 404 where it finds none; who asks with `allowEmpty` gets the empty list.
     let may_be_empty = flag(&parameters, "allowEmpty")?;
     let (query, hydrate) = listing_query(Paging::of(parameters)?, element)?;
     let page = instance::list(&state.service.ports, organization, &query).await?;
@@ -476,7 +476,7 @@ async fn switch(state: &ApiState, target: Target, disabled: bool) -> Answer {
 
 /// `GET /instances/{id}/configuration`: every key with what the element says of it. Secrets are masked.
 pub async fn configuration(State(state): State<ApiState>, target: Target) -> Answer {
-    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let stored = target.stored(&state).await?;
     Ok(Json(Value::Array(items(&state, &stored.record))))
 }
 
@@ -514,7 +514,7 @@ pub async fn configuration_item(
     target: Target,
     Path((_, wanted)): Path<(String, String)>,
 ) -> Answer {
-    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let stored = target.stored(&state).await?;
     Ok(Json(item_of(&state, &stored.record, &wanted)?))
 }
 
@@ -527,7 +527,7 @@ pub async fn change_configuration_item(
     IfMatch(expected): IfMatch,
     JsonBody(body): JsonBody,
 ) -> Answer {
-    let stored = instance::get(&state.service.ports, target.caller.organization, target.instance).await?;
+    let stored = target.stored(&state).await?;
     let item = item_of(&state, &stored.record, &wanted)?;
     let (Some(key), Some(value)) = (item["key"].as_str(), body.get("propertyValue")) else {
         let expected = "an object with the new propertyValue";

@@ -16,11 +16,12 @@ mod forms;
 mod hub;
 mod input;
 mod instance;
-mod ledger;
 mod openapi;
 mod page;
 mod polls;
 mod refusal;
+mod rehearsal;
+mod resource;
 mod room;
 mod route;
 mod view;
@@ -74,7 +75,8 @@ fn routes() -> Routes {
     Routes::new()
         .merge(instance::routes())
         .merge(polls::routes())
-        .merge(ledger::routes())
+        .merge(rehearsal::routes())
+        .merge(resource::routes())
         .merge(account::routes())
         .merge(forms::routes())
         .merge(deliveries::routes())

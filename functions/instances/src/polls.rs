@@ -120,7 +120,7 @@ pub fn routes() -> Routes {
 /// `POST /instances/{id}/poll`: polls one resource or all and answers when what was found is committed.
 pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> Answer {
     let service = &state.service;
-    let record = instance::get(&service.ports, target.caller.organization, target.instance).await?.record;
+    let record = target.record(&state).await?;
     if record.disabled {
         return Err(disabled());
     }
@@ -160,12 +160,12 @@ pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters
 }
 
 /// 403: the instance is switched off.
-pub fn disabled() -> Refusal {
+pub(crate) fn disabled() -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, "The element instance is disabled. Enable it with PUT /instances/{id}/enabled.")
 }
 
 /// The 400 of a resource that the instance does not have.
-fn unknown_resource(record: &InstanceRecord, resource: &str) -> FieldProblem {
+pub(crate) fn unknown_resource(record: &InstanceRecord, resource: &str) -> FieldProblem {
     let known: Vec<&str> = record.resources.keys().map(String::as_str).collect();
     let near =
         nearest(resource, known.iter().copied()).map_or_else(String::new, |near| format!("; the nearest is {near}"));
@@ -206,7 +206,7 @@ fn summed(reports: &[PollReport]) -> Value {
 /// was and will be polled, and what stands in the way.
 pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
     let service = &state.service;
-    let record = instance::get(&service.ports, target.caller.organization, target.instance).await?.record;
+    let record = target.record(&state).await?;
     let states = instance::states(service, &record).await?;
     let minute = service.wheel.minute_of(service.ports.now());
     let shown = states.into_iter().map(|ResourceState { resource, interval_minutes, state }| {
@@ -237,7 +237,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
 
 /// `GET /instances/event-poller-records`: the state of every poller, in the original's terms.
 pub async fn poller_records(State(state): State<ApiState>, target: Target) -> Answer {
-    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
+    let record = target.record(&state).await?;
     let states = instance::states(&state.service, &record).await?;
     let shown = states.into_iter().map(|ResourceState { resource, interval_minutes, state }| {
         json!({
@@ -258,7 +258,7 @@ pub async fn poller_records(State(state): State<ApiState>, target: Target) -> An
 
 /// `GET /ping`: whether the vendor lets the instance in now.
 pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
-    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
+    let record = target.record(&state).await?;
     if record.disabled {
         return Err(disabled());
     }
@@ -277,7 +277,7 @@ pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
 /// `GET /objects`: what can be polled and read of the instance's element. With `Elements-Version: Helium`, objects
 /// instead of names.
 pub async fn objects(State(state): State<ApiState>, target: Target, headers: HeaderMap) -> Answer {
-    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
+    let record = target.record(&state).await?;
     let element = crate::catalog::find(&state, &record.element)?;
     let helium =
         headers.get("elements-version").is_some_and(|version| version.as_bytes().eq_ignore_ascii_case(b"helium"));
@@ -291,7 +291,7 @@ pub async fn objects(State(state): State<ApiState>, target: Target, headers: Hea
 /// `GET /objects/{object}/metadata`: the fields of a resource that its element file names. Vendors' records have
 /// more; those are passed through as they are.
 pub async fn object_metadata(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
-    let record = instance::get(&state.service.ports, target.caller.organization, target.instance).await?.record;
+    let record = target.record(&state).await?;
     let element = crate::catalog::find(&state, &record.element)?;
     let wanted = part(&path, "object");
     let names = |resource: &&Resource| resource.name == wanted || resource.aliases.iter().any(|alias| alias == wanted);

@@ -1,4 +1,4 @@
-//! Instances and elements as answers show them: the original's keys, so that its clients read them.
+//! Instances and elements as answers show them: with the keys of Cloud Elements, so that its clients read them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::problem::Warning;
@@ -8,12 +8,12 @@ use elements::definition::Auth;
 use serde_json::{Value, json};
 use store::records::instance::InstanceRecord;
 
-/// An instant as the original writes it: whole seconds, `Z`.
+/// An instant as Cloud Elements writes it: whole seconds, `Z`.
 pub fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// An instance. The token is shown to its own organization, every time, as the original does; other secrets never.
+/// An instance. The token is shown to its own organization, every time, as Cloud Elements does; other secrets never.
 pub fn instance(record: &InstanceRecord, element: Option<&Element>, token: &Secret, warnings: &[Warning]) -> Value {
     let callback = record.callback.as_ref().map(|callback| callback.url.as_str());
     let mut shown = json!({
@@ -51,15 +51,15 @@ pub fn stored_warnings(record: &InstanceRecord) -> Vec<Warning> {
     record.warnings.iter().filter_map(|warning| serde_json::from_value(warning.clone()).ok()).collect()
 }
 
-/// The number under which the original knew the element: its own first, or one made of the key for elements that
-/// the original never had. Clients expect a number.
+/// The number under which Cloud Elements knew the element: its own first, or one made of the key for elements that
+/// it never had. Clients expect a number.
 pub fn element_id(element: &Element) -> u64 {
     const OWN_RANGE: u64 = 1_000_000;
     let made = || OWN_RANGE + domain::wheel::place(domain::id::InstanceId(1), &element.key) % OWN_RANGE;
     element.ids.first().copied().unwrap_or_else(made)
 }
 
-/// What an instance shows of its element.
+/// The part of an element that its instances show.
 pub fn element(element: &Element) -> Value {
     let (authentication, browser_login) = match element.auth {
         Auth::Oauth2Code(_) => ("oauth2", true),

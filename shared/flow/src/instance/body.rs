@@ -6,12 +6,12 @@ use domain::limits;
 use domain::problem::{FieldProblem, below};
 use serde_json::{Map, Value};
 
-/// What a request says about an instance. None: it says nothing about that.
+/// A request about an instance, in parts. None: the request does not mention the part.
 #[derive(Clone, Default, PartialEq)]
 pub struct InstanceBody {
     /// `element.key`, or `element.id` as text.
     pub element: Option<String>,
-    /// What the vendor's login gave: `code`, and whatever more the element asks for. Secret.
+    /// The result of the vendor's login: `code`, and whatever more the element asks for. Secret.
     pub provider_data: Option<Map<String, Value>>,
     /// Flat keys to values, as written.
     pub configuration: Option<Map<String, Value>>,
@@ -39,8 +39,8 @@ impl fmt::Debug for InstanceBody {
 }
 
 impl InstanceBody {
-    /// Reads a body, or says everything that is wrong with its outline. Unknown members are left alone, as in the
-    /// original, whose answers clients send back.
+    /// Reads a body, or says everything that is wrong with its outline. Unknown members are left alone, as in
+    /// Cloud Elements, whose answers clients send back.
     pub fn read(body: &Value) -> Result<Self, Vec<FieldProblem>> {
         let Value::Object(members) = body else {
             return Err(vec![FieldProblem::new("body", kind(body), "a JSON object")]);
@@ -100,7 +100,7 @@ fn read_element(value: &Value, problems: &mut Vec<FieldProblem>) -> Option<Strin
     choice
 }
 
-/// Texts, or the `{id, name}` objects of the original's older answers.
+/// Texts, or the `{id, name}` objects of older answers of Cloud Elements.
 fn read_tags(value: &Value, problems: &mut Vec<FieldProblem>) -> Option<Vec<String>> {
     let expected =
         || format!("a list of at most {} texts of at most {} characters", limits::TAGS, limits::TAG_CHARACTERS);
@@ -136,7 +136,7 @@ fn strip_html(text: &str) -> String {
     plain.trim().to_owned()
 }
 
-/// What kind of JSON value it is, for a message that must not repeat the value.
+/// The kind of a JSON value, for a message that must not repeat the value.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -15,7 +15,7 @@ use crate::fields;
 use crate::outbox::ElementLabel;
 use crate::service::Service;
 
-/// Why no test event was sent to the callback of an instance.
+/// The reason why no test event was sent to the callback of an instance.
 #[derive(Debug, thiserror::Error)]
 pub enum TryCallbackError {
     /// The instance is not there or cannot be read.
@@ -64,6 +64,6 @@ pub(super) async fn release_backlog(service: &Service, left: &InstanceRecord) {
     let Some(callback) = &left.callback else { return };
     let outcome = release_line(&service.ports, left.organization, &callback.url).await;
     if let Err(error) = outcome {
-        tracing::warn!({ fields::INSTANCE } = %left.id, { fields::ERROR } = %error, "line of a callback not released");
+        tracing::warn!({ fields::INSTANCE } = %left.id, { fields::ERROR } = %error, "backlog of a callback not released");
     }
 }

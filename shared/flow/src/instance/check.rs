@@ -1,4 +1,4 @@
-//! What a request means, checked as a whole before anything is stored or sent.
+//! The check of a request as a whole, before anything is stored or sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use super::login::check_login;
 
 /// A request that is in order.
 pub(super) struct Checked {
-    /// Which vendor.
+    /// The vendor.
     pub element: Arc<Element>,
-    /// How it is reached.
+    /// The way to reach it.
     pub connection: Connection,
-    /// What is polled and where notifications go.
+    /// The resources that are polled and the callback.
     pub settings: EventSettings,
     /// Every key as it will be stored, with its real value as text.
     pub configuration: BTreeMap<String, Option<String>>,
-    /// What was read differently from how it was written.
+    /// Values that were read differently from how they were written.
     pub warnings: Vec<Warning>,
 }
 
-/// What a login brings along.
+/// The login that a request brings along.
 #[derive(Clone, Copy)]
 pub(super) struct LoginGiven<'a> {
     /// `providerData`.
@@ -56,8 +56,8 @@ pub(super) fn choose_element(catalog: &Catalog, named: Option<&str>) -> Result<A
     })
 }
 
-/// Checks everything together, so that one answer says all that is wrong. Values under wrong keys of the original's
-/// manual are put right first.
+/// Checks everything together, so that one answer says all that is wrong. Values under wrong keys of the manual
+/// of Cloud Elements are put right first.
 pub(super) fn check(
     element: Result<Arc<Element>, FieldProblem>,
     configuration: &mut Map<String, Value>,
@@ -171,7 +171,7 @@ fn flatten(
             Value::Null => None,
             Value::String(text) => Some(text.clone()),
             Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-            // Event settings are read in either form; the original answers them as text.
+            // Event settings are read in either form; Cloud Elements answers them as text.
             Value::Object(_) | Value::Array(_) if key.starts_with("event.") => Some(value.to_string()),
             // Several values for one placeholder of a URL.
             Value::Array(many) if many.iter().all(|one| one.is_string() || one.is_number()) => {

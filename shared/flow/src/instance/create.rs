@@ -36,7 +36,7 @@ pub struct Made {
     pub version: Version,
     /// Its token.
     pub token: Secret,
-    /// What was read differently from how it was written, and which first polls did not work.
+    /// Values that were read differently from how they were written, and first polls that did not work.
     pub warnings: Vec<Warning>,
 }
 
@@ -153,7 +153,7 @@ async fn creation(
 /// Carries the writes out. False: the id is taken or the count moved, and nothing was written.
 async fn is_inserted(ports: &Ports, id: InstanceId, writes: &[Write]) -> Result<bool, RecordError> {
     match commit(&*ports.store, writes).await {
-        // Busy may mean written: what lies under an id that only this call knows tells.
+        // Busy may mean written: only this call knows the id, so a record under it is ours.
         Err(StoreError::Busy(_)) if instance::key(id).exists(&*ports.store).await? => Ok(true),
         outcome => Ok(outcome? == Commit::Done),
     }

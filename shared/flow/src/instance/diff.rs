@@ -60,7 +60,7 @@ impl ResourceDiff {
     }
 }
 
-/// Whether a resource's state means nothing under its new configuration: other records, other ids or other dates.
+/// True if a resource's state means nothing under its new configuration: other records, other ids or other dates.
 fn reads_differently(before: &RawValue, after: &RawValue) -> bool {
     let parse = |raw: &RawValue| serde_json::from_str::<ResourceConfiguration>(raw.get());
     match (parse(before), parse(after)) {

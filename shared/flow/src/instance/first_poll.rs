@@ -14,7 +14,7 @@ use crate::poll::{self, Mode, PollReport};
 use crate::ports::QueueName;
 use crate::service::{FlowError, Service};
 
-/// How long the answer waits for the first polls. The queue takes what is not done by then.
+/// Longest time that the answer waits for the first polls. The queue takes what is not done by then.
 const BUDGET: Duration = Duration::from_secs(5);
 
 /// Time that a poll has for its commit once it stops reading.

@@ -58,7 +58,7 @@ pub async fn list(
     Ok(Listed { entries, next })
 }
 
-/// What the listing itself says of the instances that match, and where it goes on.
+/// The entries of the listing that match, and the cursor of the next page.
 async fn entries(
     store: &dyn Store,
     organization: OrganizationId,

@@ -21,23 +21,23 @@ use crate::service::Service;
 use crate::table::InstanceRecord;
 use crate::tokens::{self, TokenError};
 
-/// Why there are no tokens, though the request was in order.
+/// The reason why there are no tokens, though the request was in order.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// What was given is worth nothing to the vendor: an expired code, wrong credentials.
+    /// The vendor refuses the login: an expired code, wrong credentials.
     #[error("the vendor refused the login: {0}")]
     Refused(String),
     /// The vendor was not reached, or its answer was no answer.
     #[error("the vendor could not be asked: {said}")]
     Unavailable {
-        /// What the vendor or the connection said.
+        /// Message of the vendor or the connection.
         said: String,
-        /// When it wants to be asked again.
+        /// Time to wait, if the vendor named one.
         after: Option<Duration>,
     },
 }
 
-/// What is to become of an instance's tokens.
+/// The change of an instance's tokens.
 #[derive(Debug, Clone)]
 pub(super) enum Login {
     /// These are new.
@@ -62,7 +62,7 @@ fn text<'a>(values: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     values.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// What a login lacks, known without asking the vendor.
+/// Finds what a login lacks, without asking the vendor.
 pub(super) fn check_login(
     element: &Element,
     connection: Option<&Connection>,
@@ -181,7 +181,7 @@ pub(super) async fn prove(
     Ok(connection)
 }
 
-/// Whether the vendor lets the instance in now. An error says why not.
+/// Asks the vendor whether it lets the instance in now.
 pub async fn ping(service: &Service, record: &InstanceRecord) -> Result<Result<(), LoginError>, InstanceError> {
     let Some(element) = service.catalog.get(&record.element) else {
         return Ok(Err(LoginError::Refused(format!("there is no element {:?} any more", record.element))));

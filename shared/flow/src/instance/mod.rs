@@ -1,7 +1,7 @@
 //! Element instances: made, read, changed, switched off and removed, each within one organization.
 //!
 //! Written here: the instance's items, its principal, its listing, and its resources' places on the timing wheel.
-//! Who acts next: the dispatcher, which finds the slots, and the poller, which reads the instance again at every
+//! Next acts the dispatcher, which finds the slots, and then the poller, which reads the instance again at every
 //! poll. Not promised: that a poll which is under way when an instance changes ends at once. It reads the old
 //! configuration to its end, and its commit fails when its resource was removed or started again.
 
@@ -50,7 +50,7 @@ pub use switch::{set_disabled, suspend};
 pub use token::{NewToken, rotate_token, token};
 pub use update::update;
 
-/// Why nothing was done.
+/// The reason why nothing was done.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// There is no such instance, or it is another organization's: callers cannot tell the two apart.
@@ -67,7 +67,7 @@ pub enum InstanceError {
     Login(#[from] LoginError),
     /// The instance is not at the version that the change is for. Nothing was changed.
     #[error("the instance has another version than the one to change")]
-    Moved,
+    OtherVersion,
     /// A record could not be read or written, or others changed it before every try.
     #[error("reading or writing an instance")]
     Record(#[from] RecordError),

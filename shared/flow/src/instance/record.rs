@@ -16,7 +16,7 @@ use crate::accounts::auth::Caller;
 use crate::secrets::{self, PROVEN_CONNECTION};
 use crate::service::{FlowError, Service};
 
-/// How a change treats what it does not mention.
+/// The treatment of configuration keys that a change does not mention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateMode {
     /// `PUT`: a configuration that is given is the whole new one.
@@ -69,7 +69,7 @@ pub(super) async fn configured(
     })
 }
 
-/// What a change leaves of the stored configuration. A mask stands for the value that it masks.
+/// The configuration that a change leaves. A mask stands for the value that it masks.
 pub(super) fn merged(
     mut stored: Map<String, Value>,
     given: Option<&Map<String, Value>>,

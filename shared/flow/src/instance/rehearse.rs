@@ -42,17 +42,17 @@ const SAMPLES: usize = 3;
 /// A stamp further ahead of the vendor's own clock than this cannot be a clock gone wrong: its zone is.
 const ZONE_DOUBT: TimeDelta = TimeDelta::minutes(20);
 
-/// What a rehearsal found.
+/// The result of a rehearsal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rehearsal {
     /// One entry for each resource, in the order of their names.
     pub resources: Vec<Rehearsed>,
-    /// What was read differently from how it was written.
+    /// Values that were read differently from how they were written.
     pub warnings: Vec<Warning>,
 }
 
-/// What trying one resource found.
+/// The result of trying one resource.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rehearsed {
@@ -62,14 +62,14 @@ pub struct Rehearsed {
     pub records: usize,
     /// A few of them, as an event would name them.
     pub samples: Vec<Sample>,
-    /// How fine the vendor's stamps are: `milliseconds`, `seconds` or `minutes`.
+    /// Precision of the vendor's stamps: `milliseconds`, `seconds` or `minutes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<&'static str>,
-    /// What is wrong, in words.
+    /// Mistakes, in words.
     pub problems: Vec<String>,
-    /// What is worth knowing and no mistake.
+    /// Facts that are worth knowing and no mistakes.
     pub findings: Vec<String>,
-    /// Why the vendor could not be listed at all.
+    /// The reason why nothing could be listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
@@ -92,7 +92,7 @@ pub struct Sample {
 /// work once, and this would be the once.
 ///
 /// # Errors
-/// What [`super::create`] would refuse, and elements that need a code.
+/// Everything that [`super::create`] would refuse, and elements that need a code.
 pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehearsal, InstanceError> {
     let until = service.ports.now() + TIME_FOR_ALL;
     let mut configuration = body.configuration.unwrap_or_default();
@@ -119,7 +119,7 @@ pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehea
 /// the body where they make it another account.
 ///
 /// # Errors
-/// What [`super::update`] would refuse.
+/// Everything that [`super::update`] would refuse.
 pub async fn rehearse(
     service: &Service,
     caller: &Caller,
@@ -146,7 +146,7 @@ pub async fn rehearse(
     Ok(Rehearsal { resources, warnings: checked.warnings })
 }
 
-/// What every try needs.
+/// The instance that is tried: the context of every request.
 struct Stage<'a> {
     service: &'a Service,
     element: &'a Arc<Element>,
@@ -225,7 +225,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Whether the vendor's filter filters, and takes records of the very bound in.
+    /// Checks that the vendor's filter filters, and that it includes records of the very bound.
     async fn try_filter(
         &self,
         plan: &Plan,

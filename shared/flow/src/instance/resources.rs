@@ -11,14 +11,14 @@ use super::schedule::polled;
 use crate::accounts::auth::Caller;
 use crate::service::Service;
 
-/// One polled resource and what is remembered of it.
+/// One polled resource and its state.
 #[derive(Debug, Clone)]
 pub struct ResourceState {
     /// Its name in the configuration.
     pub resource: String,
     /// Minutes between its polls.
     pub interval_minutes: u16,
-    /// What the last polls left.
+    /// The state that the last polls left.
     pub state: ResourceRecord,
 }
 
@@ -42,12 +42,12 @@ pub async fn states(service: &Service, record: &InstanceRecord) -> Result<Vec<Re
     Ok(polled.into_iter().map(state).collect())
 }
 
-/// What someone decided about deletions that were held.
+/// A decision about deletions that are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// The records are gone: a complete listing tells them with the next poll, each confirmed by id as ever.
+    /// The records are gone: a complete listing emits them with the next poll, each confirmed by id as ever.
     Approve,
-    /// The listing was wrong: nothing is told, and the next complete listing looks again in its own time.
+    /// The listing was wrong: nothing is emitted, and the next complete listing looks again in its own time.
     Reject,
 }
 

@@ -1,5 +1,5 @@
-//! What would be said of a body if it were sent now. A form asks this while somebody fills it in; nothing is stored, and
-//! the vendor is not asked.
+//! The review of a body that is not sent yet. A form asks for it while somebody fills it in; nothing is stored, and the
+//! vendor is not asked.
 
 use domain::id::InstanceId;
 use domain::problem::{FieldProblem, Warning};
@@ -15,9 +15,9 @@ use crate::service::Service;
 /// The problems and warnings of a body.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Review {
-    /// What would be refused. A login is not missed: it comes last.
+    /// Problems that the body would be refused for. A login is not missed: it comes last.
     pub problems: Vec<FieldProblem>,
-    /// What would be read differently from how it is written.
+    /// Values that would be read differently from how they are written.
     pub warnings: Vec<Warning>,
 }
 

@@ -34,14 +34,14 @@ use crate::testing::{Fault, TestPorts, answer};
 
 const START: &str = "2026-01-05T09:00:00Z";
 
-type Temper = Box<dyn FnMut(&Request<Bytes>) -> Response<Bytes> + Send>;
+type Behavior = Box<dyn FnMut(&Request<Bytes>) -> Response<Bytes> + Send>;
 
 /// A service, one who calls it, and the vendor of whatever element.
 struct InstanceFixture {
     test: TestPorts,
     service: Service,
     caller: Caller,
-    temper: Arc<Mutex<Temper>>,
+    behavior: Arc<Mutex<Behavior>>,
 }
 
 /// A vendor that lets everybody in and has nothing.
@@ -55,20 +55,20 @@ fn friendly(request: &Request<Bytes>) -> Response<Bytes> {
 
 impl InstanceFixture {
     fn new() -> Self {
-        let temper: Arc<Mutex<Temper>> = Arc::new(Mutex::new(Box::new(friendly)));
-        let of_vendor = Arc::clone(&temper);
+        let behavior: Arc<Mutex<Behavior>> = Arc::new(Mutex::new(Box::new(friendly)));
+        let of_vendor = Arc::clone(&behavior);
         let test = TestPorts::new(START, move |request| Ok((of_vendor.lock().unwrap())(&request)));
         let service = test.service();
         let caller = Caller { organization: OrganizationId(7), user: UserId(9), instance: None };
-        Self { test, service, caller, temper }
+        Self { test, service, caller, behavior }
     }
 
     /// From now on the vendor behaves so.
-    fn vendor(&self, temper: impl FnMut(&Request<Bytes>) -> Response<Bytes> + Send + 'static) {
-        *self.temper.lock().unwrap() = Box::new(temper);
+    fn vendor(&self, behavior: impl FnMut(&Request<Bytes>) -> Response<Bytes> + Send + 'static) {
+        *self.behavior.lock().unwrap() = Box::new(behavior);
     }
 
-    /// What the vendor is asked from here on: path and bearer token of each request.
+    /// The requests that the vendor gets from here on: path and bearer token of each request.
     fn asked<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = (T, Vec<(String, String)>)> {
         let before = self.test.http.requests().len();
         async move {

@@ -24,7 +24,7 @@ pub(super) struct Transition<'a> {
     pub before: &'a Stored<InstanceRecord>,
     /// The instance as it is to be.
     pub after: &'a InstanceRecord,
-    /// What becomes of its tokens.
+    /// The change of its tokens.
     pub login: &'a Login,
     /// The limits that the change was decided by.
     pub allowance: &'a Allowance,

@@ -53,7 +53,7 @@ pub async fn update(
     loop {
         let before = get(ports, caller.organization, id).await?;
         if expected.is_some_and(|expected| expected != before.version()) {
-            return Err(InstanceError::Moved);
+            return Err(InstanceError::OtherVersion);
         }
         if let Some(wanted) = body.element.as_deref() {
             same_element(service, wanted, &before.record)?;
@@ -87,7 +87,7 @@ pub async fn update(
     }
 }
 
-/// What follows the change: the backlog of a callback that was left is released, and the first polls run.
+/// Carries out what follows the change: the backlog of a callback that was left is released, and the first polls run.
 async fn changed(
     service: &Service,
     mut stored: Stored<InstanceRecord>,

@@ -1,4 +1,4 @@
-//! An element instance and its line in its organization's listing.
+//! An element instance and its entry in its organization's listing.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,9 @@ use crate::{codec, keys};
 pub struct InstanceRecord {
     /// Its id.
     pub id: InstanceId,
-    /// Whose it is.
+    /// Its organization.
     pub organization: OrganizationId,
-    /// Who made it.
+    /// The user who made it.
     pub user: UserId,
     /// As given, HTML stripped.
     pub name: String,
@@ -52,23 +52,23 @@ pub struct InstanceRecord {
     pub configuration: BTreeMap<String, Value>,
     /// Sealed JSON object: the configuration keys whose values are masked above, with their real values.
     pub secrets: String,
-    /// Sealed instance token, so that `GET` can show it again as the original does.
+    /// Sealed instance token, so that `GET` can show it again as Cloud Elements does.
     pub token: String,
     /// SHA-256 of the token in hex: the principal item to remove with the instance.
     pub token_hash: String,
     /// The token before this one, while it still works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_token: Option<Previous>,
-    /// Whether events are switched on.
+    /// Events are switched on.
     pub events_enabled: bool,
-    /// Where notifications go; none: events are only kept.
+    /// Target of notifications; none: events are only kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<CallbackRecord>,
     /// Polling interval in minutes, for resources that set none.
     pub interval_minutes: u16,
     /// By resource name: [`domain::configuration::ResourceConfiguration`], parsed only when that resource is polled.
     pub resources: BTreeMap<String, Box<RawValue>>,
-    /// What was read differently from how it was written.
+    /// Values that were read differently from how they were written.
     #[serde(default)]
     pub warnings: Vec<Value>,
     /// Drop null fields from hub answers.
@@ -95,7 +95,7 @@ impl InstanceRecord {
 /// instance's sealed secrets under their configuration keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallbackRecord {
-    /// Where to post.
+    /// Target of the posts.
     pub url: String,
     /// `event.notification.format`, as its word. A word of a later release reads as the default.
     #[serde(with = "format_word")]
@@ -126,16 +126,16 @@ fn policy_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FailurePoli
     Ok(FailurePolicy::from_word(&String::deserialize(deserializer)?).unwrap_or_default())
 }
 
-/// Why an instance needs a new login.
+/// The reason why an instance needs a new login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconnect {
     /// Since when.
     pub since: DateTime<Utc>,
-    /// What the vendor said, for people.
+    /// The vendor's message, for people.
     pub reason: String,
 }
 
-/// What a listing shows without reading the instance.
+/// The part of an instance that a listing shows without reading the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListingRecord {
     /// Its id.
@@ -253,7 +253,7 @@ fn removal(key: Key) -> Write {
 mod tests {
     use super::*;
 
-    /// What is stored stays as it is: these literals may never change.
+    /// Stored words stay as they are: these literals may never change.
     #[test]
     fn formats_and_policies_are_stored_as_their_words() {
         for (format, policy, stored) in [

@@ -56,7 +56,7 @@ pub async fn intervals(store: &dyn Store) -> Result<Vec<u16>, RecordError> {
     Ok(marks.iter().filter_map(|mark| minutes(&mark.key().as_key().sk)).collect())
 }
 
-/// How far the dispatcher got.
+/// The progress of the dispatcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DispatchedUntil {
     /// Length of a polling minute, in milliseconds; `minute` counts these.

@@ -1,4 +1,4 @@
-//! What is said of a configuration before it is switched on, by how the vendor behaves.
+//! Rehearsals of a configuration against vendors that behave differently.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{InstanceFixture, answer, friendly, shop};
 use crate::instance::{InstanceBody, Rehearsed, rehearse, rehearse_new};
 
 impl InstanceFixture {
-    /// What trying one resource of a shop finds.
+    /// The result of trying one resource of a shop.
     async fn tried(&self, resource: &str) -> Rehearsed {
         let body = InstanceBody::read(&shop(json!({resource: {}}))).unwrap();
         let mut found = rehearse_new(&self.service, body).await.unwrap().resources;
@@ -147,7 +147,7 @@ async fn a_filter_that_does_not_filter_is_told_and_one_that_leaves_out_the_bound
     assert_eq!(found.problems, [""; 0]);
 }
 
-/// What comes back from a day after the newest of the first page may be what the other pages hold.
+/// Records of a day after the newest of the first page may come from the other pages.
 #[tokio::test]
 async fn a_first_page_of_several_does_not_make_a_filter_look_wrong() {
     let many = [

@@ -1,18 +1,18 @@
-//! Calls about what is remembered of one resource: deletions that are held, and why a record did or did not become
-//! an event. And about what would be: the rehearsal of a configuration.
+//! Calls about the state of one resource: deletions that are held, and why a record did or did not become an event.
 
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use domain::problem::{FieldProblem, nearest};
-use flow::instance::{self, Decision, InstanceBody, Rehearsal};
+use domain::problem::FieldProblem;
+use flow::instance::{self, Decision};
 use flow::poll::why;
 use serde_json::{Value, json};
 use store::records::instance::InstanceRecord;
 
 use crate::ApiState;
-use crate::input::{Authenticated, JsonBody, Path, Target};
+use crate::input::{JsonBody, Path, Target};
+use crate::polls::unknown_resource;
 use crate::refusal::Refusal;
 use crate::route::{Routes, op};
 
@@ -22,32 +22,6 @@ type Answer = Result<Json<Value>, Refusal>;
 pub fn routes() -> Routes {
     const TAG: &str = "Polling";
     Routes::new()
-        .post(
-            "/instances/rehearse",
-            rehearse_new,
-            op(
-                "rehearseNewInstance",
-                TAG,
-                "Try a new instance",
-                "The body of `POST /instances`, tried against the vendor: nothing is stored and no event is sent.",
-            )
-            .takes("NewInstance")
-            .answers("Rehearsal")
-            .or(&[429, 502]),
-        )
-        .post(
-            "/instances/{id}/rehearse",
-            rehearse,
-            op(
-                "rehearseChange",
-                TAG,
-                "Try a change",
-                "The body of `PATCH /instances/{id}`: the instance is polled as it would be then, and stays as it is.",
-            )
-            .takes("InstanceChange")
-            .answers("Rehearsal")
-            .or(&[409, 429, 502]),
-        )
         .get(
             "/instances/{id}/resources/{resource}/held",
             held,
@@ -83,33 +57,11 @@ type Named = BTreeMap<String, String>;
 
 /// The instance, if it is the caller's and has this resource.
 async fn found(state: &ApiState, target: &Target, resource: &str) -> Result<InstanceRecord, Refusal> {
-    let ports = &state.service.ports;
-    let record = instance::get(ports, target.caller.organization, target.instance).await?.record;
-    if record.resources.contains_key(resource) {
-        return Ok(record);
+    let record = target.record(state).await?;
+    match record.resources.contains_key(resource) {
+        true => Ok(record),
+        false => Err(Refusal::invalid(vec![unknown_resource(&record, resource)])),
     }
-    let known: Vec<&str> = record.resources.keys().map(String::as_str).collect();
-    let near =
-        nearest(resource, known.iter().copied()).map_or_else(String::new, |near| format!("; the nearest is {near}"));
-    let expected = format!("one of {}{near}", known.join(", "));
-    Err(Refusal::invalid(vec![FieldProblem::new("resource", resource, expected)]))
-}
-
-/// `POST /instances/rehearse` with the body of `POST /instances`: tries it against the vendor, stores nothing and
-/// sends no event.
-async fn rehearse_new(
-    State(state): State<ApiState>,
-    Authenticated(_): Authenticated,
-    body: JsonBody,
-) -> Result<Json<Rehearsal>, Refusal> {
-    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    Ok(Json(instance::rehearse_new(&state.service, body).await?))
-}
-
-/// `POST /instances/{id}/rehearse` with the body of `PATCH /instances/{id}`: the same, as the instance would be then.
-async fn rehearse(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Rehearsal>, Refusal> {
-    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    Ok(Json(instance::rehearse(&state.service, &target.caller, target.instance, body).await?))
 }
 
 /// `GET /instances/{id}/resources/{resource}/held`: deletions that wait for a decision, or 404.
@@ -139,6 +91,6 @@ async fn decide(State(state): State<ApiState>, target: Target, Path(named): Path
 /// which notifications and attempts carried it. A record of a partition is named `partition:record` where ids repeat.
 async fn why_of(State(state): State<ApiState>, target: Target, Path(named): Path<Named>) -> Answer {
     let record = found(&state, &target, &named["resource"]).await?;
-    let told = why::why(&state.service, &record, &named["resource"], &named["record"]).await;
-    Ok(Json(json!(told.map_err(|error| Refusal::internal(&error))?)))
+    let found = why::why(&state.service, &record, &named["resource"], &named["record"]).await;
+    Ok(Json(json!(found.map_err(|error| Refusal::internal(&error))?)))
 }
