@@ -1,5 +1,5 @@
-//! What a function says when it cannot start. Built once for each function's package, which also makes cargo build
-//! its binary for the stories that run it.
+//! The message of a function that cannot start. Built once for each function's package. This also makes cargo build its
+//! binary for the tests that run it.
 
 use std::process::Command;
 

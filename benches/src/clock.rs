@@ -1,4 +1,4 @@
-//! What a stretch of work costs this process: CPU time, wall time and memory.
+//! The cost of some work in this process: CPU time, wall time and memory.
 
 use std::time::Instant;
 

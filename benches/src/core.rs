@@ -1,6 +1,6 @@
-//! Fixed work for the pure core, counted in instructions: `valgrind --tool=callgrind` runs each piece alone and the
-//! counts are compared with a committed baseline. The comparison reports and never fails; what is counted repeats to
-//! a fraction of a percent on one machine and one compiler.
+//! Fixed work of the pure core, counted in instructions: `valgrind --tool=callgrind` runs each piece alone, and the counts
+//! are compared with a committed baseline. The comparison reports and never fails. The counts repeat to a fraction of a
+//! percent on one machine with one compiler.
 
 use std::fmt::Write as _;
 use std::hint::black_box;

@@ -1,8 +1,8 @@
-//! The cost meter: what polls and events use up of the services that are paid for, at list prices.
+//! The cost meter: the usage of paid services by polls and events, at list prices.
 //!
-//! A child process is what a function is: it is started with a function's environment and wired by the very code that
-//! wires the functions, with DynamoDB's place taken by the embedded engine, and SQS's and KMS's by counters. So its CPU
-//! time, its capacity units, its calls and its log lines are those of a function.
+//! A child process runs like a function: it starts with a function's environment and by the code that starts the
+//! functions. The embedded engine replaces DynamoDB, and counters replace SQS and KMS. So its CPU time, capacity units,
+//! calls and log lines are those of a function.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A function that does nothing, with the runtime and the clients that ours have: the floor of a cold start.
+//! A function that does nothing, with the runtime and the clients of the real functions: the floor of a cold start.
 
 use aws_config::BehaviorVersion;
 use lambda_runtime::{Error, LambdaEvent, service_fn};

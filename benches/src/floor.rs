@@ -1,6 +1,6 @@
-//! The least that polling can cost: an HTTP client, the pages' records as they came, and nothing remembered. The durable
-//! floor adds what nobody could do without who promises that an event is neither lost nor forged: one SQLite commit
-//! for whatever is under way, before anything is posted, and an HMAC.
+//! The least that polling can cost: an HTTP client, and the records of the pages as they came, without a memory. The
+//! durable floor adds the least that keeps events from being lost or forged: one SQLite commit of everything in flight
+//! before each post, and an HMAC.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Measures what polling costs beside the least that it could cost: floors that do the same work with no state, or
-//! with the least durable state. Everything is a ratio within one run on one machine; nothing here judges or fails.
+//! Measures the cost of polling and compares it with floors that do the same work with no state, or with the least durable
+//! state. Every result is a ratio within one run on one machine. Nothing here fails on a result.
 
 pub mod clock;
 pub mod cold;

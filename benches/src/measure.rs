@@ -1,4 +1,4 @@
-//! One measurement, in a process of its own: what a row of the table is made of.
+//! One measurement in a process of its own. The rows of the table are made of such measurements.
 
 use std::path::Path;
 use std::sync::Arc;

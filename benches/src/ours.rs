@@ -1,5 +1,5 @@
-//! The same work done by Pollux: by its steps over a table in memory, or by the whole local service with its engine,
-//! its queue and its functions.
+//! The same work, done by Pollux: by its steps over an in-memory table, or by the whole local service with its engine, its
+//! queue and its functions.
 
 use std::path::Path;
 use std::sync::Arc;

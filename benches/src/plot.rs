@@ -1,4 +1,4 @@
-//! Line charts as SVG, as much of one as the pages need.
+//! Simple line charts as SVG, for the pages under `docs/`.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! The rows: which measurements they are made of, what their goals are, and how they are shown.
+//! The rows of the table: their measurements, their goals and their format.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! The outside world in a process of its own, so that its work is nobody's cost: a vendor that lists ready-made pages,
-//! callbacks that answer at once or after a while, and a queue service that takes whatever it is sent.
+//! The vendor, the callbacks and the queue service, in a process of their own so that their work is not counted. The
+//! vendor lists prepared pages, the callbacks answer at once or after a delay, the queue service accepts every message.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::BufRead;

@@ -1,4 +1,4 @@
-//! The whole table at sizes that mean nothing: that every measurement still works.
+//! The whole table at tiny sizes: checks that every measurement still works.
 
 use std::process::Command;
 

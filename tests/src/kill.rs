@@ -1,6 +1,6 @@
-//! A real `pollux serve`, killed at random moments while it polls, delivers and is written to through its API, between
-//! vendors and an inbox that outlive it. In the end whoever kept every callback must hold what the vendor holds, and
-//! whatever the API has acknowledged must be there.
+//! Kills a real `pollux serve` at random moments while it polls, delivers and answers calls. The vendors and the inbox
+//! outlive it. At the end a consumer of every callback must have the vendors' state, and everything that the API
+//! acknowledged must exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

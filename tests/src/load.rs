@@ -1,7 +1,8 @@
-//! A real `pollux serve` with its sandbox vendor, driven past saturation: calls of the API, polls and deliveries at once.
-//! It must shed what is too much with answers that say so, and be itself again soon after, with nothing lost.
+//! Overloads a real `pollux serve` with its sandbox vendor: calls of the API, polls and deliveries at once. It must refuse
+//! the excess with answers that say so, and recover soon after, with nothing lost.
 //!
-//! One caller first sends several times what is answered, then two do, while a third one calls a few times a second.
+//! First one caller sends several times the calls that the service can answer, then two do. A third one calls a few times
+//! a second.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

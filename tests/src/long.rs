@@ -1,4 +1,4 @@
-//! An account of any size, made up page by page, and what it costs to poll it: bytes of index, writes, memory.
+//! An account of any size, generated page by page, and the cost of polling it: bytes of index, writes, memory.
 
 use std::collections::BTreeMap;
 use std::fmt;

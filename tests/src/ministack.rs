@@ -1,5 +1,5 @@
-//! MiniStack: AWS services in one local process, of another make than moto. Installed from PyPI into `target/tools` by
-//! the first test that wants it.
+//! MiniStack: an emulator of AWS services in one local process, independent of moto. The first test that uses it installs
+//! it from PyPI into `target/tools`.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};

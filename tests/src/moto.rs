@@ -1,5 +1,5 @@
-//! moto: AWS services in one local process, the closest to SQS of what was tried. Installed from PyPI into
-//! `target/tools` by the first test that wants it.
+//! moto: an emulator of AWS services in one local process, the closest to SQS of those tried. The first test that uses it
+//! installs it from PyPI into `target/tools`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

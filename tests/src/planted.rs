@@ -1,5 +1,5 @@
-//! Bugs that were planted on purpose, each a patch under `tests/planted` that says what it breaks and which test must
-//! notice: a test that cannot fail proves nothing.
+//! Planted bugs: each is a patch under `tests/planted` that says what it breaks and which test must fail. A test that
+//! cannot fail proves nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! A program that runs beside a test and ends with it; `pollux` itself first of all.
+//! A program, such as `pollux`, that runs beside a test and ends with it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

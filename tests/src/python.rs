@@ -1,5 +1,5 @@
-//! Packages from PyPI, each in a virtual environment of its own under `target/tools`, made by the first test that
-//! wants it.
+//! Packages from PyPI, each in a virtual environment of its own under `target/tools`. The first test that uses one makes
+//! the environment.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What the long runs leave behind for `docs/reliability.md`: one file of figures for each run.
+//! The figures of long runs for `docs/reliability.md`: one file for each run.
 
 use std::path::{Path, PathBuf};
 

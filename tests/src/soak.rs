@@ -1,5 +1,5 @@
-//! Weeks in minutes: a world with a change in every hour, in which nothing may pile up. It wants a process to itself, as
-//! memory is measured.
+//! Simulates weeks with a change in every hour, in which nothing may accumulate. It needs a process of its own, because it
+//! measures memory.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! A table as a release left it: made once by that release, kept as a file, and read by every later one.
+//! The table of a release: written once by that release, kept as a file, and read by every later release.
 //!
-//! The file is lines of JSON: first what happened in the story and what a test needs to go on with it, then every item
-//! of the table with its attributes as DynamoDB holds them.
+//! The file is lines of JSON. The first line has the facts that a test needs to continue. Each further line is an item of
+//! the table, with its attributes as DynamoDB holds them.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

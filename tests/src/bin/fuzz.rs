@@ -1,5 +1,5 @@
-//! Tries hostile input for as long as is wished: `cargo run --release -p tests --bin fuzz -- [target…]`.
-//! `POLLUX_FUZZ_SECONDS` is the time for each target (60), `POLLUX_FUZZ_SEED` where chance begins (the clock).
+//! Runs the fuzz targets: `cargo run --release -p tests --bin fuzz -- [target…]`. `POLLUX_FUZZ_SECONDS` is the time for
+//! each target (60 by default), `POLLUX_FUZZ_SEED` the seed (the clock by default).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Kills a real `pollux serve` at random moments under load and reconciles the vendors with the inbox:
+//! Kills a real `pollux serve` at random moments under load and compares the vendors with the inbox:
 //! `cargo run -p tests --bin kill -- --times 100` (build `pollux` first).
 
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Drives a real `pollux serve` past saturation and waits until it has recovered:
+//! Overloads a real `pollux serve` and waits until it has recovered:
 //! `cargo run -p tests --bin load -- --seconds 40` (build `pollux` first).
 
 use serde_json::json;

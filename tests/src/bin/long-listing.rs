@@ -1,5 +1,5 @@
-//! Says what accounts of the given sizes cost: `cargo run --release -p tests --bin long-listing -- 10000 100000 1000000`.
-//! Each size for itself, for the memory that one takes is not given back before the next.
+//! Measures the cost of accounts of the given sizes: `cargo run --release -p tests --bin long-listing -- 10000 100000
+//! 1000000`. Measure one size a run for memory: the process does not return it between two sizes.
 
 #[allow(clippy::print_stdout)] // Its figures are what it is for.
 #[tokio::main(flavor = "current_thread")]

@@ -1,5 +1,5 @@
-//! Tries every mutant of `domain` and `flow` with one build, and says which survive without a reason:
-//! `cargo run -p tests --bin mutate`. Goes on where it was interrupted; `docs/reliability.md` has more.
+//! Tries every mutant of `domain` and `flow` with one build, and lists those that survive without a reason:
+//! `cargo run -p tests --bin mutate`. It continues an interrupted run. See `docs/reliability.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Plants each bug of `tests/planted` in a copy of the tree and runs the test that must notice:
+//! Applies each bug of `tests/planted` to a copy of the tree and runs the test that must fail:
 //! `cargo run -p tests --bin planted`.
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Lets weeks pass and tells, as JSON, how large table and memory were at the end of each day:
+//! Simulates weeks and prints, as JSON, the sizes of the table and of memory at the end of each day:
 //! `cargo run -p tests --bin soak -- --days 70`.
 
 use tests::soak::soak;

@@ -1,4 +1,4 @@
-//! Writes the table of the upgrade test as this release leaves it:
+//! Writes the table of the upgrade test with this release:
 //! `cargo run -p tests --bin upgrade-fixture > tests/it/upgrade/0.1.0.jsonl`.
 
 #[allow(clippy::print_stdout)] // The table is what it is for.

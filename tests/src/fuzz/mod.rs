@@ -1,9 +1,8 @@
-//! Hostile input: targets that state what must hold of any bytes whatever, and a runner that makes such bytes.
+//! Fuzzing: targets that check promises for any input, and a runner that makes inputs.
 //!
-//! A run is decided by its seed: the same seed makes the same inputs. An input whose outcome was not seen before, by
-//! the word that the target gives for it, becomes a parent of further ones; that guides a run without any
-//! instrumentation, on a stable compiler. An input that breaks a promise is written to the target's corpus, so that
-//! every later run begins with it.
+//! The seed determines a run: the same seed makes the same inputs. A target names the outcome of each input. An input with
+//! a new outcome becomes a parent of further inputs; this guides a run without instrumentation, on a stable compiler. An
+//! input that breaks a promise is written to the target's corpus, and every later run starts with it.
 
 mod targets;
 

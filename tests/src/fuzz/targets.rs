@@ -1,4 +1,4 @@
-//! The targets, each with its promises.
+//! The list of fuzz targets, and the helpers that they share.
 
 mod api;
 mod listings;

@@ -1,5 +1,5 @@
-//! Builds the copy in which every mutant has its switch. What does not compile is given up, mutant by mutant, as the
-//! compiler points at them.
+//! Builds the copy in which every mutant has its switch. Mutants that do not compile are removed, one by one, as the
+//! compiler reports them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

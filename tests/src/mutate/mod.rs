@@ -1,5 +1,5 @@
-//! Mutation testing with one build: every mutant that `cargo mutants` lists stands in the code at once, each behind a
-//! switch that the environment turns, so that trying one costs a run of the tests that reach it and no compiler.
+//! Mutation testing with one build. The code contains every mutant that `cargo mutants` lists, each behind a switch that
+//! an environment variable sets. So trying one takes a run of the tests that reach it, and no compilation.
 
 pub mod build;
 pub mod reasons;

@@ -1,4 +1,4 @@
-//! Why what survives may survive: `tests/mutants.toml`, one true reason for a mutant or for a group of them.
+//! The reasons of surviving mutants: `tests/mutants.toml` has one for each mutant or group of mutants.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Tries mutants: learns once which tests reach which, then runs those, cheapest first, until one fails.
+//! Tries mutants: learns once which tests reach which mutants, then runs those tests, cheapest first, until one fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
