@@ -19,20 +19,20 @@ use crate::harness::{SIGNATURE_KEY, id_of, seed};
 use crate::program::Pollux;
 use crate::sim::{Rng, SUBJECTS, Subject, version_in, version_of};
 
-/// Something that has not happened by now does not happen. A delivery whose process died between its commit and its
-/// message is found by its retry entry, two to three minutes later.
+/// The longest wait for an event. A delivery whose process died between its commit and its message is sent by its retry
+/// entry, two to three minutes later.
 const PATIENCE: Duration = Duration::from_secs(360);
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
-    /// Kills.
+    /// The number of kills.
     pub kills: u64,
     /// Changes at the vendors.
     pub changes: u64,
     /// Events that arrived, each counted once.
     pub events: u64,
-    /// Callbacks that brought nothing new.
+    /// Notifications without a new event.
     pub repeated: u64,
     /// Changes of an instance that the API acknowledged.
     pub acknowledged: u64,
@@ -51,16 +51,16 @@ pub struct Outside {
     baseline: BTreeMap<&'static str, BTreeMap<String, u64>>,
 }
 
-/// Of these two the vendors tell everything at every poll but Square's deletions, which nobody makes here.
+/// The polled resources. Every poll of these two finds every change but Square's deletions, which do not occur here.
 fn watched() -> [Subject; 2] {
     [SUBJECTS[0], SUBJECTS[1]]
 }
 
 impl Outside {
-    /// Serves them on a port of their own, with a few records.
+    /// Serves the vendors and the inbox on a port of their own, with a few records.
     ///
     /// # Errors
-    /// No port.
+    /// No port is free.
     pub async fn serve(seed: u64) -> Result<Self> {
         let sandbox = Sandbox::new(Arc::new(Utc::now), seed);
         let inbox = Inbox::new();
@@ -88,10 +88,10 @@ impl Outside {
         ["--minute", "250ms", "--no-sandbox"].map(str::to_owned).into_iter().chain(vendors).collect()
     }
 
-    /// Makes the instances that watch the vendors. Answers the id of one.
+    /// Makes the instances that poll the vendors. Returns the id of one.
     ///
     /// # Errors
-    /// They are refused.
+    /// The API refuses one.
     pub async fn watch(&self, pollux: &Pollux) -> Result<String> {
         let mut id = String::new();
         for subject in watched() {
@@ -112,7 +112,7 @@ impl Outside {
         Ok(records.iter().map(|record| (id_of(&record[subject.id]), version_of(record, subject))).collect())
     }
 
-    /// One change at one of the vendors.
+    /// Changes one record at one of the vendors.
     ///
     /// # Errors
     /// The sandbox does not know its own records.
@@ -137,7 +137,7 @@ impl Outside {
     /// Describes the first difference between the vendors and the received events. `None`: there is no difference.
     ///
     /// # Errors
-    /// An id that stands for two facts or the like, which no time mends.
+    /// A permanent fault, such as an id of two facts.
     pub fn missing(&self) -> Result<Option<String>> {
         let held = held(self.inbox.received("main").iter().map(Arc::as_ref), &watched())?;
         for subject in watched() {
@@ -159,7 +159,7 @@ impl Outside {
     /// Waits until everything arrived.
     ///
     /// # Errors
-    /// It did not, or what arrived is wrong.
+    /// An event did not arrive, or a wrong one did.
     pub async fn settle(&self) -> Result<Figures> {
         let until = Instant::now() + PATIENCE;
         while let Some(missing) = self.missing()? {
@@ -173,13 +173,13 @@ impl Outside {
     }
 }
 
-/// By element and record, what whoever kept every callback holds: the highest sequence, and its version or that it is gone.
+/// The state of a consumer, by element and record: the highest sequence and its version. `None`: the record is deleted.
 pub type Held = BTreeMap<(&'static str, String), (u64, Option<u64>)>;
 
 /// The state of a consumer that kept these callbacks of one inbox.
 ///
 /// # Errors
-/// One is not signed; an id stands for two facts, or a fact came under two ids. No time mends that.
+/// A permanent fault: a callback is not signed, an id names two facts, or a fact has two ids.
 pub fn held<'a>(receipts: impl IntoIterator<Item = &'a Receipt>, subjects: &[Subject]) -> Result<Held> {
     let mut held = Held::new();
     let mut facts: BTreeMap<String, String> = BTreeMap::new();
@@ -209,7 +209,7 @@ pub fn held<'a>(receipts: impl IntoIterator<Item = &'a Receipt>, subjects: &[Sub
     Ok(held)
 }
 
-/// Someone who goes on renaming an instance, killed or not. A name that was acknowledged stays until the next one.
+/// A user who renames an instance again and again. An acknowledged name stays until the next one.
 #[derive(Debug, Default)]
 struct Renaming {
     begun: u64,
@@ -218,14 +218,14 @@ struct Renaming {
 }
 
 impl Renaming {
-    /// Renames until the process is gone.
+    /// Renames the instance until the process ends.
     async fn go_on(&mut self, victim: &Pollux, path: &str) -> Result<()> {
         loop {
             self.begun += 1;
             let name = json!({ "name": self.begun.to_string() });
             match victim.call(Method::PATCH, path, Some(name)).await {
                 Ok((StatusCode::OK, _)) => self.acknowledged = self.begun,
-                // Somebody else wrote first, or the table is busy: nothing was changed.
+                // Another write was first, or the table is busy: nothing was changed.
                 Ok((StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE, _)) => {}
                 Ok((status, answer)) => anyhow::bail!("the name was not taken: {status} {answer}"),
                 Err(_) => break,
@@ -247,10 +247,10 @@ impl Renaming {
     }
 }
 
-/// Kills it so many times, under load, and waits until everything arrived. `report` gets the progress.
+/// Kills `pollux` `times` times under load, and waits until everything arrived. `report` gets the progress.
 ///
 /// # Errors
-/// Something was lost or repeated under another id, or it no longer starts.
+/// An event was lost or repeated under another id, or `pollux` no longer starts.
 pub async fn kill(binary: PathBuf, times: u64, seed: u64, report: impl Fn(&str)) -> Result<Figures> {
     let folder = tempfile::tempdir()?;
     let mut outside = Outside::serve(seed).await?;

@@ -24,15 +24,15 @@ use crate::sim::{Rng, SUBJECTS, version_of};
 const ACCOUNTS: u64 = 20;
 /// A minute of the schedule.
 const MINUTE: &str = "1s";
-/// So many times what is answered is offered.
+/// The overload: the number of calls sent for each call that the service can answer.
 const TIMES: f64 = 3.0;
-/// Calls that a caller has under way at most; more would only measure this machine's sockets.
+/// The most concurrent calls of a caller. More would only measure this machine's sockets.
 const UNDER_WAY: usize = 200;
-/// Calls a second of whoever does not overdo it.
+/// The calls a second of the caller without overload.
 const FEW: f64 = 10.0;
 /// Changes a second at the vendor.
 const CHANGES: u64 = 20;
-/// A call that is not answered by then hangs.
+/// A call without an answer after this time hangs.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// The time by which the service must have recovered.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,13 +42,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Tally {
     /// Calls that were sent.
     pub offered: u64,
-    /// Calls that were not, because the caller had too many under way.
+    /// Calls that were not sent, because the caller had too many concurrent ones.
     pub held_back: u64,
     /// Answers by status.
     pub answers: BTreeMap<u16, u64>,
     /// The durations of successful calls, in milliseconds.
     latencies: Vec<f64>,
-    /// The same of calls that were refused.
+    /// The durations of refused calls, in milliseconds.
     refusals: Vec<f64>,
     /// The calls with a wrong answer.
     pub wrong: Vec<String>,
@@ -71,17 +71,17 @@ impl Tally {
         self.answers.get(&status).copied().unwrap_or(0)
     }
 
-    /// Calls that were done.
+    /// The number of successful calls.
     pub fn done(&self) -> u64 {
         self.latencies.len() as u64
     }
 
-    /// The latency, in milliseconds, that this share of the calls that were done kept below.
+    /// The latency, in milliseconds, that this share of the successful calls kept below.
     pub fn latency(&self, share: f64) -> f64 {
         quantile(&self.latencies, share)
     }
 
-    /// In a line; `seconds` is how long it went on.
+    /// Formats the counts as a line. `seconds` is the duration.
     fn summary(&self, seconds: f64) -> String {
         let each = |count: u64| count as f64 / seconds;
         format!(
@@ -107,7 +107,7 @@ fn quantile(of: &[f64], share: f64) -> f64 {
     sorted.get(place).copied().unwrap_or(0.0)
 }
 
-/// Somebody who calls the API.
+/// A caller of the API.
 #[derive(Clone)]
 struct Caller {
     client: Client,
@@ -124,7 +124,7 @@ impl Caller {
         Ok(Self { client, url, authorization: authorization.into(), instances: Arc::new([]), tally: Arc::default() })
     }
 
-    /// Watches one account of the sandbox.
+    /// Makes an instance that polls one account of the sandbox.
     async fn watch(&self, account: &str) -> Result<String> {
         let subject = SUBJECTS[0];
         let inbox = format!("{}/inbox/{account}", self.url);
@@ -160,15 +160,15 @@ impl Caller {
         std::mem::take(&mut self.tally())
     }
 
-    /// One call, by the number of the die, and what is to be said of its answer.
-    async fn call(&self, die: u64) {
-        let id = &self.instances[(die >> 8) as usize % self.instances.len()];
-        let (method, path, body) = match die % 10 {
+    /// Makes one call, selected by a random number, and counts its answer.
+    async fn call(&self, number: u64) {
+        let id = &self.instances[(number >> 8) as usize % self.instances.len()];
+        let (method, path, body) = match number % 10 {
             0 | 1 => (Method::GET, "/instances".to_owned(), None),
             2..=4 => (Method::GET, format!("/instances/{id}"), None),
             5 | 6 => (Method::GET, format!("/instances/{id}/coverage"), None),
             7 => (Method::GET, format!("/instances/{id}/events?pageSize=20"), None),
-            8 => (Method::PATCH, format!("/instances/{id}"), Some(json!({ "name": format!("name {die}") }))),
+            8 => (Method::PATCH, format!("/instances/{id}"), Some(json!({ "name": format!("name {number}") }))),
             _ => (Method::POST, format!("/instances/{id}/poll"), None),
         };
         self.tally().offered += 1;
@@ -191,14 +191,14 @@ impl Caller {
         let says =
             json["message"].as_str().is_some_and(|message| message.ends_with('.')) && json["requestId"].is_string();
         match status.as_u16() {
-            // 409: somebody else renamed it at the same time, time and again.
+            // 409: concurrent renames won every race.
             200 | 409 if !json.is_null() => tally.latencies.push(took),
             429 | 503 if seconds.is_some() && says => tally.refusals.push(took),
             _ => tally.wrong.push(format!("{method} {path}: {status} {}", String::from_utf8_lossy(&bytes))),
         }
     }
 
-    /// Calls so often, whatever comes back.
+    /// Makes `rate` calls a second until a time, whatever the answers.
     async fn go_on(&self, rate: f64, until: Instant, mut rng: Rng) {
         let (began, mut sent, mut under_way) = (Instant::now(), 0, JoinSet::new());
         let mut beat = tokio::time::interval(Duration::from_millis(10));
@@ -211,8 +211,8 @@ impl Caller {
                     self.tally().held_back += 1;
                     continue;
                 }
-                let (caller, die) = (self.clone(), rng.next_u64());
-                under_way.spawn(async move { caller.call(die).await });
+                let (caller, number) = (self.clone(), rng.next_u64());
+                under_way.spawn(async move { caller.call(number).await });
             }
             sent = due.max(sent);
         }
@@ -307,7 +307,7 @@ impl Vendor {
         Ok((live != arrived).then(|| format!("{name}: {live:?} at the vendor, {arrived:?} arrived")))
     }
 
-    /// Waits until everything arrived, and answers how many events that were.
+    /// Waits until everything arrived. Returns the number of events.
     async fn settle(&self) -> Result<u64> {
         let (until, mut events) = (Instant::now() + PATIENCE, 0);
         for number in 0..ACCOUNTS {
@@ -322,7 +322,7 @@ impl Vendor {
     }
 }
 
-/// Megabytes of the process, at this moment and at most.
+/// The memory of the process in megabytes: now and at most.
 fn memory(program: &mut Program) -> Result<(u64, u64)> {
     let process = program.child().id().to_string();
     let kilobytes = (memory_kb(&process, "VmRSS:"), memory_kb(&process, "VmHWM:"));
@@ -330,11 +330,11 @@ fn memory(program: &mut Program) -> Result<(u64, u64)> {
     Ok((now / 1024, most / 1024))
 }
 
-/// Polls and deliveries since the log was read last.
+/// The polls and deliveries since the last reading of the log.
 #[derive(Debug, Default)]
 struct Work {
     polls: u64,
-    /// Polls that began more than a minute of the schedule after their time.
+    /// Polls that started more than a minute of the schedule late.
     late: u64,
     deliveries: u64,
     failures: Vec<String>,
@@ -361,17 +361,17 @@ fn read_log(file: &Path, from: &mut usize) -> Result<Work> {
 /// The result of a run.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Calls of those who overdo it, while they do.
+    /// Calls of the overloading callers.
     pub during: Tally,
-    /// Calls of the one who does not, meanwhile.
+    /// Calls of the other caller during the overload.
     pub others: Tally,
-    /// The worst of a hundred calls before and after, in milliseconds.
+    /// The 99th percentile of the latency before and after, in milliseconds.
     pub p99: (f64, f64),
-    /// Polls while it was driven.
+    /// Polls during the overload.
     pub polls: u64,
-    /// Those of them that began more than a minute of the schedule late.
+    /// Polls during the overload that started more than a minute of the schedule late.
     pub late: u64,
-    /// Deliveries meanwhile.
+    /// Deliveries during the overload.
     pub deliveries: u64,
     /// Changes at the vendor.
     pub changes: u64,
@@ -434,8 +434,7 @@ async fn wait_for_recovery(caller: &Caller, near: f64) -> Result<Tally> {
 /// Overloads the service for this time, and waits until it has recovered. `report` gets the measurements.
 ///
 /// # Errors
-/// A call was not answered, or otherwise than with what was asked for or a refusal that says what to do; something was
-/// lost; it did not recover.
+/// A call had no answer or a wrong one, an event was lost, or the service did not recover.
 pub async fn load(binary: PathBuf, seconds: u64, report: impl Fn(&str)) -> Result<Figures> {
     let folder = tempfile::tempdir()?;
     let mut pollux = Pollux::new(binary, &folder.path().join("data"), vec!["--minute".into(), MINUTE.into()])?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{SystemHarness, answer, seed};
 use crate::program::memory_kb;
 
-/// Records on a page, as the vendor has it.
+/// The number of records of a page.
 const PAGE: u64 = 200;
 
 /// The cost of a first pass over an account and of one change after it.
@@ -27,7 +27,7 @@ pub struct Figures {
     pub index_write_units: u64,
     /// Write units of the whole commit, the event's rows included.
     pub commit_write_units: u64,
-    /// Most memory that the process had, table and vendor in memory included; 0 where the system does not tell.
+    /// The peak memory of the process, with table and vendor; 0 where the system does not report it.
     pub peak_mb: u64,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Lists an account of so many timecards for the first time, then changes one and polls again.
+/// Polls an account with `records` timecards for the first time, then changes one and polls again.
 pub async fn poll_account(records: u64) -> Figures {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let changes = Arc::new(AtomicU64::new(0));
@@ -71,7 +71,7 @@ pub async fn poll_account(records: u64) -> Figures {
         index.map(|((pk, sk), body)| (pk.len() + sk.len() + body.len()) as u64).sum()
     };
     let before = stored(&world);
-    // The first poll after a first pass reads what is near the cursor once more.
+    // The first poll after a first pass reads the records near the cursor once more.
     world.poll(instance, "timesheets", false).await;
     let settled = stored(&world);
     changes.fetch_add(1, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use crate::python;
 
 /// The version that the tests were written against.
 const VERSION: &str = "ministack==1.5.33";
-/// One that does not answer by now does not start.
+/// The longest wait for its start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running MiniStack, empty at first.

@@ -18,12 +18,12 @@ pub struct Planted {
     patch: PathBuf,
 }
 
-/// The repository.
+/// The folder of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the repository").to_owned()
 }
 
-/// All of them, by name.
+/// All planted bugs, by name.
 ///
 /// # Errors
 /// A patch that cannot be read, or does not say what it breaks.
@@ -48,14 +48,14 @@ impl Planted {
     /// Checks that the patch applies to the tree.
     ///
     /// # Errors
-    /// Why it does not.
+    /// It does not apply.
     pub fn applies(&self) -> Result<()> {
         self.git(&root(), &["--check"])
     }
 
     fn git(&self, tree: &Path, arguments: &[&str]) -> Result<()> {
         let mut git = Command::new("git");
-        // A copy within the repository is none of the repository's.
+        // A copy within the repository does not belong to the repository.
         git.current_dir(tree).env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree));
         let output = git.args(["apply", "-C1"]).args(arguments).arg(&self.patch).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -63,10 +63,10 @@ impl Planted {
         Ok(())
     }
 
-    /// Plants it in a copy of the tree and runs the test that must fail there. Answers how it failed.
+    /// Applies the patch to a copy of the tree and runs the test that must fail. Returns the failed test.
     ///
     /// # Errors
-    /// It was not noticed, or does not compile.
+    /// No test failed, or the copy does not compile.
     pub fn is_caught(&self, tree: &Path, target: &Path) -> Result<String> {
         self.git(tree, &[])?;
         let output = Command::new("cargo")
@@ -95,8 +95,8 @@ fn failure_in(output: &Output) -> Result<String> {
     Ok(failed.join(", "))
 }
 
-/// Copies what git knows of the repository, as it lies there now. Files that are the same keep their age, so that a
-/// second copy into the same place builds little.
+/// Copies the files that git tracks. Unchanged files keep their age, so that a second copy to the same place builds
+/// little.
 ///
 /// # Errors
 /// A file that cannot be read or written.

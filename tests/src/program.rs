@@ -14,7 +14,7 @@ use serde_json::Value;
 pub struct Program(Child);
 
 impl Program {
-    /// Starts it. Panics when it cannot be started.
+    /// Starts a process. Panics when it cannot be started.
     pub fn start(command: &mut Command) -> Self {
         let child = command.spawn();
         Self(child.unwrap_or_else(|error| panic!("{} does not start: {error}", command.get_program().display())))
@@ -28,7 +28,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -42,14 +42,14 @@ pub struct Pollux {
     client: Client,
     /// Its address.
     pub address: String,
-    /// The largest file it may write, in kilobytes.
+    /// The size limit of its files, in kilobytes.
     pub largest_file: Option<u64>,
     /// The log filter, and the file that the log is appended to.
     pub log: Option<(&'static str, PathBuf)>,
 }
 
 impl Pollux {
-    /// One with this directory and these further arguments, on a port of its own.
+    /// A `pollux serve` with this directory and these further arguments, on a port of its own.
     ///
     /// # Errors
     /// No port is free.
@@ -62,10 +62,10 @@ impl Pollux {
     /// Starts it and waits until it answers.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not answer.
     pub async fn start(&self) -> Result<Program> {
         let mut command = Command::new("sh");
-        // A write beyond the limit fails like one on a full disk, where the signal that comes with it is ignored.
+        // A write beyond the limit fails like one on a full disk, if the signal that comes with it is ignored.
         let limit =
             self.largest_file.map_or_else(String::new, |most| format!("trap '' XFSZ; ulimit -f {}; ", 2 * most));
         command.args(["-c", &format!("{limit}exec \"$0\" \"$@\"")]).arg(&self.binary);
@@ -88,7 +88,7 @@ impl Pollux {
         }
     }
 
-    /// The machine's own user, as the `Authorization` header names him.
+    /// The `Authorization` header of the first user.
     ///
     /// # Errors
     /// It was never started.
@@ -98,7 +98,7 @@ impl Pollux {
         Ok(format!("User {}, Organization {}", secret("userSecret"), secret("organizationSecret")))
     }
 
-    /// A new organization and its user, named the same way.
+    /// Makes an organization and its user. Returns their `Authorization` header.
     ///
     /// # Errors
     /// `pollux admin` fails.
@@ -112,7 +112,7 @@ impl Pollux {
         Ok(format!("User {}, Organization {}", secret("userSecret"), secret("organizationSecret")))
     }
 
-    /// One call of its API.
+    /// Calls its API.
     ///
     /// # Errors
     /// No answer.
@@ -133,7 +133,7 @@ impl Pollux {
 pub fn binary(name: impl AsRef<OsStr>) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let folder = test.parent().expect("it lies in a folder");
-    // Tests lie in a folder of their own beside the binaries.
+    // The test executables are in a folder beside the binaries.
     let folder = if folder.ends_with("deps") { folder.parent().expect("deps lie in a folder") } else { folder };
     let path = folder.join(name.as_ref()).with_extension(std::env::consts::EXE_EXTENSION);
     assert!(
@@ -144,7 +144,7 @@ pub fn binary(name: impl AsRef<OsStr>) -> PathBuf {
     path
 }
 
-/// A line such as `VmRSS:` of what the system says of a process's memory, in kilobytes. `process` is its id, or `self`.
+/// A line of a process's memory status, such as `VmRSS:`, in kilobytes. `process` is its id, or `self`.
 pub fn memory_kb(process: &str, line: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse().ok())

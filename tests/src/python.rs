@@ -17,7 +17,7 @@ pub fn with(package: &str) -> PathBuf {
 fn make(package: &str) -> PathBuf {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(package.replace(['[', ']', '='], "-"));
-    // Written last: a folder without it was left by a run that was broken off.
+    // Written last: a folder without it belongs to an interrupted run.
     let complete = folder.join("complete");
     if !complete.exists() {
         let run = |command: &mut Command| {

@@ -10,14 +10,14 @@ pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/reliability")
 }
 
-/// Leaves the figures of a run. Where nothing can be written, the run is none the worse for it.
+/// Stores the figures of a run. A failed write does not fail the run.
 pub fn record(run: &str, figures: &Value) {
     let folder = folder();
     let _ = std::fs::create_dir_all(&folder);
     let _ = std::fs::write(folder.join(format!("{run}.json")), format!("{figures:#}\n"));
 }
 
-/// The figures that a run left last, if it did.
+/// The figures that a run stored last, if any.
 pub fn last(run: &str) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(folder().join(format!("{run}.json"))).ok()?).ok()
 }
@@ -67,7 +67,7 @@ pub fn page() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/reliability.md")
 }
 
-/// Writes the figures of the runs that left some into the page; what was not run again keeps its line.
+/// Writes the stored figures into the page. Runs without new figures keep their lines.
 ///
 /// # Errors
 /// The page cannot be read or written, or has no place for figures.
@@ -123,7 +123,7 @@ fn words(name: &str) -> String {
     spaced.collect()
 }
 
-/// Names of tests on the page that no test has.
+/// The names of tests on the page that do not exist.
 ///
 /// # Errors
 /// The page cannot be read.

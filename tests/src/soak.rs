@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::harness::{SystemHarness, id_of, seed};
 use crate::program::memory_kb;
 
-/// Deliveries are kept for thirty days: from this one on as many go as come.
+/// The day from which on as many deliveries expire as are made: they are kept for thirty days.
 pub const SETTLED: usize = 33;
 
 /// The result of the simulated days.
@@ -26,7 +26,7 @@ pub struct Soaked {
     pub kilobytes: Vec<u64>,
 }
 
-/// Lets so many days pass, a poll and a change in each hour.
+/// Simulates days with a poll and a change in each hour.
 ///
 /// # Errors
 /// An hour's change did not arrive, or the system does not say how much memory a process has.
@@ -50,9 +50,9 @@ pub async fn soak(days: usize) -> Result<Soaked> {
             ensure!(arrived == hour as u64 + 1, "day {day}, hour {hour}: {arrived} events arrived");
         }
         soaked.events += 24;
-        // The receiver's memory is none of ours.
+        // The receiver's memory does not count.
         world.inbox.clear("main");
-        // As the table does by itself.
+        // The table does this by itself.
         let now = world.service.ports.now();
         let (items, expired): (Vec<_>, Vec<_>) =
             world.store.items().into_iter().partition(|item| item.expires_at.is_none_or(|at| at > now));

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::harness::{SystemHarness, id_of, seed};
 
-/// When the story begins.
+/// The time at which the fixture starts.
 pub const BEGINS: &str = "2026-01-05T09:00:00Z";
 
 /// The facts about the table besides its items.
@@ -55,10 +55,10 @@ pub struct Story {
     pub timecards: Vec<Value>,
 }
 
-/// Tells the story with this release and writes the file's text.
+/// Runs the steps of the fixture with this release. Returns the text of the file.
 ///
 /// # Panics
-/// When this release does not do what the story says.
+/// When a step has another result than expected.
 pub async fn write() -> String {
     let world = SystemHarness::new(BEGINS).await;
     let card = |member: &str| {
@@ -108,7 +108,7 @@ pub async fn write() -> String {
     text
 }
 
-/// A world in which the story has just ended, with the table of the file. The callback works again.
+/// Makes a system with the table of the file, right after the steps of the fixture. The callback works again.
 ///
 /// # Panics
 /// When an item cannot be read.
@@ -119,7 +119,7 @@ pub async fn read(text: &str) -> (SystemHarness, Story) {
     let (before, after) = story.timecards.split_at(1);
     let card = |card: &Value| world.sandbox.create("square", "timecards", card.clone()).expect("a timecard");
     before.iter().map(card).for_each(drop);
-    // The vendor gives out the tokens that it gave out then: its random numbers are those of the story.
+    // The vendor gives out the tokens that it gave out then: its random numbers are those of the fixture.
     world.create(seed("square")).await;
     world.ambient.advance(Duration::from_secs(60 * u64::from(story.minutes)));
     after.iter().map(card).for_each(drop);
@@ -157,7 +157,7 @@ fn unconditional(item: Item) -> Write {
     Write::Put { item, condition: Condition::Unconditional }
 }
 
-/// As DynamoDB's own JSON has it: `{"S": …}`, `{"N": …}`, `{"B": …}`.
+/// An attribute in DynamoDB's own JSON: `{"S": …}`, `{"N": …}`, `{"B": …}`.
 fn raw_of(item: &HashMap<String, AttributeValue>) -> Value {
     let attribute = |value: &AttributeValue| match value {
         AttributeValue::S(text) => json!({ "S": text }),

@@ -17,22 +17,22 @@ use flow::testing::FixedAmbient;
 
 pub use targets::targets;
 
-/// Longest input, in bytes.
+/// The longest input in bytes.
 const LONGEST: usize = 4096;
-/// Most inputs that are kept as parents.
+/// The most inputs that are kept as parents.
 const MOST_PARENTS: usize = 4000;
 
-/// Something that takes bytes from strangers.
+/// A function that reads untrusted bytes.
 pub struct Target {
-    /// Its name, and that of the folder with its corpus.
+    /// Its name, and the name of the folder with its corpus.
     pub name: &'static str,
-    /// Inputs of a bounded run: some two seconds, unoptimized.
+    /// The number of inputs of a bounded run: some two seconds without optimization.
     pub usual: u64,
-    /// Words that its inputs are made of.
+    /// The words from which inputs are made.
     pub words: &'static [&'static str],
-    /// Inputs that stand elsewhere in the repository.
+    /// Inputs from elsewhere in the repository.
     pub seeds: Vec<Vec<u8>>,
-    /// Panics when a promise is broken; else answers a word for what became of the input.
+    /// Panics when a promise is broken. Otherwise returns a word for the outcome.
     pub run: Run,
 }
 
@@ -42,9 +42,9 @@ pub type Run = Box<dyn FnMut(&[u8]) -> String>;
 /// The length of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Length {
-    /// So many inputs beside the corpus: the same every time.
+    /// A number of inputs beside the corpus, the same every time.
     Inputs(u64),
-    /// As many as there is time for.
+    /// As many inputs as fit into a time.
     Time(Duration),
 }
 
@@ -53,9 +53,9 @@ pub enum Length {
 pub struct Report {
     /// The target's name.
     pub target: &'static str,
-    /// Inputs that were tried, the corpus included.
+    /// The number of inputs, with the corpus.
     pub inputs: u64,
-    /// Outcomes that differ.
+    /// The number of different outcomes.
     pub outcomes: usize,
 }
 
@@ -91,7 +91,7 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
     files.iter().map(read).chain(target.seeds.iter().cloned()).collect()
 }
 
-/// Tries the corpus, then what comes of it.
+/// Tries the corpus, then inputs made from it.
 ///
 /// # Errors
 /// The first input that breaks a promise, after it was written to the corpus.
@@ -126,7 +126,7 @@ fn try_one(target: &mut Target, seed: u64, input: &[u8]) -> Result<String, Broke
         let why =
             panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).into()));
         let kept = corpus_folder(target.name).join(format!("broke-{seed}-{:08x}", hash(input)));
-        // Should it not be written, it is printed.
+        // If it cannot be written, it is printed.
         let _ = std::fs::write(&kept, input);
         let shown = input.escape_ascii().to_string();
         Broken { target: target.name, seed, why: why.unwrap_or_else(|| "it panicked".into()), shown, kept }
@@ -137,7 +137,7 @@ fn hash(input: &[u8]) -> u32 {
     input.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Random numbers that repeat.
+/// Repeatable random numbers.
 struct Rng(FixedAmbient);
 
 impl Rng {
@@ -145,7 +145,7 @@ impl Rng {
         usize::try_from(self.0.random() % end.max(1) as u64).unwrap_or_default()
     }
 
-    /// A parent, changed in a few places.
+    /// Makes an input: a parent that is changed in a few places.
     fn child(&self, parents: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
         let mut child = parents[self.below(parents.len())].clone();
         for _ in 0..=self.below(4) {

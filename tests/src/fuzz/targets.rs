@@ -33,12 +33,12 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// The sort of a message: its words without what differs from input to input.
+/// The kind of a message: its words without numbers and punctuation.
 fn sort_of(message: &str) -> String {
     message.chars().filter(|letter| letter.is_ascii_alphabetic() || *letter == ' ').take(60).collect()
 }
 
-/// The present instant of every target.
+/// The current time of every target.
 fn now() -> DateTime<Utc> {
     "2026-01-05T09:00:00Z".parse().expect("an instant")
 }

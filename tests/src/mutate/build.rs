@@ -12,7 +12,7 @@ use super::rewrite::{Number, Rewritten, Source, constants};
 use super::{Mutant, PACKAGES};
 use crate::planted::{copy_tree, root};
 
-/// A program of tests.
+/// A test executable.
 #[derive(Debug, Clone)]
 pub struct Executable {
     /// Package and target: `domain/domain`, `tests/it`.
@@ -26,7 +26,7 @@ pub struct Executable {
 /// The result of a build.
 #[derive(Debug)]
 pub struct Built {
-    /// Programs of tests, those of one crate first.
+    /// The test executables, those of single crates first.
     pub executables: Vec<Executable>,
     /// Mutants for which no switch can be written.
     pub impossible: BTreeSet<Number>,
@@ -46,7 +46,7 @@ fn tree() -> PathBuf {
 /// Copies the tree, adds the switches and builds the tests. The dependencies are shared with the source tree.
 ///
 /// # Errors
-/// What does not compile and is no mutant's.
+/// An error of the compiler outside the mutants.
 pub fn build(mutants: &[Mutant], say: &dyn Fn(&str)) -> Result<Built> {
     let sources = sources(mutants)?;
     let tree = tree();
@@ -108,7 +108,7 @@ fn sources(mutants: &[Mutant]) -> Result<BTreeMap<String, Source>> {
     let mut sources = BTreeMap::new();
     for (file, mutants) in of_file {
         let package = &mutants[0].package;
-        // A name that is given twice stands for the constant of the file itself.
+        // A name with two definitions means the constant of the same file.
         let mut seen: Vec<_> = switched
             .iter()
             .filter(|it| it.file == file || it.package == PACKAGES[0] || it.package == *package)
@@ -120,7 +120,7 @@ fn sources(mutants: &[Mutant]) -> Result<BTreeMap<String, Source>> {
     Ok(sources)
 }
 
-/// The crate `mutant`, and what the copy's manifests say of it and of warnings.
+/// Writes the crate `mutant`, and the copy's manifests with it and without denied warnings.
 fn add_switches(tree: &Path) -> Result<()> {
     let edit = |file: &str, edits: &[(&str, &str)]| -> Result<()> {
         let mut text = std::fs::read_to_string(root().join(file))?;
@@ -143,7 +143,7 @@ fn add_switches(tree: &Path) -> Result<()> {
     write(&tree.join("shared/mutant/src/lib.rs"), include_str!("switch.txt"))
 }
 
-/// Writes what is not there yet, so that nothing is built again for nothing.
+/// Writes a file unless it is the same already, so that cargo builds nothing without need.
 fn write(path: &Path, text: &str) -> Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|there| there == text) {
         return Ok(());
@@ -174,7 +174,7 @@ fn errors(messages: &[Value]) -> String {
     compiler_errors(messages).filter_map(|error| error["rendered"].as_str()).collect()
 }
 
-/// Gives up the mutants whose text the compiler's errors point at.
+/// Removes the mutants whose text the compiler's errors point at.
 fn give_up(
     messages: &[Value],
     written: &BTreeMap<String, Rewritten>,
@@ -205,7 +205,7 @@ fn executables(messages: &[Value]) -> Vec<Executable> {
         Some(Executable { name, path: message["executable"].as_str()?.into(), folder })
     };
     let mut all: Vec<_> = messages.iter().filter(test).filter_map(executable).collect();
-    // The tests of this command try nothing of what is mutated.
+    // The tests of this command do not reach the mutated code.
     all.retain(|executable| executable.name != "tests/tests");
     all.sort_by_key(|executable| (executable.name == "tests/it", executable.name.clone()));
     all

@@ -45,10 +45,10 @@ pub struct Mutant {
     /// The replacement.
     pub replacement: String,
     span: Span,
-    /// Its number in the catalogue, by which it is switched on.
+    /// Its number, which switches it on.
     #[serde(skip)]
     pub number: usize,
-    /// The name without line and column, which lasts when lines move; the second of a name ends with ` #2`.
+    /// The name without line and column, which does not change when lines move. The second mutant of a name ends with ` #2`.
     #[serde(skip)]
     pub key: String,
 }
@@ -76,7 +76,7 @@ pub fn catalogue() -> Result<Vec<Mutant>> {
     numbered(serde_json::from_slice(&output.stdout).context("the list of cargo mutants")?)
 }
 
-/// Gives numbers, from one, and keys.
+/// Assigns numbers, from one, and keys.
 ///
 /// # Errors
 /// A name of another form.

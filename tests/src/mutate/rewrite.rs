@@ -31,7 +31,7 @@ enum Form {
     Arm,
     /// Around the guard of an arm: `!on(1) && (original)`
     GuardedArm,
-    /// After a constant: a function that tells its value
+    /// After a constant: a function that returns its value
     Constant { name: String, kind: String },
     /// A use of a constant: the function that replaces it
     Use { function: String },
@@ -44,12 +44,12 @@ struct Construct {
     alternatives: Alternatives,
 }
 
-/// A constant with mutants, and the function that tells its value.
+/// A constant with mutants, and the function that returns its value.
 #[derive(Debug, Clone)]
 pub struct Constant {
-    /// The package it stands in.
+    /// Its package.
     pub package: String,
-    /// The file it stands in.
+    /// Its file.
     pub file: String,
     /// Its name.
     pub name: String,
@@ -70,7 +70,7 @@ fn switch_of(constant: &str) -> String {
     format!("switched_{}", constant.to_lowercase())
 }
 
-/// A source with places for its mutants.
+/// A source with the places of its mutants.
 #[derive(Debug)]
 pub struct Source {
     text: String,
@@ -81,7 +81,7 @@ pub struct Source {
     pub refused: Vec<Number>,
 }
 
-/// A source with its switches, and which part of the text is whose.
+/// A source with its switches, and the owners of each part of the text.
 #[derive(Debug, Default)]
 pub struct Rewritten {
     /// The text.
@@ -145,7 +145,7 @@ impl Source {
         Ok(Self { text: text.to_owned(), constructs: found, impossible, refused })
     }
 
-    /// Writes it with switches for all but the mutants that are given up.
+    /// Writes the source with switches for all mutants but the removed ones.
     pub fn switched(&self, given_up: &BTreeSet<Number>) -> Rewritten {
         let mut out = Rewritten::default();
         self.write(&mut out, 0..self.text.len(), &self.constructs, given_up);

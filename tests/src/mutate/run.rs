@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Mutant;
 use super::build::{Executable, folder};
 
-/// Stories that start programs, emulators or Python, or look at the repository: slow, and about something else.
+/// Tests that start programs, emulators or Python, or read the repository: they are slow and do not reach the mutants.
 const LEFT_OUT: [&str; 11] = [
     "cloud_adapters::",
     "contract::",
@@ -28,17 +28,17 @@ const LEFT_OUT: [&str; 11] = [
     "simulator::every_",
 ];
 
-/// The simulator comes last, in so many worlds.
+/// The simulator runs last, with this number of simulations.
 const SIMULATOR: &str = "simulator::whatever_goes_wrong_nothing_is_lost_repeated_or_stuck";
 const WORLDS: &str = "40";
 
 /// The memory limit of a process in KiB: a mutant that never stops collecting must not exhaust the machine.
 const MEMORY: u32 = 6 << 20;
 
-/// A process that takes this long more than three times its usual time does not end.
+/// The time limit of a process, beyond three times its usual time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A test, what it takes, and the mutants that it reaches.
+/// A test, its duration, and the mutants that it reaches.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Test {
     /// The executable's name.
@@ -85,7 +85,7 @@ pub struct Tried {
     pub package: String,
     /// The result.
     pub outcome: Outcome,
-    /// The test that noticed.
+    /// The test that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// The duration.
@@ -132,7 +132,7 @@ impl Executable {
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stdout);
             let mut line = Vec::new();
-            // To the blank after a name, too, so that the test that runs is known.
+            // Reads to the blank after a name, too, so that the running test is known.
             while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                     break;
@@ -158,7 +158,7 @@ impl Executable {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = child.wait()?;
-                    // The shell's own words for a program that it cannot run.
+                    // The shell's message for a program that it cannot run.
                     ensure!(!matches!(status.code(), Some(126 | 127)), "{} cannot be run", self.path.display());
                     return Ok(if status.success() { Ended::Passed } else { Ended::Failed(format!("{status}")) });
                 }
@@ -174,7 +174,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Runs `job` for each of `items`, so many at a time.
+/// Runs `job` for each of `items`, `jobs` at a time.
 fn each<T: Sync>(items: &[T], jobs: usize, job: &(dyn Fn(&T) -> Result<()> + Sync)) -> Result<()> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -189,7 +189,7 @@ fn each<T: Sync>(items: &[T], jobs: usize, job: &(dyn Fn(&T) -> Result<()> + Syn
     })
 }
 
-/// Lines that were written before, one value each.
+/// Reads a file of JSON lines.
 fn kept<T: for<'de> Deserialize<'de>>(file: &str) -> Vec<T> {
     let text = std::fs::read_to_string(folder().join(file)).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -215,7 +215,7 @@ pub fn record(
     jobs: usize,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Vec<Test>> {
-    // The crates' own tests take seconds, and are where assertions are added.
+    // The crates' own tests take seconds, and get new assertions most often.
     let mut known: Vec<Test> = kept("reached.jsonl");
     known.retain(|test| test.executable == "tests/it");
     let is_known: BTreeSet<(&str, &str)> =
@@ -269,7 +269,7 @@ pub fn results() -> BTreeMap<String, Tried> {
     kept::<Tried>("results.jsonl").into_iter().map(|tried| (tried.key.clone(), tried)).collect()
 }
 
-/// Notes what needs no run.
+/// Records the mutants that need no run.
 ///
 /// # Errors
 /// The results cannot be written.
@@ -296,7 +296,7 @@ pub fn try_all(
 ) -> Result<()> {
     let (file, done, began) = (appending("results.jsonl")?, AtomicUsize::new(0), Instant::now());
     let survivors = AtomicUsize::new(0);
-    // What noticed one mutant of a file is likely to notice the next.
+    // A test that caught one mutant of a file is likely to catch the next.
     let noticed: Mutex<BTreeMap<String, BTreeMap<String, usize>>> = Mutex::default();
     let note = |result: &Tried| {
         let Some((file, by)) = result.key.split_once(": ").map(|(file, _)| file.to_owned()).zip(result.by.clone())
@@ -355,7 +355,7 @@ fn try_one(
 }
 
 /// The batches, one process each: the tests of a crate alone, then system tests in growing batches up to the bound, first
-/// those that are cheap or noticed others of the file, then the simulator.
+/// those that are cheap or caught others of the file, then the simulator.
 fn batches<'a>(
     executables: &'a [Executable],
     reaching: &[&'a Test],
@@ -368,7 +368,7 @@ fn batches<'a>(
         let mut own: Vec<&Test> = reaching.iter().copied().filter(|test| test.executable == executable.name).collect();
         let worth =
             |test: &Test| noticed.get(&format!("{} {}", test.executable, test.name)).map_or(0.0, |count| *count as f64);
-        // Seconds for each mutant of the file that it noticed before.
+        // Seconds for each mutant of the file that it caught before.
         let price = |test: &Test| test.seconds / (1.0 + 4.0 * worth(test));
         own.sort_by(|a, b| (a.name == SIMULATOR).cmp(&(b.name == SIMULATOR)).then(price(a).total_cmp(&price(b))));
         let (mut size, mut batch, mut taken) = (2.0, Vec::new(), 0.0);

@@ -13,7 +13,7 @@ use super::{SEEDED, runtime, sort_of};
 use crate::fuzz::Target;
 use crate::harness::{SystemHarness, seed};
 
-/// The header lets in who has the right secrets by a slow and literal reading of the rule, and nobody else.
+/// The header authenticates exactly the callers that a slow and literal reading of the rule accepts.
 pub(super) fn authorization() -> Target {
     let runtime = runtime();
     let ports = TestPorts::new("2026-01-05T09:00:00Z", |_| unreachable!("nobody is asked")).ports();
@@ -22,7 +22,7 @@ pub(super) fn authorization() -> Target {
     let run = move |input: &[u8]| {
         let text = String::from_utf8_lossy(input).replace("<U>", &user).replace("<O>", &organization);
         let read = runtime.block_on(authenticate(&ports, Some(&text)));
-        // Letter by letter: parts between commas; a name, white space, a secret; each name once.
+        // The rule: parts between commas; each part is a name, white space and a secret; each name occurs once.
         let mut parts: BTreeMap<String, String> = BTreeMap::new();
         let mut readable = true;
         for part in text.split(',') {
@@ -60,13 +60,14 @@ pub(super) fn authorization() -> Target {
     }
 }
 
-/// Agrees with serde's parser wherever both accept, accepts nothing that it refuses, and reads its own writing.
+/// The strict parser agrees with serde's parser where both accept, accepts nothing that serde refuses, and reads its own
+/// output.
 pub(super) fn json_text() -> Target {
     let run = |input: &[u8]| match parse_strict(input, Limits::default()) {
         Ok(value) => {
             let loose: Value = serde_json::from_slice(input).expect("what is strictly JSON is JSON");
             assert_eq!(value, loose);
-            // Not the value again: a long number may differ in its last place when it is written and read.
+            // The value may differ: the last digit of a long number may change when it is written and read.
             let text = value.to_string();
             let again = parse_strict(text.as_bytes(), Limits::default()).expect("its own writing");
             assert_eq!(again, serde_json::from_str::<Value>(&text).expect("JSON"));
@@ -86,7 +87,7 @@ pub(super) fn json_text() -> Target {
     }
 }
 
-/// A body of `POST /instances` is read, or every problem with it names a field and says what would do.
+/// A body of `POST /instances` is read, or every problem names a field and the expected value.
 pub(super) fn instance_body() -> Target {
     let run = |input: &[u8]| {
         let Ok(value) = parse_strict(input, Limits::default()) else { return "no JSON".to_owned() };
@@ -100,7 +101,7 @@ pub(super) fn instance_body() -> Target {
         match EventSettings::parse(&body.configuration.unwrap_or_default()) {
             Ok((settings, warnings)) => {
                 assert!((1..=1440).contains(&settings.interval_minutes), "{settings:?}");
-                // What was understood is understood again when it is written as it is stored.
+                // The stored form of a resource is read as the same resource.
                 for (name, resource) in &settings.resources {
                     let stored = serde_json::to_string(resource).expect("a resource serializes");
                     let read: ResourceConfiguration = serde_json::from_str(&stored).expect("and is read again");
@@ -140,7 +141,7 @@ pub(super) fn instance_body() -> Target {
     }
 }
 
-/// Whatever stands in for a page token, the answer is a page or says what is wrong.
+/// For any page token, the answer is a page or an error that names the problem.
 pub(super) fn page_token() -> Target {
     let runtime = runtime();
     let (world, token) = runtime.block_on(async {
@@ -151,7 +152,7 @@ pub(super) fn page_token() -> Target {
     });
     let paths = ["/instances", "/instances/deliveries", "/organizations/audit", "/hubs/employee/timesheets"];
     let run = move |input: &[u8]| {
-        // What is inside a token of ours, and a token as it stands.
+        // The content of a token, and a token as it is.
         let inside = {
             use base64::Engine;
             base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(input)

@@ -15,7 +15,7 @@ use super::{SEEDED, now, sort_of};
 use crate::fuzz::Target;
 use crate::harness::seed;
 
-/// A plan of one of the embedded elements, and what a call of it needs.
+/// A plan of one of the embedded elements, with the values that a call needs.
 struct Listed {
     plan: Plan,
     connection: Connection,
@@ -58,7 +58,7 @@ impl Listed {
     }
 }
 
-/// A place in a listing that was stored goes on or is refused, and what it becomes can be stored.
+/// A stored resume point is continued or refused, and can be stored again.
 pub(super) fn saved_listing() -> Target {
     let (all, bases) = (Listed::all(), Bases::default());
     let seeds = all.iter().map(|listed| listed.start().save().into_bytes()).collect();
@@ -83,8 +83,8 @@ pub(super) fn saved_listing() -> Target {
     }
 }
 
-/// A page is read, or it is said why not. Every record that is read stands in the page by a slow reading of the
-/// whole, has an id, and is read the same a second time.
+/// A page is read or refused with a reason. Every record that is read has an id, is part of the page by a slow reading,
+/// and is read the same a second time.
 pub(super) fn vendor_page() -> Target {
     let (all, bases) = (Listed::all(), Bases::default());
     let mut turn = 0;

@@ -14,7 +14,7 @@ use super::{SEEDED, now, sort_of};
 use crate::fuzz::Target;
 use crate::harness::seed;
 
-/// An expression that was read can be written down and read again, and means the same.
+/// An expression that was read can be written and read again, with the same meaning.
 pub(super) fn ceql_text() -> Target {
     let run = |input: &[u8]| {
         let Ok(text) = std::str::from_utf8(input) else { return "no text".to_owned() };
@@ -89,7 +89,7 @@ fn written(expression: &Expression) -> String {
     }
 }
 
-/// A URL that was read is read again from what is stored, and fills in any times.
+/// A URL that was read is read again from its stored form, and accepts any times.
 pub(super) fn poll_url() -> Target {
     let run = |input: &[u8]| {
         let Ok(text) = std::str::from_utf8(input) else { return "no text".to_owned() };
@@ -146,7 +146,8 @@ pub(super) fn poll_url() -> Target {
     }
 }
 
-/// A line with a pattern, a line with a date. What a pattern writes it reads, and writes again the same.
+/// The input is a line with a pattern and a line with a date. A pattern reads its own output, and writes it again the
+/// same.
 pub(super) fn date_pattern() -> Target {
     let zones = ["GMT", "PST", "Europe/Berlin"].map(|name| Zone::parse(name).expect("a zone"));
     let instants = ["2026-01-05T09:00:00Z", "2000-02-29T23:59:59.999Z", "2026-10-25T00:30:00Z", "2001-09-09T01:46:40Z"]
@@ -163,7 +164,7 @@ pub(super) fn date_pattern() -> Target {
         for zone in &zones {
             for instant in instants {
                 let once = compiled.format(instant, zone);
-                // A pattern may lack what its own writing needs to be read, and then says so.
+                // A pattern may lack fields that reading needs. Then it reports that.
                 if let Ok(read) = compiled.parse(&once, zone) {
                     reads += 1;
                     if !is_whole(pattern) || is_ambiguous(pattern) {
