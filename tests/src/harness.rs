@@ -236,7 +236,7 @@ impl SystemHarness {
         let outcome = dispatcher::handle(&self.service, event).await;
         assert!(
             self.failures_expected.load(Ordering::Relaxed) || outcome.is_ok(),
-            "in-memory ports fail only when a test says so"
+            "in-memory ports fail only when a test says so: {outcome:?}"
         );
     }
 
