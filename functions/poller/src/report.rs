@@ -31,6 +31,7 @@ pub(crate) fn polled(report: &PollReport, due: DateTime<Utc>, metrics: &Mutex<Me
         metrics.count(metrics::POLLS_FAILED, failed.into());
         if ran {
             metrics.add(metrics::POLL_TIME, report.duration_ms as f64);
+            metrics.add(metrics::VENDOR_TIME, report.vendor_ms as f64);
             metrics.add(metrics::POLL_LATE, late);
         }
         if let (Outcome::Committed, Some(overdue)) = (report.outcome, report.overdue_ms) {
@@ -60,6 +61,7 @@ pub(crate) fn polled(report: &PollReport, due: DateTime<Utc>, metrics: &Mutex<Me
         { fields::PROBLEMS } = report.problem_count,
         { fields::LATE_MS } = late,
         { fields::DURATION_MS } = report.duration_ms,
+        { fields::VENDOR_MS } = report.vendor_ms,
         "poll ended"
     );
 }

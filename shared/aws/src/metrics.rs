@@ -58,6 +58,7 @@ metrics! {
     HELD = "Held", Count, "Missing records that wait for an approval.";
     PROBLEMS = "Problems", Count, "Records that could not be read and the like.";
     POLL_TIME = "PollTime", Milliseconds, "How long a poll took.";
+    VENDOR_TIME = "VendorTime", Milliseconds, "How long a vendor took to answer the calls of a poll.";
     POLL_LATE = "PollLate", Milliseconds, "From the minute a poll was due in to its beginning.";
     OVERDUE = "Overdue", Milliseconds, "How long beyond its interval a resource had not been covered when a poll of it succeeded.";
     ATTEMPTS = "Attempts", Count, "Attempts at deliveries.";

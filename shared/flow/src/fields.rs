@@ -36,6 +36,8 @@ pub const MESSAGES: &str = "messages";
 pub const PROBLEMS: &str = "problems";
 /// How long a step took.
 pub const DURATION_MS: &str = "duration_ms";
+/// How long a vendor took to answer the calls of a poll.
+pub const VENDOR_MS: &str = "vendor_ms";
 /// From when a thing was due to when it was begun.
 pub const LATE_MS: &str = "late_ms";
 /// The error, its causes included.

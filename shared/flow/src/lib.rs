@@ -25,3 +25,4 @@ pub mod table;
 pub mod testing;
 pub mod tokens;
 pub mod trace;
+pub mod vendor;

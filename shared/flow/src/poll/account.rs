@@ -5,8 +5,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::InstanceId;
-use elements::auth;
-use sha2::{Digest, Sha256};
 
 use super::Run;
 use crate::fields;
@@ -21,25 +19,9 @@ const MEMBERS_TOLD: usize = 1000;
 const AFTER_THE_FIRST: TimeDelta = TimeDelta::minutes(2);
 
 impl Run<'_> {
-    /// The vendor's account, as far as it can be known: by the credentials, or where a user logged in by what the
-    /// vendor said of whom. None when nothing tells two logins apart: then limits are not shared.
-    pub(super) fn account(&self) -> Option<String> {
-        let identity = if auth::needs_tokens(&self.element, &self.connection) {
-            let extra = &self.tokens.as_ref()?.extra;
-            if extra.is_empty() {
-                return None;
-            }
-            serde_json::to_vec(extra)
-        } else {
-            serde_json::to_vec(&self.connection)
-        };
-        let digest = Sha256::digest(identity.expect("texts by text keys serialize"));
-        Some(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
     /// Files the instance among those of its account.
     pub(super) fn membership(&self, account: &str) -> Write {
-        let key = table::account_key(&self.element.key, account, self.job.instance);
+        let key = table::account_key(&self.session.element().key, account, self.job.instance);
         table::put(key, 1, &(), Condition::Unconditional)
     }
 }

@@ -90,7 +90,7 @@ impl Run<'_> {
             let safeguard = self.safeguard(changes.len(), now);
             let filed = outbox::file(
                 &self.loaded.instance,
-                &ElementLabel { key: &self.element.key, hub: &self.element.hub },
+                &ElementLabel { key: &self.session.element().key, hub: &self.session.element().hub },
                 &self.job.resource,
                 self.plan.object_type(),
                 &changes,
@@ -119,8 +119,9 @@ impl Run<'_> {
             let (at, records) = (self.pass_began, self.report.records);
             let duration_ms = u64::try_from((now - self.began).num_milliseconds()).unwrap_or(0);
             let mut state = self.loaded.state.clone();
-            state.last = Some(LastPoll { at, records, changes: self.report.changes(), duration_ms });
-            let account = self.account();
+            let (changes, vendor_ms) = (self.report.changes(), Some(self.session.latency().total_ms()));
+            state.last = Some(LastPoll { at, records, changes, duration_ms, vendor_ms });
+            let account = self.session.account();
             if account.is_some() && account != state.account {
                 writes.extend(account.iter().map(|account| self.membership(account)));
                 state.account = account;

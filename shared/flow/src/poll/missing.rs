@@ -4,13 +4,11 @@ use bytes::Bytes;
 use domain::detect::{self, Absent, Missing, Pass};
 use domain::index::{hash_of, parts_of};
 use domain::record::{ChangeKind, Record, Told};
-use elements::Fault;
 use elements::single::{self, Confirmation};
 
 use super::report::PROBLEMS_SHOWN;
 use super::seen::Seen;
 use super::state::Held;
-use super::trouble::{trouble, trouble_of};
 use super::{Run, Stop};
 
 /// Confirmations of missing records in one poll; the rest waits for the next complete listing, which is made at once.
@@ -72,19 +70,13 @@ impl Run<'_> {
 
     async fn confirm(&mut self, key: String, pass: &Pass) -> Result<(), Stop> {
         let (partition, id) = parts_of(&key);
-        loop {
-            let request = single::confirm_request(&self.plan, &self.caller(), id, partition);
-            let Some(request) = request.map_err(|problem| trouble(problem.to_string()))? else { break };
-            let response = self.exchange(request).await?;
-            match single::confirmed(&self.plan, &self.caller(), &response) {
-                Ok(Confirmation::Gone) => break,
-                Ok(Confirmation::Present) => {
-                    self.report.problem("not listed, but there when asked for by id", id);
-                    return Ok(());
-                }
-                Err(Fault::RefreshAuth { reason }) => self.renew_after(reason).await?,
-                Err(fault) => return Err(Stop::Trouble(trouble_of(fault))),
-            }
+        let asked = self.session.ask(
+            |context| single::confirm_request(&self.plan, context, id, partition),
+            |context, response| single::confirmed(&self.plan, context, response),
+        );
+        if let Some(Confirmation::Present) = asked.await? {
+            self.report.problem("not listed, but there when asked for by id", id);
+            return Ok(());
         }
         let Some(known) = self.index.get(hash_of(&key), &key) else { return Ok(()) };
         let entry = detect::absent(known, pass);

@@ -26,40 +26,32 @@ pub mod why;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::detect::{self, Judgement, Pass};
 use domain::index::{Entry, hash_of, key_of};
 use domain::record::{Change, ChangeKind, Record, Told};
 use domain::wheel::Wheel;
-use elements::auth;
-use elements::call::CallContext;
-use elements::connection::Connection;
-use elements::definition::Budget;
+use elements::Fault;
 use elements::listing::{Cursor, Finished, Listing, RecordPage, ScanMode};
 use elements::plan::{ChangeStrategy, Partitions, Plan};
 use elements::single::{self, Hydrated};
-use elements::{Element, Fault, Tokens};
 
 use self::index::Index;
 pub use self::report::{Outcome, PROBLEMS_SHOWN, PollProblem, PollReport};
 use self::seen::Seen;
 use self::state::{Recent, ResourceRecord, Shape, SoFar};
-use self::trouble::{LONGEST_REQUEUE, Login, VendorTrouble, give_up, in_words, trouble, trouble_of};
+use self::trouble::{LONGEST_REQUEUE, VendorTrouble, give_up, in_words};
 
-use crate::budget::Payer;
 use crate::job::{PollJob, Queued};
-use crate::ports::{Audience, Bounds, Message, QueueName, Range};
+use crate::ports::{Message, QueueName, Range};
 use crate::secrets;
 use crate::service::{FlowError, Service};
 use crate::table::{self, InstanceRecord, PauseRecord};
-use crate::tokens::{self, TokenError};
+use crate::tokens;
+use crate::vendor::{Purpose, Session, VendorError};
 use crate::{fields, trace};
 
-/// Bounds of one exchange with a vendor. A page is read whole, so its size bounds the poll's memory.
-const VENDOR_BOUNDS: Bounds =
-    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(60), largest_body: 16 * 1024 * 1024 };
 /// Told changes held in memory before they are committed page by page.
 const CHANGES_HELD: usize = 2000;
 /// The same in bytes of records.
@@ -143,7 +135,8 @@ async fn poll_once(
         Err(stop) => Err(stop),
     };
     // Jobs go out after the commit, whatever ended the run: what an intermediate commit filed is waiting.
-    let account = run.account();
+    let account = run.session.account();
+    run.report.vendor_took(run.session.latency());
     let Run { jobs, loaded, report, come_back, .. } = run;
     send_deliveries(service, jobs).await;
     match ended {
@@ -261,12 +254,9 @@ impl Loaded {
 struct Run<'a> {
     service: &'a Service,
     job: &'a PollJob,
-    element: Arc<Element>,
+    session: Session<'a>,
     configured: ResourceConfiguration,
     plan: Arc<Plan>,
-    connection: Connection,
-    tokens: Option<Tokens>,
-    refreshed: bool,
     loaded: Loaded,
     /// The state as it is stored: what intermediate commits build on.
     stored: ResourceRecord,
@@ -327,18 +317,17 @@ impl<'a> Run<'a> {
             Some(record) => Some(tokens::open(service, loaded.instance.id, record).await?),
             None => None,
         };
+        let instance = Some(loaded.instance.id);
+        let session = Session::new(service, Purpose::Poll, element, connection, tokens, instance);
         let index = Index::of(loaded.instance.id, &job.resource, &loaded.state);
         let so_far = loaded.state.resume.as_ref().map_or_else(|| SoFar::beginning(began), |it| it.so_far.clone());
         let pass_began = so_far.began;
         Ok(Ok(Self {
             service,
             job,
-            element,
+            session,
             configured,
             plan: Arc::new(plan),
-            connection,
-            tokens,
-            refreshed: false,
             stored: loaded.state.clone(),
             loaded,
             index,
@@ -362,12 +351,7 @@ impl<'a> Run<'a> {
 
     /// Lists every partition, judges what comes, and readies the state for the last commit.
     async fn all_partitions(&mut self, mode: Mode) -> Result<(), Stop> {
-        if auth::needs_tokens(&self.element, &self.connection) {
-            let due = self.tokens.as_ref().is_none_or(|tokens| auth::refresh_due(&self.element, tokens, self.began));
-            if due {
-                self.renew(false).await?;
-            }
-        }
+        self.session.renew_if_due().await?;
         self.compare_shapes().await?;
         let partitions = self.partitions().await?;
         self.so_far.sweep |= self.reshaped || self.sweep_is_due(mode);
@@ -461,7 +445,7 @@ impl<'a> Run<'a> {
 
     /// The partitions to list: one nameless one, the configured ones, or those that the parent lists.
     async fn partitions(&mut self) -> Result<Vec<String>, Stop> {
-        let parent = match self.plan.partitions(&self.connection) {
+        let parent = match self.plan.partitions(self.session.connection()) {
             Partitions::Single => return Ok(vec![String::new()]),
             Partitions::Fixed(names) => return Ok(names),
             Partitions::Parent(parent) => parent,
@@ -469,7 +453,7 @@ impl<'a> Run<'a> {
         let mut names = Vec::new();
         let mut listing = Listing::start(&parent, ScanMode::Complete, &Cursor::Start, None, "", self.began);
         loop {
-            match self.page(&parent, &mut listing).await? {
+            match self.page(&parent, &mut listing).await {
                 Ok(page) => {
                     names.extend(page.records.into_iter().filter(|record| record.told != Told::Deleted).map(|r| r.id));
                     if page.done {
@@ -477,88 +461,24 @@ impl<'a> Run<'a> {
                     }
                 }
                 // The listing went back to its first page by itself, and says when that is too often.
-                Err(Fault::RestartScan { .. }) => names.clear(),
-                Err(fault) => return Err(Stop::Trouble(trouble_of(fault))),
+                Err(VendorError::Fault(Fault::RestartScan { .. })) => names.clear(),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// One page of a listing, a smaller one where the vendor wants that. A refused token is renewed once a poll; what else
-    /// the vendor says is the caller's.
-    async fn page(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Result<RecordPage, Fault>, Stop> {
+    /// One page of a listing, a smaller one where the vendor wants that.
+    async fn page(&mut self, plan: &Plan, listing: &mut Listing) -> Result<RecordPage, VendorError> {
         loop {
-            let request = listing.request(plan, &self.caller()).map_err(|problem| trouble(problem.to_string()))?;
-            let response = self.exchange(request).await?;
+            let request = listing.request(plan, &self.session.context())?;
+            let response = self.session.send(request).await?;
             self.report.pages += 1;
-            match listing.read(plan, &self.caller(), &response) {
-                Err(Fault::RefreshAuth { reason }) => self.renew_after(reason).await?,
+            match listing.read(plan, &self.session.context(), &response) {
+                Ok(page) => return Ok(page),
                 Err(Fault::ShrinkPage) => {}
-                other => return Ok(other),
+                Err(fault) => self.session.renew_after(fault).await?,
             }
         }
-    }
-
-    fn caller(&self) -> CallContext<'_> {
-        CallContext {
-            element: &self.element,
-            connection: &self.connection,
-            bases: &self.service.bases,
-            tokens: self.tokens.as_ref(),
-        }
-    }
-
-    /// The element's budget, and who pays from it.
-    fn budget(&self) -> Option<(Payer, &Budget)> {
-        let payer = Payer::of(&self.element, &self.service.bases, self.job.instance, self.account(), &self.connection)?;
-        Some((payer, self.element.budget.as_ref()?))
-    }
-
-    async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, Stop> {
-        if let Some((payer, budget)) = self.budget()
-            && let Err(wait) = self.service.budgets.spend(&payer, budget, self.service.ports.now())
-        {
-            let message = format!("our own budget of calls to the vendor is spent for {} s", wait.as_secs().max(1));
-            let after = Some(wait);
-            return Err(Stop::Trouble(VendorTrouble { message, after, passing: true, ..VendorTrouble::default() }));
-        }
-        let deadline = self.element.defaults.timeout.map_or(VENDOR_BOUNDS.deadline, |timeout| timeout.0);
-        let exchange = self.service.ports.http.send(request, Bounds { deadline, ..VENDOR_BOUNDS }).await;
-        let exchange = exchange.map_err(|error| trouble(format!("the vendor could not be reached: {error}")))?;
-        if exchange.truncated {
-            let limit = VENDOR_BOUNDS.largest_body >> 20;
-            return Err(trouble(format!("the vendor's page is larger than {limit} MB: configure a smaller pageSize")));
-        }
-        Ok(exchange.response)
-    }
-
-    /// New tokens after the vendor refused the ones in hand; a second refusal in one poll is final.
-    async fn renew_after(&mut self, reason: String) -> Result<(), Stop> {
-        if self.refreshed || !auth::needs_tokens(&self.element, &self.connection) {
-            let message = format!("the vendor refused the credentials: {reason}");
-            return Err(Stop::Trouble(VendorTrouble {
-                message,
-                login: Login::Refused,
-                passing: true,
-                ..VendorTrouble::default()
-            }));
-        }
-        self.renew(true).await
-    }
-
-    async fn renew(&mut self, refused: bool) -> Result<(), Stop> {
-        let spent = if refused { self.tokens.as_ref() } else { None };
-        let renewed = tokens::renewed(self.service, &self.element, self.job.instance, &self.connection, spent).await;
-        self.tokens = Some(renewed.map_err(|error| match error {
-            TokenError::Flow(error) => Stop::Flow(error),
-            TokenError::Busy { reason, after } => {
-                Stop::Trouble(VendorTrouble { message: reason, after, passing: true, ..VendorTrouble::default() })
-            }
-            TokenError::Dead(message) => {
-                Stop::Trouble(VendorTrouble { message, login: Login::Dead, ..VendorTrouble::default() })
-            }
-        })?);
-        self.refreshed |= refused;
-        Ok(())
     }
 
     /// Lists one partition from its cursor to its end.
@@ -596,12 +516,12 @@ impl<'a> Run<'a> {
             let place =
                 |listing: &Listing, newest| Place { partition, listing: listing.save(), complete, newest, lower };
             let page = match self.page(&plan, &mut listing).await {
-                Ok(Ok(page)) => page,
-                Ok(Err(Fault::RestartScan { .. })) => {
+                Ok(page) => page,
+                Err(VendorError::Fault(Fault::RestartScan { .. })) => {
                     seen = complete.then(Seen::default);
                     continue;
                 }
-                Ok(Err(Fault::ResetCursor { .. })) if resets < RESETS => {
+                Err(VendorError::Fault(Fault::ResetCursor { .. })) if resets < RESETS => {
                     // The vendor forgot our place. Everything is listed and compared with what is known; only a
                     // resource whose listing cannot show everything has a gap after that.
                     resets += 1;
@@ -614,18 +534,14 @@ impl<'a> Run<'a> {
                         Listing::start(&self.plan, ScanMode::Complete, &Cursor::Start, None, partition, self.began);
                     continue;
                 }
-                failed => {
-                    let trouble = match failed {
-                        Ok(Err(fault)) => trouble_of(fault),
-                        Err(Stop::Trouble(trouble)) => trouble,
-                        Err(other) => return Err(other),
-                        Ok(Ok(_)) => continue,
-                    };
-                    if good_pages >= PAGES_WORTH_KEEPING && trouble.passing {
+                Err(error) => {
+                    let stop = Stop::from(error);
+                    let passing = matches!(&stop, Stop::Trouble(trouble) if trouble.passing);
+                    if good_pages >= PAGES_WORTH_KEEPING && passing {
                         self.suspend(place(&listing, newest), seen.as_mut()).await?;
                         self.commit(false).await?;
                     }
-                    return Err(Stop::Trouble(trouble));
+                    return Err(stop);
                 }
             };
             good_pages += 1;
@@ -642,9 +558,7 @@ impl<'a> Run<'a> {
             if done {
                 break;
             }
-            let budget_opens = self
-                .budget()
-                .and_then(|(payer, budget)| self.service.budgets.full_for(&payer, budget, self.service.ports.now()));
+            let budget_opens = self.session.over_budget_for();
             self.come_back = budget_opens.unwrap_or_default();
             let out_of_time = budget_opens.is_some() || self.service.ports.now() >= self.until;
             if out_of_time && baseline && self.loaded.state.told_until.is_none() {
@@ -819,23 +733,14 @@ impl<'a> Run<'a> {
     async fn hydrate(&mut self, named: Vec<(Record, String, u64)>) -> Result<Vec<(Record, String, u64)>, Stop> {
         let mut whole = Vec::with_capacity(named.len());
         for (record, key, hash) in named {
-            loop {
-                let request = single::hydrate_request(&self.plan, &self.caller(), &record);
-                let Some(request) = request.map_err(|problem| trouble(problem.to_string()))? else {
-                    whole.push((record, key, hash));
-                    break;
-                };
-                let response = self.exchange(request).await?;
-                match single::hydrated(&self.plan, &self.caller(), &record, &response) {
-                    Ok(Hydrated::Record(record)) => whole.push((record, key, hash)),
-                    Ok(Hydrated::Gone) => {}
-                    Err(Fault::RefreshAuth { reason }) => {
-                        self.renew_after(reason).await?;
-                        continue;
-                    }
-                    Err(fault) => return Err(Stop::Trouble(trouble_of(fault))),
-                }
-                break;
+            let asked = self.session.ask(
+                |context| single::hydrate_request(&self.plan, context, &record),
+                |context, response| single::hydrated(&self.plan, context, &record, response),
+            );
+            match asked.await? {
+                Some(Hydrated::Record(record)) => whole.push((record, key, hash)),
+                Some(Hydrated::Gone) => {}
+                None => whole.push((record, key, hash)),
             }
         }
         Ok(whole)

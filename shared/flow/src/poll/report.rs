@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use domain::problem::Warning;
 use serde::Serialize;
 
+use crate::vendor::Latency;
+
 /// How a poll ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +69,12 @@ pub struct PollReport {
     pub overdue_ms: Option<u64>,
     /// How long it took.
     pub duration_ms: u64,
+    /// Calls to the vendor that it answered or let wait.
+    pub vendor_calls: u64,
+    /// How long the vendor took for all of them, in ms.
+    pub vendor_ms: u64,
+    /// How long it took for the slowest, in ms.
+    pub vendor_longest_ms: u64,
     /// Pages read.
     pub pages: u64,
     /// Records read.
@@ -113,6 +121,9 @@ impl PollReport {
             began,
             overdue_ms: None,
             duration_ms: 0,
+            vendor_calls: 0,
+            vendor_ms: 0,
+            vendor_longest_ms: 0,
             pages: 0,
             records: 0,
             created: 0,
@@ -135,6 +146,11 @@ impl PollReport {
         self.outcome = outcome;
         self.duration_ms = u64::try_from((now - self.began).num_milliseconds()).unwrap_or(0);
         self
+    }
+
+    pub(super) fn vendor_took(&mut self, latency: Latency) {
+        self.vendor_calls = latency.calls;
+        (self.vendor_ms, self.vendor_longest_ms) = (latency.total_ms(), latency.longest_ms());
     }
 
     pub(super) fn problem(&mut self, what: impl Into<String>, sample: impl Into<String>) {

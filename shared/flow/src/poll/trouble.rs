@@ -15,6 +15,8 @@ use crate::job::PollJob;
 use crate::ports::StoreError;
 use crate::service::{FlowError, Service};
 use crate::table::{self, InstanceRecord, Reconnect};
+use crate::tokens::TokenError;
+use crate::vendor::VendorError;
 
 /// So many polls in a row must be refused before a login counts as lost, where the vendor did not say so outright.
 const REFUSALS_BELIEVED: u32 = 3;
@@ -109,13 +111,29 @@ pub(super) async fn give_up(
     Ok(report.ended(Outcome::Failed, now))
 }
 
-/// Trouble that may well pass.
-pub(super) fn trouble(message: String) -> Stop {
-    Stop::Trouble(VendorTrouble { message, passing: true, ..VendorTrouble::default() })
+impl From<VendorError> for Stop {
+    fn from(error: VendorError) -> Self {
+        let trouble = match error {
+            VendorError::Flow(error) => return Stop::Flow(error),
+            VendorError::Fault(fault) => trouble_of(fault),
+            VendorError::Tokens(TokenError::Dead(message)) => {
+                VendorTrouble { message, login: Login::Dead, ..VendorTrouble::default() }
+            }
+            VendorError::Tokens(TokenError::Busy { reason, after }) => {
+                VendorTrouble { message: reason, after, passing: true, ..VendorTrouble::default() }
+            }
+            VendorError::OverBudget { wait } => {
+                let (message, after) = (error.to_string(), Some(wait));
+                VendorTrouble { message, after, passing: true, ..VendorTrouble::default() }
+            }
+            other => VendorTrouble { message: other.to_string(), passing: true, ..VendorTrouble::default() },
+        };
+        Stop::Trouble(trouble)
+    }
 }
 
 /// What a fault means for the poll.
-pub(super) fn trouble_of(fault: Fault) -> VendorTrouble {
+fn trouble_of(fault: Fault) -> VendorTrouble {
     let passing = !matches!(fault, Fault::ConfigError { .. });
     let limited = matches!(fault, Fault::RateLimited { .. });
     let (message, after, login) = match fault {

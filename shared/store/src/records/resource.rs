@@ -214,6 +214,9 @@ pub struct LastPoll {
     pub changes: u64,
     /// How long it took.
     pub duration_ms: u64,
+    /// How long the vendor took of that. None: an earlier release polled, which did not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor_ms: Option<u64>,
 }
 
 /// A mass deletion that is not told until someone approves.
@@ -370,7 +373,7 @@ mod tests {
         state.shape = Some(Shape { ids: u32::MAX, versions: u32::MAX });
         state.account = Some("0123456789abcdef".into());
         state.sweep_tried = Some(now);
-        state.last = Some(LastPoll { at: now, records: 200, changes: 20, duration_ms: 1234 });
+        state.last = Some(LastPoll { at: now, records: 200, changes: 20, duration_ms: 1234, vendor_ms: Some(1000) });
         let json = serde_json::to_string(&state).expect("serializes");
         assert!(json.len() < 1000, "{} bytes: {json}", json.len());
         assert_eq!(serde_json::from_str::<ResourceRecord>(&json).expect("reads back"), state);
