@@ -98,16 +98,24 @@ impl Refusal {
 
     /// 500, or 503 where trying again helps. The cause is logged with the request and not shown.
     pub fn internal(error: &(dyn Error + 'static)) -> Self {
-        let (mut busy, mut next) = (false, Some(error));
+        let (mut store, mut next) = (None, Some(error));
         while let Some(cause) = next {
-            busy |= matches!(cause.downcast_ref(), Some(StoreError::Busy(_)));
+            store = store.or_else(|| cause.downcast_ref::<StoreError>());
             next = cause.source();
         }
-        let mut refusal = if busy {
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "The service is busy; try again in a moment.")
+        let unavailable = |message: &str| {
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
                 .with_header(axum::http::header::RETRY_AFTER, HeaderValue::from_static(BUSY_RETRY_AFTER_S))
-        } else {
-            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Something failed on our side; the request id names the case.")
+        };
+        let mut refusal = match store {
+            Some(StoreError::Busy(_)) => unavailable("The service is busy; try again in a moment."),
+            Some(StoreError::Full(_)) => {
+                unavailable("The service's disk is full and nothing was changed; make room and try again.")
+            }
+            _ => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something failed on our side; the request id names the case.",
+            ),
         };
         refusal.0.cause = Some(Chain(error).to_string());
         refusal
@@ -171,5 +179,24 @@ impl From<AuthenticateError> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::internal(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_and_may_be_tried_again() {
+        let cases = [
+            (StoreError::Busy("locked".into()), 503, "busy"),
+            (StoreError::Full("database or disk is full".into()), 503, "disk is full"),
+            (StoreError::Refused("damaged".into()), 500, "failed on our side"),
+        ];
+        for (error, status, said) in cases {
+            let refusal = Refusal::from(error);
+            assert_eq!(refusal.0.status.as_u16(), status);
+            assert!(refusal.0.message.contains(said), "{}", refusal.0.message);
+        }
     }
 }

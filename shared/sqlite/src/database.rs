@@ -20,7 +20,7 @@ const VERSION: i64 = 1;
 /// Statements that a connection keeps prepared; there are fewer.
 const STATEMENTS: usize = 32;
 /// Somebody else may hold a lock for a moment: a copy that begins, an administrator with SQLite's own shell.
-const LONGEST_LOCK: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_LOCK: Duration = Duration::from_secs(5);
 /// A page of a query ends after so many bytes, as in the cloud.
 const LARGEST_PAGE: usize = 1024 * 1024;
 /// The log's file is cut to this many bytes when it was longer.

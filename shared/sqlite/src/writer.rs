@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use store::port::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::database::{carry_out, delete_expired};
+use crate::database::{LONGEST_LOCK, carry_out, delete_expired};
 use crate::directory::Directory;
 use crate::error::{OpenError, store_error};
 use crate::expiry::Watch;
@@ -27,6 +27,10 @@ const BYTES_IN_COMMIT: usize = 4 * 1024 * 1024;
 const EXPIRED_IN_COMMIT: usize = 200;
 /// Time between two such transactions while there is more to delete.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(50);
+/// A log of so many times the pages after which it is copied is long.
+const LONG_LOG: i64 = 2;
+/// Reads take a few milliseconds; a copy or a check of the whole database is not waited for.
+const LONGEST_WAIT_FOR_READERS: Duration = Duration::from_millis(50);
 /// Pages of the log that a write of a small item takes, about: the item's, the expiry index's, and their parents'.
 const PAGES_OF_WRITE: usize = 3;
 const PAGE: usize = 4096;
@@ -252,9 +256,13 @@ impl Loop {
 
     /// Copies the log into the database as far as no reader needs it. What was committed is safe either way.
     fn checkpoint(&mut self) {
-        let copied = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        let mut copied = self.copy_log("PRAGMA wal_checkpoint(PASSIVE)");
+        // Reads that follow one another without a pause keep a log from ever being copied whole. Then they are waited for.
+        if matches!(copied, Ok((log, _)) if log > LONG_LOG * self.checkpoint_pages as i64) {
+            let patience = |time| self.connection.busy_timeout(time);
+            copied = patience(LONGEST_WAIT_FOR_READERS).and_then(|()| self.copy_log("PRAGMA wal_checkpoint(RESTART)"));
+            copied = patience(LONGEST_LOCK).and(copied);
+        }
         // What could not be copied is tried again after half as much has been written.
         let later = self.checkpoint_pages / 2;
         self.log_pages = match copied {
@@ -268,5 +276,10 @@ impl Loop {
                 later
             }
         };
+    }
+
+    /// Answers how many pages the log has and how many of them are copied.
+    fn copy_log(&self, sql: &str) -> rusqlite::Result<(i64, i64)> {
+        self.connection.query_row(sql, [], |row| Ok((row.get(1)?, row.get(2)?)))
     }
 }
