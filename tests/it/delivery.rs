@@ -14,11 +14,12 @@ use domain::event::event_id;
 use domain::id::{InstanceId, OrganizationId};
 use domain::record::{Change, ChangeKind};
 use domain::retry_minute::RetryMinute;
-use flow::delivery::desk::{self, Filter};
+use flow::delivery::query::{self, Filter};
+use flow::delivery::redeliver;
 use flow::delivery::row::Status;
 use flow::delivery::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due};
 use flow::job::DeliveryJob;
-use flow::outbox::{ElementLabel, Safeguard, file};
+use flow::outbox::{ElementLabel, Outbox, Safeguard};
 use flow::ports::{Ports, QueueName, Store};
 use flow::table::{InstanceRecord, insert, instance_key};
 use flow::testing::TestPorts;
@@ -217,9 +218,11 @@ impl DeliveryHarness {
             date: None,
             raw: Bytes::from_static(b"{ \"total\": 1.50 }"),
         };
-        let label = ElementLabel { key: "square", hub: "payment" };
-        let now = self.now();
-        let outgoing = file(instance, &label, "orders", "orders", &[change], now, now, Safeguard::entry(now)).remove(0);
+        let element = ElementLabel { key: "square", hub: "payment" };
+        let (now, resource, object_type) = (self.now(), "orders", "orders");
+        let safeguard = Safeguard::entry(now);
+        let outbox = Outbox { instance, element, resource, object_type, poll_date: now, now, safeguard };
+        let outgoing = outbox.file(&[change]).remove(0);
         self.test.store.transact(&outgoing.writes).await.expect("stored");
         outgoing.job.expect("a callback")
     }
@@ -371,9 +374,9 @@ async fn the_bytes_that_arrive_are_the_bytes_that_were_stored() {
     *receiver.manner.lock().expect("a manner") = says(200, "");
     world.test.ambient.advance(Duration::from_secs(7));
     world.drain().await;
-    let found = desk::one(&world.ports, instance.id, &job.delivery).await.expect("read").expect("there");
+    let found = query::one(&world.ports, instance.id, &job.delivery).await.expect("read").expect("there");
     assert_eq!((found.row.status, found.row.attempts_made), (Status::Delivered, 2));
-    let stored = desk::body(&world.ports, &found).await.expect("a body");
+    let stored = query::body(&world.ports, &found).await.expect("a body");
     assert_eq!(receiver.bodies(), [stored.clone(), stored.clone()]);
     assert!(String::from_utf8_lossy(&stored).contains(r#""orders":[{ "total": 1.50 }]"#));
 }
@@ -493,9 +496,9 @@ async fn case_52_a_replay_sends_again_and_one_fact_at_two_callbacks_is_two_deliv
     world.pass(TimeDelta::minutes(1)).await;
     assert_eq!((one.bodies().len(), other.bodies().len()), (2, 2), "each its own retry");
 
-    let found = desk::one(&world.ports, of_one.id, &jobs[0].delivery).await.expect("read").expect("there");
+    let found = query::one(&world.ports, of_one.id, &jobs[0].delivery).await.expect("read").expect("there");
     assert_eq!(found.row.status, Status::Delivered);
-    assert_eq!(desk::redeliver(&world.ports, &[found]).await.expect("sent"), 1);
+    assert_eq!(redeliver::redeliver(&world.ports, &[found]).await.expect("sent"), 1);
     world.pass(TimeDelta::minutes(1)).await;
     assert_eq!((one.bodies().len(), other.bodies().len()), (3, 2));
     assert_eq!(one.bodies()[0], one.bodies()[2], "the same bytes");
@@ -536,7 +539,7 @@ async fn a_dead_callback_harms_only_itself_and_gets_everything_in_order_when_it_
     }
     let delivered_of = async |world: &DeliveryHarness, id| {
         let filter = Filter { statuses: vec![Status::Delivered], ..Filter::default() };
-        let page = desk::of_instance(&world.ports, InstanceId(id), &filter, 100, None).await.expect("read");
+        let page = query::of_instance(&world.ports, InstanceId(id), &filter, 100, None).await.expect("read");
         page.deliveries.len()
     };
     futures::stream::iter(&jobs).map(|job| world.deliver(job)).buffer_unordered(10).collect::<Vec<_>>().await;

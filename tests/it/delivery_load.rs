@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use chrono::TimeDelta;
 use domain::id::InstanceId;
-use flow::delivery::desk::{self, Filter};
+use flow::delivery::query::{self, Filter};
 use flow::delivery::row::Status;
 use flow::delivery::{DeliveryReport, Outcome, callback_view};
 use flow::job::DeliveryJob;
@@ -201,7 +201,7 @@ async fn case_50_ten_thousand_notifications_for_a_dead_callback_do_not_touch_the
     }
     let undelivered =
         Filter { statuses: vec![Status::Created, Status::Retry, Status::Waiting, Status::Queued], ..Filter::default() };
-    let left = desk::of_instance(&run.world.ports, InstanceId(1), &undelivered, 10, None).await.expect("read");
+    let left = query::of_instance(&run.world.ports, InstanceId(1), &undelivered, 10, None).await.expect("read");
     assert!(left.deliveries.is_empty(), "{:?}", left.deliveries);
     let view = callback_view(&run.world.ports, ORGANIZATION, &run.neighbour_url).await.expect("a view");
     assert_eq!((view.status, view.waiting), ("ok", 0));

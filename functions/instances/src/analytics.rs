@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::{InstanceId, OrganizationId};
 use domain::problem::FieldProblem;
-use flow::delivery::desk::{self, Filter, Found};
+use flow::delivery::query::{self, Filter, Found};
 use flow::delivery::row::Status;
 use flow::ports::Ports;
 use flow::principal::Caller;
@@ -246,7 +246,7 @@ async fn told(
     range: Range<DateTime<Utc>>,
 ) -> Result<Vec<Found>, Refusal> {
     let filter = Filter { committed: Some(range), ..Filter::default() };
-    let page = desk::of_organization(ports, organization, &filter, only, MOST_READ, None).await?;
+    let page = query::of_organization(ports, organization, &filter, only, MOST_READ, None).await?;
     match page.next {
         None => Ok(page.deliveries),
         Some(_) => {
@@ -393,21 +393,13 @@ async fn disposed(
     // `to` is the last millisecond asked for.
     let range = asked.start.unwrap_or(DateTime::UNIX_EPOCH)..asked.end + TimeDelta::milliseconds(1);
     let filter = Filter { committed: Some(range), ..Filter::default() };
-    let page = desk::of_organization(
-        ports,
-        organization,
-        &filter,
-        only,
-        paging.size,
-        paging.after.as_ref().map(Cursor::as_str),
-    )
-    .await?;
+    let page = query::of_organization(ports, organization, &filter, only, paging.size, paging.after.as_ref()).await?;
     let shown = |found: &Found| {
         let messages: Vec<Value> = messages(found).into_iter().map(|message| json!({ "message": message })).collect();
         json!({ "eventId": found.row.id, "elementInstanceId": found.row.instance, "notificationData": messages })
     };
     let shown = page.deliveries.iter().map(shown).collect();
-    Ok((page::headers(page.deliveries.len(), page.next.as_deref()), Json(shown)))
+    Ok((page::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str)), Json(shown)))
 }
 
 /// What became of a notification, a line an attempt.

@@ -7,7 +7,8 @@ use domain::ceql::{self, Operator};
 use domain::id::{DeliveryId, InstanceId};
 use domain::limits;
 use domain::problem::FieldProblem;
-use flow::delivery::desk::{self, Filter, Found, FoundPage};
+use flow::delivery::query::{self, Filter, Found, FoundPage};
+use flow::delivery::redeliver;
 use flow::delivery::row::Status;
 use flow::delivery::{self, DeliveryError};
 use flow::instance::{self, ListingQuery};
@@ -19,6 +20,7 @@ use store::Cursor;
 use store::records::delivery::DeliveryRow;
 
 use crate::ApiState;
+use crate::event_view::event_view;
 use crate::input::{Authenticated, Path, Query, Target, flag};
 use crate::page::{self, Paging, Parameters};
 use crate::refusal::Refusal;
@@ -196,10 +198,8 @@ async fn page_of(
     let paging = Paging::<DeliveryRow>::of(parameters)?;
     let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
     let ports = &state.service.ports;
-    let page =
-        desk::of_instance(ports, target.instance, &filter, paging.size, paging.after.as_ref().map(Cursor::as_str))
-            .await?;
-    let headers = page::headers(page.deliveries.len(), page.next.as_deref());
+    let page = query::of_instance(ports, target.instance, &filter, paging.size, paging.after.as_ref()).await?;
+    let headers = page::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str));
     Ok((page.deliveries, headers))
 }
 
@@ -214,7 +214,7 @@ fn statuses_of(parameters: &Parameters) -> Result<Vec<Status>, Refusal> {
 /// One delivery of the caller's instance, or 404.
 pub(crate) async fn find(state: &ApiState, target: &Target, id: &str) -> Result<Found, Refusal> {
     own(state, target).await?;
-    let found = desk::one(&state.service.ports, target.instance, &DeliveryId(id.to_owned())).await?;
+    let found = query::one(&state.service.ports, target.instance, &DeliveryId(id.to_owned())).await?;
     found.ok_or_else(|| Refusal::not_found("The instance has no event or delivery of this id."))
 }
 
@@ -237,14 +237,14 @@ pub async fn events_of_all(
     }
     let paging = Paging::<DeliveryRow>::of(parameters)?;
     let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
-    let (ports, after) = (&state.service.ports, paging.after.as_ref().map(Cursor::as_str));
-    let page = desk::of_organization(ports, caller.organization, &filter, None, paging.size, after).await?;
-    let headers = page::headers(page.deliveries.len(), page.next.as_deref());
+    let (ports, after) = (&state.service.ports, paging.after.as_ref());
+    let page = query::of_organization(ports, caller.organization, &filter, None, paging.size, after).await?;
+    let headers = page::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str));
     Ok((headers, Json(shown_events(&state, &page.deliveries).await?)))
 }
 
 async fn shown_events(state: &ApiState, found: &[Found]) -> Result<Value, Refusal> {
-    let views: Vec<_> = found.iter().map(|found| desk::event_view(&state.service.ports, found)).collect();
+    let views: Vec<_> = found.iter().map(|found| event_view(&state.service.ports, found)).collect();
     let views: Vec<_> = stream::iter(views).buffered(READ_AT_ONCE).try_collect().await?;
     Ok(json!(views))
 }
@@ -252,7 +252,7 @@ async fn shown_events(state: &ApiState, found: &[Found]) -> Result<Value, Refusa
 /// `GET /instances/{id}/events/{event}`.
 pub async fn event(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
     let found = find(&state, &target, part(&path, "event")).await?;
-    Ok(Json(json!(desk::event_view(&state.service.ports, &found).await?)))
+    Ok(Json(json!(event_view(&state.service.ports, &found).await?)))
 }
 
 /// A part of the path by its name in the route.
@@ -296,7 +296,7 @@ pub async fn list(State(state): State<ApiState>, target: Target, Query(parameter
 pub async fn get(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
     let found = find(&state, &target, part(&path, "delivery")).await?;
     let mut view = shown(&found);
-    let body = desk::body(&state.service.ports, &found).await?;
+    let body = query::body(&state.service.ports, &found).await?;
     view["notification"] = json!(String::from_utf8_lossy(&body));
     Ok(Json(view))
 }
@@ -311,9 +311,9 @@ pub async fn resume(State(state): State<ApiState>, target: Target, Query(paramet
     }
     let filter = Filter { statuses, ..Filter::default() };
     let ports = &state.service.ports;
-    let (mut found, mut after) = (Vec::new(), None::<String>);
+    let (mut found, mut after) = (Vec::new(), None::<Cursor<DeliveryRow>>);
     loop {
-        let page = desk::of_instance(ports, target.instance, &filter, limits::PAGE_SIZE, after.as_deref()).await?;
+        let page = query::of_instance(ports, target.instance, &filter, limits::PAGE_SIZE, after.as_ref()).await?;
         found.extend(page.deliveries);
         after = page.next;
         if after.is_none() {
@@ -330,7 +330,7 @@ pub async fn resend(State(state): State<ApiState>, target: Target, Path(path): P
 }
 
 pub(crate) async fn send_again(state: &ApiState, found: &[Found]) -> Answer {
-    let sent = desk::redeliver(&state.service.ports, found).await?;
+    let sent = redeliver::redeliver(&state.service.ports, found).await?;
     Ok(Json(json!({ "redelivered": sent, "deliveries": found.iter().map(shown).collect::<Vec<_>>() })))
 }
 
@@ -339,7 +339,7 @@ pub async fn test(State(state): State<ApiState>, target: Target) -> Answer {
     let record = own(&state, &target).await?;
     let element = crate::catalog::find(&state, &record.element)?;
     let label = ElementLabel { key: &element.key, hub: &element.hub };
-    let sent = desk::send_test(&state.service.ports, &record, &label).await?;
+    let sent = redeliver::send_test(&state.service.ports, &record, label).await?;
     Ok(Json(json!({ "delivery": sent, "callbackUrl": record.callback.map(|callback| callback.url) })))
 }
 
@@ -396,17 +396,17 @@ pub async fn find_deliveries(
 ) -> PageAnswer {
     let hydrate = flag(&parameters, "hydrate")?;
     let paging = Paging::<DeliveryRow>::of(parameters)?;
-    let page = matching(&state, &caller, &paging, paging.after.as_ref().map(Cursor::as_str)).await?;
+    let page = matching(&state, &caller, &paging, paging.after.as_ref()).await?;
     let mut shown: Vec<Value> = page.deliveries.iter().map(shown).collect();
     if hydrate {
         for (view, found) in shown.iter_mut().zip(&page.deliveries) {
-            let body = desk::body(&state.service.ports, found).await?;
+            let body = query::body(&state.service.ports, found).await?;
             view["notification"] = json!(String::from_utf8_lossy(&body));
             view["subscription"] =
                 json!({ "id": found.row.instance, "channel": "webhook", "config": { "url": found.row.callback } });
         }
     }
-    Ok((page::headers(shown.len(), page.next.as_deref()), Json(Value::Array(shown))))
+    Ok((page::headers(shown.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(shown))))
 }
 
 /// `PUT` of the same: sends again all that matches, page after page, and resumes its callbacks.
@@ -416,9 +416,9 @@ pub async fn redeliver(
     Query(parameters): Query,
 ) -> Answer {
     let paging = Paging::<DeliveryRow>::of(parameters)?;
-    let (mut found, mut after) = (Vec::new(), paging.after.as_ref().map(|cursor| cursor.as_str().to_owned()));
+    let (mut found, mut after) = (Vec::new(), paging.after.clone());
     loop {
-        let page = matching(&state, &caller, &paging, after.as_deref()).await?;
+        let page = matching(&state, &caller, &paging, after.as_ref()).await?;
         found.extend(page.deliveries);
         after = page.next;
         if after.is_none() {
@@ -431,12 +431,12 @@ async fn matching(
     state: &ApiState,
     caller: &flow::principal::Caller,
     paging: &Paging<DeliveryRow>,
-    after: Option<&str>,
+    after: Option<&Cursor<DeliveryRow>>,
 ) -> Result<FoundPage, Refusal> {
     let clause = paging.others.iter().find(|(name, _)| name == "where").map_or("", |(_, clause)| clause.as_str());
     let (filter, only) = filter_of(clause).map_err(|problem| Refusal::invalid(vec![problem]))?;
     let ports = &state.service.ports;
-    Ok(desk::of_organization(ports, caller.organization, &filter, only, paging.size, after).await?)
+    Ok(query::of_organization(ports, caller.organization, &filter, only, paging.size, after).await?)
 }
 
 /// What a `where` clause over deliveries asks for, and the one instance it may name.

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::DeliveryId;
 use domain::limits;
 use domain::problem::FieldProblem;
-use flow::delivery::desk::{self, Filter, Found};
+use flow::delivery::query::{self, Filter, Found};
 use flow::delivery::row::Status;
 use flow::delivery::{self, Rotated};
 use serde_json::{Map, Value, json};
@@ -92,7 +92,7 @@ pub async fn attempts(State(state): State<ApiState>, target: Target, Path(path):
 pub async fn redeliver(State(state): State<ApiState>, target: Target, JsonBody(body): JsonBody) -> Answer {
     let asked = Asked::of(&body).map_err(Refusal::invalid)?;
     own(&state, &target).await?;
-    let (mut found, mut after) = (Vec::new(), None::<String>);
+    let (mut found, mut after) = (Vec::new(), None);
     if !asked.ids.is_empty() {
         for id in &asked.ids {
             found.push(find(&state, &target, id).await?);
@@ -101,7 +101,7 @@ pub async fn redeliver(State(state): State<ApiState>, target: Target, JsonBody(b
         loop {
             let ports = &state.service.ports;
             let size = limits::PAGE_SIZE.min(MOST_AT_ONCE - found.len());
-            let page = desk::of_instance(ports, target.instance, &asked.filter, size, after.as_deref()).await?;
+            let page = query::of_instance(ports, target.instance, &asked.filter, size, after.as_ref()).await?;
             found.extend(page.deliveries);
             after = page.next;
             if after.is_none() || found.len() >= MOST_AT_ONCE {
@@ -184,10 +184,10 @@ pub async fn of_notification(
     let mut found: Vec<Found> = Vec::new();
     if notification.bytes().all(|byte| byte.is_ascii_digit()) {
         let filter = Filter { number: Some(notification.to_owned()), ..Filter::default() };
-        found = desk::of_instance(ports, target.instance, &filter, 1, None).await?.deliveries;
+        found = query::of_instance(ports, target.instance, &filter, 1, None).await?.deliveries;
     }
     if found.is_empty() {
-        found.extend(desk::one(ports, target.instance, &DeliveryId(notification.to_owned())).await?);
+        found.extend(query::one(ports, target.instance, &DeliveryId(notification.to_owned())).await?);
     }
     if found.is_empty() {
         return Err(Refusal::not_found("The instance has no notification of this id."));
@@ -197,7 +197,7 @@ pub async fn of_notification(
     for one in &found {
         let mut view = shown(one);
         if hydrate {
-            view["notification"] = json!(String::from_utf8_lossy(&desk::body(ports, one).await?));
+            view["notification"] = json!(String::from_utf8_lossy(&query::body(ports, one).await?));
         }
         views.push(view);
     }
@@ -237,6 +237,6 @@ pub async fn send_queued(state: &ApiState, target: &Target) -> Result<(), Refusa
         return Ok(());
     }
     let filter = Filter { statuses: vec![Status::Queued], ..Filter::default() };
-    let found = desk::of_instance(ports, target.instance, &filter, MOST_AT_ONCE, None).await?.deliveries;
+    let found = query::of_instance(ports, target.instance, &filter, MOST_AT_ONCE, None).await?.deliveries;
     send_again(state, &found).await.map(drop)
 }

@@ -11,6 +11,7 @@ mod console;
 mod deliveries;
 mod delivery_ops;
 mod element_docs;
+mod event_view;
 mod exchange;
 mod forms;
 mod hub;

@@ -2,18 +2,20 @@
 //! the queues to the poller. Here they build the documents that Lambda would deliver and call the same handlers.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::retry_minute::RetryMinute;
-use flow::delivery::row::{DeliveryRow, row_key};
+use flow::delivery::row::{DeliveryRow, due_in, row_key};
 use flow::fields::Chain;
 use flow::job::{DeliveryJob, Queued};
-use flow::ports::{Key, LONGEST_QUEUE_DELAY, Ports, QueueName, Range, StoreError};
+use flow::ports::{Key, LONGEST_QUEUE_DELAY, Ports, QueueName, StoreError};
 use flow::service::Service;
-use flow::table::{read, retry_partition};
+use flow::table::read;
+use futures::TryStreamExt;
 use poller::Poller;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -76,26 +78,21 @@ pub(crate) async fn repair(ports: &Ports) -> Result<(), StoreError> {
     let (first, last) = (RetryMinute::at(now), RetryMinute::at(now + FILED_WITHIN));
     let mut messages = Vec::new();
     for minute in first.through(last) {
-        let partition = retry_partition(minute);
-        let mut after = None;
-        loop {
-            let page = ports.store.query(&partition, &Range::all(), after.as_deref()).await?;
-            let jobs: Vec<DeliveryJob> = page.items.iter().filter_map(|item| read(item).ok()).collect();
-            let rows = ports.store.get_many(&jobs.iter().map(row_key).collect::<Vec<_>>()).await?;
+        let mut pages = pin!(due_in(minute).items(&*ports.store, None));
+        while let Some(items) = pages.try_next().await? {
+            let jobs: Vec<DeliveryJob> = items.iter().filter_map(|item| read(item).ok()).collect();
+            let keys: Vec<Key> = jobs.iter().map(|job| row_key(job).as_key().clone()).collect();
+            let rows = ports.store.get_many(&keys).await?;
             let rows: HashMap<Key, DeliveryRow> =
                 rows.iter().filter_map(|item| Some((item.key.clone(), read(item).ok()?))).collect();
-            for job in jobs {
-                let due = rows.get(&row_key(&job)).and_then(|row| row.due).unwrap_or(now);
+            for (job, key) in jobs.into_iter().zip(keys) {
+                let due = rows.get(&key).and_then(|row| row.due).unwrap_or(now);
                 let delay = (due - now).to_std().unwrap_or_default();
                 if delay <= LONGEST_QUEUE_DELAY {
                     // Rounded up: a job that comes early is sent away.
                     let delay = Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
                     messages.push(job.message(delay));
                 }
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
             }
         }
     }

@@ -30,9 +30,13 @@ pub mod lateness;
 
 pub mod backoff;
 
-pub mod breaker;
+pub mod backlog;
+pub mod callback;
+pub mod circuit;
+pub mod delivery;
 pub mod envelope;
 pub mod event;
-pub mod ladder;
 pub mod retry_minute;
+pub mod retry_schedule;
 pub mod signature;
+pub mod transition;

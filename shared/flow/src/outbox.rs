@@ -1,9 +1,8 @@
 //! Changes become delivery rows, in the very transaction that commits the poll which found them.
 //!
-//! Written here: the row (`DLV#`), a large body (`BODY#`) and, unless the next poll looks after the row, its first
-//! `RETRY#` entry. Next acts the poller, which sends the job after the commit; should it die before that, the
-//! [`Safeguard`] brings the delivery. So a committed event is on its way whatever happens next. *Not* promised: that it
-//! is sent only once.
+//! Written here: the row, a large body and, unless the next poll looks after the row, its first retry entry. Next acts
+//! the poller, which sends the job after the commit; should it die before that, the [`Safeguard`] brings the delivery. So
+//! a committed event is on its way whatever happens next. *Not* promised: that it is sent only once.
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,15 +10,13 @@ use domain::configuration::NotificationFormat;
 use domain::envelope::{self, LARGEST_RECORD, Notification, Sender};
 use domain::record::Change;
 use domain::retry_minute::RetryMinute;
+use store::port::Write;
+pub use store::records::delivery::KEPT;
+use store::records::delivery::{DeliveryRow, EventLine, InlineBody, Packing, Status, file_retry, insert, row_name};
 
-use crate::delivery::row::{DeliveryRow, EventLine, InlineBody, Packing, Status, body_key};
 use crate::job::DeliveryJob;
-use crate::ports::{Condition, Item, Key, Write};
-use crate::table::{InstanceRecord, instance_partition, put, retry_key};
+use crate::table::InstanceRecord;
 use crate::trace;
-
-/// How long a delivery and its body are kept. The original kept events 7 days and logs 30.
-pub const KEPT: TimeDelta = TimeDelta::days(30);
 
 /// When somebody looks after a job that should long have been done.
 pub const GRACE: TimeDelta = TimeDelta::minutes(2);
@@ -76,101 +73,66 @@ pub struct Outgoing {
     pub bytes: usize,
 }
 
-/// Packs changes of one resource into deliveries, in their order. `poll_date` is when the pass began. With
-/// [`Safeguard::NextPoll`], the caller has the resource's state name the rows in the same transaction.
-#[allow(clippy::too_many_arguments)] // A record of these would be built and taken apart in one place.
-pub fn file(
-    instance: &InstanceRecord,
-    element: &ElementLabel<'_>,
-    resource: &str,
-    object_type: &str,
-    changes: &[Change],
-    poll_date: DateTime<Utc>,
-    now: DateTime<Utc>,
-    safeguard: Safeguard,
-) -> Vec<Outgoing> {
-    let sender = Sender {
-        instance: instance.id,
-        organization: instance.organization,
-        user: instance.user,
-        name: &instance.name,
-        tags: &instance.tags,
-        element: element.key,
-        hub: element.hub,
-    };
-    let format = format_of(instance);
-    let pack = |changes: &[Change], largest| {
-        envelope::notifications(&sender, format, object_type, changes, poll_date, now, largest)
-    };
-    let mut outgoing = Vec::new();
-    for notification in pack(changes, LARGEST_RECORD) {
-        let inside = &changes[notification.changes.clone()];
-        let mut parcel = Parcel { notification, inline: None, pieces: Vec::new(), packing: Packing::Plain };
-        if !parcel.fits() {
-            // Only a record that travels alone can be so large, so this is one notification again.
-            parcel.notification = pack(inside, LARGEST_PIECE / 2).swap_remove(0);
-            parcel.fits();
-        }
-        outgoing.push(parcel.address(instance, format, resource, object_type, inside, poll_date, now, safeguard));
-    }
-    outgoing
+/// The changes of one resource on their way into the table: where they come from and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Outbox<'a> {
+    /// The instance that was polled.
+    pub instance: &'a InstanceRecord,
+    /// Its element.
+    pub element: ElementLabel<'a>,
+    /// Key in `event.poller.configuration`.
+    pub resource: &'a str,
+    /// `objectType` on the wire.
+    pub object_type: &'a str,
+    /// When the poll began.
+    pub poll_date: DateTime<Utc>,
+    /// The instant of the commit.
+    pub now: DateTime<Utc>,
+    /// What brings the deliveries if their jobs are lost. With [`Safeguard::NextPoll`], the caller has the resource's
+    /// state name the rows in the same transaction.
+    pub safeguard: Safeguard,
 }
 
-/// The form the instance's callback wants.
-pub(crate) fn format_of(instance: &InstanceRecord) -> NotificationFormat {
-    instance.callback.as_ref().map(|callback| callback.format).unwrap_or_default()
-}
-
-struct Parcel {
-    notification: Notification,
-    inline: Option<InlineBody>,
-    pieces: Vec<Bytes>,
-    packing: Packing,
-}
-
-impl Parcel {
-    /// Puts the body into the row, or cuts it into pieces, compressed if it needs more than one. False: too large for a
-    /// transaction.
-    fn fits(&mut self) -> bool {
-        // Nothing of an earlier body may stay.
-        (self.inline, self.pieces, self.packing) =
-            (InlineBody::of(&self.notification.body), Vec::new(), Packing::Plain);
-        if self.inline.is_some() {
-            return true;
+impl Outbox<'_> {
+    /// Packs changes into deliveries, in their order.
+    pub fn file(&self, changes: &[Change]) -> Vec<Outgoing> {
+        let mut outgoing = Vec::new();
+        for notification in self.notifications(changes, LARGEST_RECORD) {
+            let inside = &changes[notification.changes.clone()];
+            let mut packed = PackedNotification::of(notification);
+            if packed.is_too_large() {
+                // Only a record that travels alone can be so large, so this is one notification again.
+                packed = PackedNotification::of(self.notifications(inside, LARGEST_PIECE / 2).swap_remove(0));
+            }
+            outgoing.push(self.outgoing(packed, inside));
         }
-        let body = self.notification.body.as_bytes();
-        if body.len() <= LARGEST_PIECE {
-            self.pieces = vec![Bytes::copy_from_slice(body)];
-            return true;
-        }
-        let packed = zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL)
-            .expect("compression into memory that grows does not fail");
-        self.packing = Packing::Zstd;
-        self.pieces = packed.chunks(LARGEST_PIECE).map(Bytes::copy_from_slice).collect();
-        packed.len() <= LARGEST_PACKED
+        outgoing
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn address(
-        self,
-        instance: &InstanceRecord,
-        format: NotificationFormat,
-        resource: &str,
-        object_type: &str,
-        changes: &[Change],
-        poll_date: DateTime<Utc>,
-        now: DateTime<Utc>,
-        safeguard: Safeguard,
-    ) -> Outgoing {
-        let Parcel { notification, inline, pieces, packing } = self;
-        // Zero-padded milliseconds: deliveries stand in the order in which they were committed.
-        let sk = format!("DLV#{:013}#{}", now.timestamp_millis(), notification.delivery);
+    fn notifications(&self, changes: &[Change], largest: usize) -> Vec<Notification> {
+        let instance = self.instance;
+        let sender = Sender {
+            instance: instance.id,
+            organization: instance.organization,
+            user: instance.user,
+            name: &instance.name,
+            tags: &instance.tags,
+            element: self.element.key,
+            hub: self.element.hub,
+        };
+        let format = format_of(instance);
+        envelope::notifications(&sender, format, self.object_type, changes, self.poll_date, self.now, largest)
+    }
+
+    fn outgoing(&self, packed: PackedNotification, changes: &[Change]) -> Outgoing {
+        let PackedNotification { notification, inline, pieces, packing } = packed;
+        let instance = self.instance;
         let job = instance.callback.as_ref().map(|_| DeliveryJob {
             organization: instance.organization,
             instance: instance.id,
-            row: sk.clone(),
+            row: row_name(self.now, &notification.delivery),
             delivery: notification.delivery.clone(),
-            retry_minute: match safeguard {
+            retry_minute: match self.safeguard {
                 Safeguard::Entry(minute) => Some(minute),
                 Safeguard::NextPoll => None,
             },
@@ -181,11 +143,11 @@ impl Parcel {
             instance: instance.id,
             organization: instance.organization,
             element: instance.element.clone(),
-            resource: resource.to_owned(),
-            object_type: object_type.to_owned(),
-            format,
+            resource: self.resource.to_owned(),
+            object_type: self.object_type.to_owned(),
+            format: format_of(instance),
             status: if job.is_some() { Status::Created } else { Status::Kept },
-            trace: trace::of_poll(instance.id, resource, poll_date),
+            trace: trace::of_poll(instance.id, self.resource, self.poll_date),
             events: changes.iter().map(EventLine::of).collect(),
             bytes: notification.body.len(),
             body: inline,
@@ -193,37 +155,55 @@ impl Parcel {
             packing,
             omitted: notification.omitted.iter().map(|omitted| omitted.reason.to_owned()).collect(),
             callback: instance.callback.as_ref().map(|callback| callback.url.clone()),
-            created_at: now,
-            updated_at: now,
+            created_at: self.now,
+            updated_at: self.now,
             attempts_made: 0,
             attempts: Vec::new(),
-            rung: 0,
-            rung_ends: None,
+            retry_steps: 0,
+            step_ends: None,
             due: None,
             retry_minute: job.as_ref().and_then(|job| job.retry_minute),
-            in_line: false,
+            in_backlog: false,
         };
-        let expires_at = Some(now + KEPT);
-        let key = Key::new(instance_partition(instance.id), sk);
-        let mut writes = vec![expiring(put(key.clone(), 1, &row, Condition::Absent), expires_at)];
-        writes.extend(pieces.into_iter().enumerate().map(|(piece, body)| Write::Put {
-            item: Item { key: body_key(&key, piece), version: 1, body, expires_at },
-            condition: Condition::Unconditional,
-        }));
-        writes.extend(job.as_ref().and_then(|job| Some(retry_entry(job, job.retry_minute?))));
+        let mut writes = insert(&row, pieces);
+        writes.extend(job.as_ref().and_then(|job| Some(file_retry(job, job.retry_minute?))));
         Outgoing { bytes: writes.iter().map(weight).sum(), events: changes.len(), job, writes }
     }
 }
 
-/// The put of a job's entry among what is due in a minute, which its key tells.
-pub(crate) fn retry_entry(job: &DeliveryJob, minute: RetryMinute) -> Write {
-    put(retry_key(minute, job.instance, &job.delivery.0), 1, job, Condition::Unconditional)
+/// The form the instance's callback wants.
+pub(crate) fn format_of(instance: &InstanceRecord) -> NotificationFormat {
+    instance.callback.as_ref().map(|callback| callback.format).unwrap_or_default()
 }
 
-pub(crate) fn expiring(write: Write, expires_at: Option<DateTime<Utc>>) -> Write {
-    match write {
-        Write::Put { item, condition } => Write::Put { item: Item { expires_at, ..item }, condition },
-        other => other,
+/// A notification whose body is ready to be stored.
+struct PackedNotification {
+    notification: Notification,
+    inline: Option<InlineBody>,
+    pieces: Vec<Bytes>,
+    packing: Packing,
+}
+
+impl PackedNotification {
+    /// Puts the body into the row, or cuts it into pieces, compressed if it needs more than one.
+    fn of(notification: Notification) -> Self {
+        let inline = InlineBody::of(&notification.body);
+        let body = notification.body.as_bytes();
+        let (pieces, packing) = if inline.is_some() {
+            (Vec::new(), Packing::Plain)
+        } else if body.len() <= LARGEST_PIECE {
+            (vec![Bytes::copy_from_slice(body)], Packing::Plain)
+        } else {
+            let packed = zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL)
+                .expect("compression into memory that grows does not fail");
+            (packed.chunks(LARGEST_PIECE).map(Bytes::copy_from_slice).collect(), Packing::Zstd)
+        };
+        Self { notification, inline, pieces, packing }
+    }
+
+    /// Whether no transaction can hold it.
+    fn is_too_large(&self) -> bool {
+        self.pieces.iter().map(Bytes::len).sum::<usize>() > LARGEST_PACKED
     }
 }
 
@@ -243,10 +223,10 @@ pub(crate) mod tests {
     use domain::record::ChangeKind;
 
     use super::*;
-    use crate::delivery::row::{body_of, row_key};
-    use crate::ports::Store;
+    use crate::ports::{Condition, Store};
     use crate::table::{CallbackRecord, read};
     use crate::testing::MemoryStore;
+    use store::records::delivery::{BodyError, body_key, body_of, retry_entry, row_key};
 
     pub(crate) fn instance(callback: Option<&str>) -> InstanceRecord {
         InstanceRecord {
@@ -307,8 +287,9 @@ pub(crate) mod tests {
         now: DateTime<Utc>,
         safeguard: Safeguard,
     ) -> Vec<Outgoing> {
-        let label = ElementLabel { key: "square", hub: "payment" };
-        file(&instance(callback), &label, "orders", "orders", changes, now, now, safeguard)
+        let (instance, element) = (instance(callback), ElementLabel { key: "square", hub: "payment" });
+        let (resource, object_type, poll_date) = ("orders", "orders", now);
+        Outbox { instance: &instance, element, resource, object_type, poll_date, now, safeguard }.file(changes)
     }
 
     /// Text that does not compress below three quarters.
@@ -335,14 +316,14 @@ pub(crate) mod tests {
             let job = one.job.as_ref().unwrap();
             let minute = RetryMinute::at(now()) + 2;
             assert_eq!(job.retry_minute, Some(minute));
-            let entry = store.get(&retry_key(minute, job.instance, &job.delivery.0)).await.unwrap().unwrap();
-            assert_eq!(read::<DeliveryJob>(&entry).unwrap(), *job);
-            let row: DeliveryRow = read(&store.get(&row_key(job)).await.unwrap().unwrap()).unwrap();
+            let entry = retry_entry(job.instance, &job.delivery, minute).get(&*store).await.unwrap().unwrap();
+            assert_eq!(entry.record, *job);
+            let row = row_key(job).get(&*store).await.unwrap().unwrap().record;
             assert_eq!(
                 (row.status, row.events.len(), row.id.clone()),
                 (Status::Created, one.events, job.delivery.clone())
             );
-            let body = body_of(&*store, &row_key(job), &row).await.unwrap();
+            let body = body_of(&*store, &row).await.unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body["message"]["eventId"], job.delivery.0);
         }
@@ -359,13 +340,15 @@ pub(crate) mod tests {
         assert!(outgoing.writes.len() > 4 && outgoing.bytes < 4_000_000, "{}", outgoing.bytes);
         store.transact(&outgoing.writes).await.unwrap();
         let key = row_key(outgoing.job.as_ref().unwrap());
-        let row: DeliveryRow = read(&store.get(&key).await.unwrap().unwrap()).unwrap();
-        let body = body_of(&*store, &key, &row).await.unwrap();
+        let row = key.get(&*store).await.unwrap().unwrap().record;
+        let body = body_of(&*store, &row).await.unwrap();
         assert!(std::str::from_utf8(&body).unwrap().contains(&raw));
         assert!(row.omitted.is_empty());
 
-        store.write_each(&[Write::Delete { key: body_key(&key, 1), condition: Condition::Unconditional }]).await;
-        assert!(matches!(body_of(&*store, &key, &row).await, Err(crate::delivery::row::BodyError::Incomplete(_))));
+        store
+            .write_each(&[Write::Delete { key: body_key(key.as_key(), 1), condition: Condition::Unconditional }])
+            .await;
+        assert!(matches!(body_of(&*store, &row).await, Err(BodyError::Incomplete(_))));
     }
 
     #[tokio::test]
@@ -376,9 +359,9 @@ pub(crate) mod tests {
         };
         store.transact(&outgoing.writes).await.unwrap();
         let key = row_key(outgoing.job.as_ref().unwrap());
-        let row: DeliveryRow = read(&store.get(&key).await.unwrap().unwrap()).unwrap();
+        let row = key.get(&*store).await.unwrap().unwrap().record;
         assert_eq!(row.omitted, ["the record is too large to be sent"]);
-        let body: serde_json::Value = serde_json::from_slice(&body_of(&*store, &key, &row).await.unwrap()).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body_of(&*store, &row).await.unwrap()).unwrap();
         assert_eq!(body["message"]["raw"]["orders"][0]["omitted"]["bytes"], 6_000_002);
     }
 

@@ -9,8 +9,8 @@
 //! meanwhile, are not found; the gap shows in the coverage.
 
 use chrono::{DateTime, Utc};
-use domain::ladder::LONGEST_WAIT;
 use domain::retry_minute::RetryMinute;
+use domain::retry_schedule::LONGEST_WAIT;
 use futures::TryStreamExt;
 use serde::Serialize;
 use store::records::instance::InstanceRecord;
@@ -106,8 +106,7 @@ async fn set_aside(ports: &Ports) -> Result<usize, FlowError> {
             while let Some(entries) = pages.try_next().await.map_err(&failed)? {
                 for entry in entries {
                     found = true;
-                    let key = entry.key();
-                    deliveries += usize::from(delivery::set_aside(ports, &entry.record, Some(key.as_key())).await?);
+                    deliveries += usize::from(delivery::set_aside(ports, &entry.record, Some(&entry.key())).await?);
                 }
             }
         }

@@ -15,9 +15,9 @@
 //! | seen | `INST#<id>` / `SEEN#<name>#<piece>` | hashes of what a listing that spans invocations has seen |
 //! | delivery | `INST#<id>` / `DLV#<commit ms>#<delivery>` | [`records::delivery::DeliveryRow`]: events, attempts, a small body |
 //! | body | `INST#<id>` / `BODY#<delivery>#<commit ms>#<piece>` | a piece of a larger notification as it is sent |
-//! | callback | `CALLBACK#<organization>#<hash of url>` / `STATE` | what is wrong with it; absent when nothing is |
-//! | line | `CALLBACK#<organization>#<hash of url>` / `WAIT#<commit ms>#<delivery>#<instance>` | a delivery behind it |
-//! | newest | `CALLBACK#<organization>#<hash of url>` / `NEWEST#<record>` | who joined the line last for a record, where only the newest is wanted |
+//! | callback | `CALLBACK#<organization>#<hash of url>` / `STATE` | its circuit breaker and the deliveries in flight; absent when nothing is wrong |
+//! | backlog | `CALLBACK#<organization>#<hash of url>` / `WAIT#<commit ms>#<delivery>#<instance>` | a [`records::callback::BacklogEntry`] |
+//! | newest | `CALLBACK#<organization>#<hash of url>` / `NEWEST#<record>` | the delivery that joined the backlog last for a record, where only the newest is wanted |
 //! | retry | `RETRY#<minute>` / `<instance>#<delivery>` | a [`records::job::DeliveryJob`] |
 //! | of an account | `ACCOUNT#<element>#<hash>` / `<instance>` | empty: who shares the vendor's limits |
 //! | of an organization | `ORG#<id>` / `INST#<id>` | [`records::instance::ListingRecord`] |

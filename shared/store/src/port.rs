@@ -87,6 +87,11 @@ pub enum Write {
 }
 
 impl Write {
+    /// Whether it changes anything: a check does not.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Write::Check { .. })
+    }
+
     /// The key it is about.
     pub fn key(&self) -> &Key {
         match self {

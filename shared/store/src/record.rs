@@ -67,6 +67,11 @@ impl<T> RecordKey<T> {
         Write::Delete { key: self.key.clone(), condition: Condition::Unconditional }
     }
 
+    /// Removes the record; the transaction fails unless there is one.
+    pub fn take(&self) -> Write {
+        Write::Delete { key: self.key.clone(), condition: Condition::Present }
+    }
+
     /// Writes nothing, but the transaction fails unless there is a record.
     pub fn must_exist(&self) -> Write {
         Write::Check { key: self.key.clone(), condition: Condition::Present }
@@ -103,12 +108,19 @@ impl<T: Serialize> RecordKey<T> {
     }
 }
 
-/// The records under these keys in no particular order; absent ones are left out. Strongly consistent.
+/// The records under these keys in no particular order; absent ones are left out. Strongly consistent; no keys are no
+/// call.
+///
+/// # Errors
+/// The store failed, or a record cannot be read.
 pub async fn get_many<T: DeserializeOwned>(
     store: &dyn Store,
     keys: impl IntoIterator<Item = RecordKey<T>>,
 ) -> Result<Vec<Stored<T>>, RecordError> {
     let keys: Vec<Key> = keys.into_iter().map(|key| key.key).collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let items = store.get_many(&keys).await?;
     Ok(items.iter().map(Stored::read).collect::<Result<_, _>>()?)
 }
@@ -198,6 +210,12 @@ impl<T> Stored<T> {
     /// Writes nothing, but the transaction fails if the record was written since.
     pub fn unchanged(&self) -> Write {
         Write::Check { key: self.key.clone(), condition: Condition::Version(self.version) }
+    }
+
+    /// The contents, and the same place and version without them.
+    pub fn split(self) -> (T, Stored<()>) {
+        let place = Stored { record: (), key: self.key, version: self.version, expires_at: self.expires_at };
+        (self.record, place)
     }
 
     /// The same place and version with other contents.

@@ -9,20 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::configuration::FailurePolicy;
-use domain::ladder::LADDER;
 use domain::record::Change;
 use domain::retry_minute::RetryMinute;
+use domain::retry_schedule::STEPS;
 use domain::secret::Secret;
 use domain::signature::{elements_signature, standard_webhooks};
 use futures::FutureExt;
 use http::{Request, Response};
 
-use super::desk::{self, Filter, Found};
+use super::query::{self, Filter, Found};
+use super::redeliver;
 use super::row::Status;
-use super::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due, release_line, resume};
+use super::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due, release_backlog, resume};
 use crate::job::{DeliveryJob, Queued};
 use crate::outbox::tests::{change, filed, filed_with, instance, now};
-use crate::outbox::{self, ElementLabel, GRACE, Outgoing, Safeguard};
+use crate::outbox::{ElementLabel, GRACE, Outbox, Outgoing, Safeguard};
 use crate::ports::{Condition, HttpError, Message, Ports, Queue, QueueName, Store, Vault, Write};
 use crate::table::{InstanceRecord, ListingRecord, instance_key, listing_key, put};
 use crate::testing::{Fault, TestPorts, TransparentVault};
@@ -167,7 +168,7 @@ impl World {
     }
 
     async fn deliveries(&self) -> Vec<Found> {
-        desk::of_instance(&self.ports, instance(None).id, &Filter::default(), 10_000, None).await.unwrap().deliveries
+        query::of_instance(&self.ports, instance(None).id, &Filter::default(), 10_000, None).await.unwrap().deliveries
     }
 
     async fn statuses(&self) -> BTreeMap<&'static str, usize> {
@@ -245,12 +246,10 @@ async fn a_delivery_arrives_signed_and_leaves_nothing_behind() {
         assert_eq!(header(request, name), value, "{name}");
     }
     world.assert_at_rest();
-    let found = desk::one(&world.ports, instance(None).id, &jobs[0].delivery).await.unwrap().unwrap();
+    let found = query::one(&world.ports, instance(None).id, &jobs[0].delivery).await.unwrap().unwrap();
     assert_eq!((found.row.status, found.row.attempts_made), (Status::Delivered, 1));
     assert_eq!((found.row.attempts[0].status, found.row.attempts[0].response.as_str()), (Some(200), "so be it"));
-    assert_eq!(desk::body(&world.ports, &found).await.unwrap(), request.body());
-    let view = desk::event_view(&world.ports, &found).await.unwrap();
-    assert_eq!((view.status, view.event_date.as_str()), ("NOTIFIED", "2026-01-05T09:00:00Z"));
+    assert_eq!(query::body(&world.ports, &found).await.unwrap(), request.body());
 
     // The same job once more does nothing.
     world.send(&jobs);
@@ -267,7 +266,7 @@ async fn one_that_never_arrives_climbs_the_ladder_and_is_queued_until_asked_for(
     let found = &world.deliveries().await[0];
     assert_eq!((found.row.status, found.row.attempts_made), (Status::Queued, 10));
     let times: Vec<i64> = found.row.attempts.iter().map(|attempt| attempt.at.timestamp()).collect();
-    for (gap, rung) in times.windows(2).map(|pair| pair[1] - pair[0]).zip(LADDER) {
+    for (gap, rung) in times.windows(2).map(|pair| pair[1] - pair[0]).zip(STEPS) {
         // A minute for the schedule, two more where a retry entry is only the safeguard.
         assert!((rung * 8 / 10..=rung * 12 / 10 + 60).contains(&gap), "{gap} s for the rung of {rung} s");
     }
@@ -286,8 +285,8 @@ async fn one_that_never_arrives_climbs_the_ladder_and_is_queued_until_asked_for(
     world.answers(204);
     let queued = Filter { statuses: vec![Status::Queued], url: Some(URL.into()), ..Filter::default() };
     let found =
-        desk::of_organization(&world.ports, instance(None).organization, &queued, None, 100, None).await.unwrap();
-    assert_eq!(desk::redeliver(&world.ports, &found.deliveries).await.unwrap(), 2);
+        query::of_organization(&world.ports, instance(None).organization, &queued, None, 100, None).await.unwrap();
+    assert_eq!(redeliver::redeliver(&world.ports, &found.deliveries).await.unwrap(), 2);
     world.pass(TimeDelta::minutes(1)).await;
     assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 2)]));
     assert_eq!(world.received()[10..], [["1"], ["2"]]);
@@ -580,11 +579,11 @@ async fn one_delivery_costs_four_writes_or_two_and_is_found_by_its_id() {
     world.assert_at_rest();
 
     let id = instance(None).id;
-    assert!(desk::one(&world.ports, id, &job.delivery).await.unwrap().is_some());
+    assert!(query::one(&world.ports, id, &job.delivery).await.unwrap().is_some());
     let large = format!("\"{}\"", "x".repeat(3000));
     let job = world.commit(&[change("z", 1, &large)], true).remove(0);
     world.test.store.forget_operations();
-    assert!(desk::one(&world.ports, id, &job.delivery).await.unwrap().is_some());
+    assert!(query::one(&world.ports, id, &job.delivery).await.unwrap().is_some());
     let operations = world.test.store.operations();
     assert_eq!(
         (operations.gets, operations.queries, operations.items_read),
@@ -592,7 +591,7 @@ async fn one_delivery_costs_four_writes_or_two_and_is_found_by_its_id() {
         "a body beside the row leads to it"
     );
     let unknown = domain::id::DeliveryId("unknown".into());
-    assert!(desk::one(&world.ports, id, &unknown).await.unwrap().is_none());
+    assert!(query::one(&world.ports, id, &unknown).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -664,7 +663,7 @@ async fn a_new_address_takes_over_the_line_of_the_old() {
     world.test.ambient.advance(Duration::from_secs(300));
     let other = "https://b.example/hook";
     world.store_instance(&instance(Some(other)));
-    assert_eq!(release_line(&world.ports, instance(None).organization, URL).await.unwrap(), 20);
+    assert_eq!(release_backlog(&world.ports, instance(None).organization, URL).await.unwrap(), 20);
     // Four a second, each with its entry among the retries.
     let sent = world.test.queue.waiting(QueueName::Deliveries);
     let (start, minute) = (world.ports.now(), RetryMinute::at(world.ports.now() + GRACE));
@@ -736,7 +735,7 @@ async fn a_settled_delivery_is_sent_again_when_asked_under_its_old_name() {
     world.commit(&[change("1", 1, "{}")], true);
     world.pass(TimeDelta::minutes(1)).await;
     let found = world.deliveries().await;
-    assert_eq!(desk::redeliver(&world.ports, &found).await.unwrap(), 1);
+    assert_eq!(redeliver::redeliver(&world.ports, &found).await.unwrap(), 1);
     world.drain().await;
     let requests = world.requests();
     assert_eq!(delivery_of(&requests[0]), delivery_of(&requests[1]));
@@ -749,10 +748,10 @@ async fn a_settled_delivery_is_sent_again_when_asked_under_its_old_name() {
 #[tokio::test]
 async fn a_test_event_takes_the_same_way() {
     let mut world = World::answering(200);
-    let sent = desk::send_test(&world.ports, &instance(Some(URL)), &LABEL).await.unwrap();
+    let sent = redeliver::send_test(&world.ports, &instance(Some(URL)), LABEL).await.unwrap();
     world.drain().await;
     assert_eq!(sent.map(|id| id.0), Some(delivery_of(&world.requests()[0])));
-    assert_eq!(desk::send_test(&world.ports, &instance(None), &LABEL).await.unwrap(), None);
+    assert_eq!(redeliver::send_test(&world.ports, &instance(None), LABEL).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -765,13 +764,13 @@ async fn deliveries_are_listed_by_status_time_and_page() {
     world.drain().await;
     let id = instance(None).id;
     let count =
-        async |filter: Filter| desk::of_instance(&world.ports, id, &filter, 100, None).await.unwrap().deliveries.len();
+        async |filter: Filter| query::of_instance(&world.ports, id, &filter, 100, None).await.unwrap().deliveries.len();
     assert_eq!(count(Filter { statuses: vec![Status::Created], ..Filter::default() }).await, 1);
     assert_eq!(count(Filter { url: Some("https://other/".into()), ..Filter::default() }).await, 0);
     let span = now() + TimeDelta::seconds(60)..now() + TimeDelta::seconds(180);
     assert_eq!(count(Filter { committed: Some(span), ..Filter::default() }).await, 2);
-    let first = desk::of_instance(&world.ports, id, &Filter::default(), 2, None).await.unwrap();
-    let rest = desk::of_instance(&world.ports, id, &Filter::default(), 9, first.next.as_deref()).await.unwrap();
+    let first = query::of_instance(&world.ports, id, &Filter::default(), 2, None).await.unwrap();
+    let rest = query::of_instance(&world.ports, id, &Filter::default(), 9, first.next.as_ref()).await.unwrap();
     let objects: Vec<&str> =
         first.deliveries.iter().chain(&rest.deliveries).map(|found| found.row.events[0].object_id.as_str()).collect();
     assert_eq!(objects, ["4", "3", "2", "1", "0"]);
@@ -780,7 +779,7 @@ async fn deliveries_are_listed_by_status_time_and_page() {
     let organization = instance(None).organization;
     let (mut pages, mut after) = (Vec::new(), None);
     loop {
-        let page = desk::of_organization(&world.ports, organization, &Filter::default(), None, 2, after.as_deref())
+        let page = query::of_organization(&world.ports, organization, &Filter::default(), None, 2, after.as_ref())
             .await
             .unwrap();
         pages.push(page.deliveries.len());

@@ -1,26 +1,26 @@
-//! A test event to a callback that is not saved yet: one attempt, told to whoever asked, and nothing filed.
+//! A test event to a callback that is not saved yet: one attempt, shown to whoever asked, and nothing filed.
 //!
 //! Whoever has a user's secrets could aim this at anybody's host, so it is counted: an organization has a few at once
 //! and then one every [`EACH`]. *Not* promised: that a callback which passes goes on to answer.
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use domain::configuration::keys::CALLBACK_URL;
 use domain::configuration::{Callback, EventSettings};
 use domain::envelope::{LARGEST_RECORD, Sender, notifications};
 use domain::id::{InstanceId, OrganizationId};
 use domain::problem::{FieldProblem, below};
 use serde_json::{Map, Value};
+use store::records::delivery::{Attempt, trials_key};
+use store::{Attempts, Change, RecordError, update};
 
-use super::attempt::{Letterhead, describe};
-use super::desk::{TEST_RESOURCE, test_change};
-use super::row::Attempt;
-use super::{DeliveryError, store};
+use super::redeliver::{TEST_RESOURCE, test_change};
+use super::request::{Notification, SignedRequest};
+use super::{DeliveryError, failed};
 use crate::outbox::ElementLabel;
-use crate::ports::{Condition, Key, Ports, StoreError};
+use crate::ports::Ports;
 use crate::principal::Caller;
-use crate::table::{organization_partition, put, read, replace};
 
 /// Trials at once.
 const AT_ONCE: i32 = 5;
@@ -28,8 +28,6 @@ const AT_ONCE: i32 = 5;
 const EACH: TimeDelta = TimeDelta::seconds(10);
 /// One deadline for connecting, headers and body: somebody waits.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Tries to count a trial while others are counted.
-const COUNTED_AGAIN: usize = 4;
 
 /// Why no test event was sent.
 #[derive(Debug, thiserror::Error)]
@@ -84,14 +82,13 @@ pub async fn try_callback(
         hub: from.element.hub,
     };
     let change = [test_change(ports, instance, at)];
-    let told = notifications(&sender, callback.format, TEST_RESOURCE, &change, at, at, LARGEST_RECORD);
-    let notification = told.into_iter().next().expect("one change makes one notification");
-    let (url, format) = (callback.url.clone(), callback.format);
-    let keys = callback.signature_key.iter().cloned().collect();
-    let letterhead = Letterhead { callback, keys, traceparent: None };
-    let named = (&notification.delivery, format);
-    let tried = letterhead.post(ports, DEADLINE, &url, named, notification.body.into(), at).await;
-    Ok(Attempt { number: 1, ..describe(&url, at, &tried) })
+    let emitted = notifications(&sender, callback.format, TEST_RESOURCE, &change, at, at, LARGEST_RECORD);
+    let notification = emitted.into_iter().next().expect("one change makes one notification");
+    let (url, format, id) = (callback.url.clone(), callback.format, &notification.delivery);
+    let body = notification.body.into();
+    let notification = Notification { url: &url, id, format, body, at, traceparent: None };
+    let result = SignedRequest::of(callback).send(ports, DEADLINE, notification).await;
+    Ok(Attempt { number: 1, ..result.attempt() })
 }
 
 /// The callback, read from its own keys alone: what else is wrong with a form is not this test's business.
@@ -110,29 +107,22 @@ fn callback_of(configuration: &Map<String, Value>) -> Result<Callback, TrialErro
 
 /// Takes one trial from the organization's account. What is stored is the instant at which the account is full again.
 async fn count(ports: &Ports, organization: OrganizationId) -> Result<(), TrialError> {
-    let key = Key::new(organization_partition(organization), "TRIALS");
-    for _ in 0..COUNTED_AGAIN {
-        let item = ports.store.get(&key).await.map_err(store("the count of test events"))?;
+    let key = trials_key(organization);
+    let counted = update(&*ports.store, &*ports.ambient, Attempts::few(), &key, async |read| {
         let now = ports.now();
-        let full = match &item {
-            Some(item) => read::<DateTime<Utc>>(item).map_err(DeliveryError::from)?.max(now),
-            None => now,
-        };
-        let wait = full + EACH - now - EACH * AT_ONCE;
-        if wait > TimeDelta::zero() {
-            return Err(TrialError::TooMany { after: wait.to_std().unwrap_or_default() });
-        }
-        let counted = match &item {
-            Some(item) => replace(key.clone(), item.version, &(full + EACH)),
-            None => put(key.clone(), 1, &(full + EACH), Condition::Absent),
-        };
-        match ports.store.transact(&[counted]).await {
-            Ok(()) => return Ok(()),
-            Err(StoreError::Conflict { .. }) => {}
-            Err(source) => return Err(store("the count of test events")(source).into()),
-        }
+        let full = read.record().map_or(now, |full| now.max(*full)) + EACH;
+        let wait = full - now - EACH * AT_ONCE;
+        Ok::<_, RecordError>(match wait > TimeDelta::zero() {
+            true => Change::Keep(Some(wait)),
+            false => Change::Write(vec![read.put(&full)], None),
+        })
+    });
+    match counted.await {
+        Ok(None) => Ok(()),
+        Ok(Some(wait)) => Err(TrialError::TooMany { after: wait.to_std().unwrap_or_default() }),
+        Err(RecordError::Contended(_)) => Err(TrialError::TooMany { after: Duration::from_secs(1) }),
+        Err(error) => Err(failed("the count of test events")(error).into()),
     }
-    Err(TrialError::TooMany { after: Duration::from_secs(1) })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::record::merged_with;
 use super::review::read_in_part;
 use crate::accounts::auth::Caller;
 use crate::delivery::row::Attempt;
-use crate::delivery::{TrialError, TrialSender, release_line, try_callback};
+use crate::delivery::{self, TrialError, TrialSender, try_callback};
 use crate::fields;
 use crate::outbox::ElementLabel;
 use crate::service::Service;
@@ -62,7 +62,7 @@ pub async fn try_callback_new(service: &Service, caller: &Caller, body: &Value) 
 /// work, the backlog drains by its own probes.
 pub(super) async fn release_backlog(service: &Service, left: &InstanceRecord) {
     let Some(callback) = &left.callback else { return };
-    let outcome = release_line(&service.ports, left.organization, &callback.url).await;
+    let outcome = delivery::release_backlog(&service.ports, left.organization, &callback.url).await;
     if let Err(error) = outcome {
         tracing::warn!({ fields::INSTANCE } = %left.id, { fields::ERROR } = %error, "backlog of a callback not released");
     }

@@ -9,7 +9,7 @@ use super::seen::Seen;
 use super::state::{LastPoll, Recent, ResourceRecord, Resume};
 use super::{Place, Run, Stop};
 use crate::job::Queued;
-use crate::outbox::{self, ElementLabel};
+use crate::outbox::{ElementLabel, Outbox};
 use crate::ports::{StoreError, Write};
 use crate::service::FlowError;
 use crate::table;
@@ -88,17 +88,17 @@ impl Run<'_> {
             self.index.load(&*store, entries.iter().map(|(key, _)| hash_of(key))).await?;
             self.index.put(&*store, entries).await?;
             let safeguard = self.safeguard(changes.len(), now);
-            let filed = outbox::file(
-                &self.loaded.instance,
-                &ElementLabel { key: &self.session.element().key, hub: &self.session.element().hub },
-                &self.job.resource,
-                self.plan.object_type(),
-                &changes,
-                self.pass_began,
+            let element = self.session.element();
+            let outbox = Outbox {
+                instance: &self.loaded.instance,
+                element: ElementLabel { key: &element.key, hub: &element.hub },
+                resource: &self.job.resource,
+                object_type: self.plan.object_type(),
+                poll_date: self.pass_began,
                 now,
                 safeguard,
-            );
-            for outgoing in filed {
+            };
+            for outgoing in outbox.file(&changes) {
                 self.report.notifications += 1;
                 bytes += outgoing.bytes;
                 writes.extend(outgoing.writes);

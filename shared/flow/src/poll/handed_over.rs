@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 
 use super::state::ResourceRecord;
 use super::{Loaded, Run, send_deliveries};
-use crate::delivery::row::{DeliveryRow, Status};
+use crate::delivery::row::{DeliveryRow, Status, file_retry};
 use crate::job::{DeliveryJob, PollJob, Queued};
-use crate::outbox::{GRACE, Safeguard, entry_minute, format_of, retry_entry};
+use crate::outbox::{GRACE, Safeguard, entry_minute, format_of};
 use crate::ports::{Key, StoreError, Write};
 use crate::service::{FlowError, Service};
 use crate::table::{self, InstanceRecord};
@@ -53,7 +53,7 @@ pub(super) async fn look_after(service: &Service, job: &PollJob, loaded: &mut Lo
     let mut lost = Vec::new();
     for item in items {
         let row: DeliveryRow = table::read(&item)?;
-        let untouched = row.status == Status::Created && row.retry_minute.is_none() && !row.in_line;
+        let untouched = row.status == Status::Created && row.retry_minute.is_none() && !row.in_backlog;
         if untouched && row.created_at + GRACE > now {
             loaded.state.handed_over.push(item.key.sk);
         } else if untouched {
@@ -64,7 +64,7 @@ pub(super) async fn look_after(service: &Service, job: &PollJob, loaded: &mut Lo
         return Ok(true);
     }
     tracing::warn!(deliveries = lost.len(), "deliveries were lost on their way and set out again");
-    let mut writes: Vec<_> = lost.iter().map(|job| retry_entry(job, minute)).collect();
+    let mut writes: Vec<_> = lost.iter().map(|job| file_retry(job, minute)).collect();
     writes.push(table::replace(table::resource_key(job.instance, &job.resource), loaded.version, &loaded.state));
     match ports.store.transact(&writes).await {
         Ok(()) => loaded.version += 1,
@@ -84,5 +84,5 @@ pub(crate) fn jobs(instance: &InstanceRecord, state: &ResourceRecord) -> Vec<Del
 /// Entries for the deliveries of a state that goes: no poll will look after them any more.
 pub(crate) fn entries(instance: &InstanceRecord, state: &ResourceRecord, now: DateTime<Utc>) -> Vec<Write> {
     let minute = entry_minute(now);
-    jobs(instance, state).iter().map(|job| retry_entry(job, minute)).collect()
+    jobs(instance, state).iter().map(|job| file_retry(job, minute)).collect()
 }

@@ -1,69 +1,35 @@
 //! A delivery as it is stored: a row that every attempt rewrites, with a small body in it and a large one beside it.
-//! The bytes that are signed and sent are those stored when the events were committed.
+//! The bytes that are signed and sent are those stored when the events were committed. Here are its keys, too: of the
+//! row (`DLV#`), of the pieces of its body (`BODY#`), and of its entry among the retries of a minute (`RETRY#`).
+
+use std::ops::Range as Span;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::configuration::NotificationFormat;
+use domain::delivery::{Delivery, DeliveryKey};
+pub use domain::delivery::{Schedule, Status};
 use domain::id::{DeliveryId, EventId, InstanceId, OrganizationId};
 use domain::record::{Change, ChangeKind};
 use domain::retry_minute::RetryMinute;
+use domain::retry_schedule::Progress;
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::instance::{self, InstanceRecord};
 use super::job::DeliveryJob;
-use crate::keys::{self, instance_partition};
+use crate::keys::{instance_partition, organization_partition, retry_key, retry_partition};
 use crate::pages::{Listable, Section};
-use crate::port::{Item, Key, Range, Store, StoreError};
+use crate::port::{Condition, Item, Key, Range, Store, StoreError, Write};
+use crate::record::{RecordError, RecordKey, Stored, expiring};
+
+/// How long a delivery and its body are kept. Cloud Elements kept events 7 days and logs 30.
+pub const KEPT: TimeDelta = TimeDelta::days(30);
 
 /// The youngest attempts that a row remembers; it counts them all.
 pub const REMEMBERED_ATTEMPTS: usize = 20;
-
-/// Where a delivery stands. `created`, `delivered`, `retry` and `queued` are the original's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Committed, not yet tried.
-    Created,
-    /// The receiver has it.
-    Delivered,
-    /// Tried, and it will be tried again.
-    Retry,
-    /// Behind another: its callback is failing, or an older delivery of one of its records is on its way.
-    Waiting,
-    /// Not sent by itself any more: the ladder ended, or the callback or the instance is switched off.
-    Queued,
-    /// There was no callback to send it to.
-    Kept,
-    /// Not sent: while it waited, newer ones came that tell of all its records, and the callback wants only those.
-    Superseded,
-}
-
-impl Status {
-    /// Nothing happens to it unless somebody asks.
-    pub fn is_settled(self) -> bool {
-        matches!(self, Status::Delivered | Status::Queued | Status::Kept | Status::Superseded)
-    }
-
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Status::Created => "created",
-            Status::Delivered => "delivered",
-            Status::Retry => "retry",
-            Status::Waiting => "waiting",
-            Status::Queued => "queued",
-            Status::Kept => "kept",
-            Status::Superseded => "superseded",
-        }
-    }
-
-    /// From its word.
-    pub fn named(word: &str) -> Option<Self> {
-        use Status::{Created, Delivered, Kept, Queued, Retry, Superseded, Waiting};
-        [Created, Delivered, Retry, Waiting, Queued, Kept, Superseded].into_iter().find(|status| status.word() == word)
-    }
-}
 
 /// How a body lies in its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,12 +169,12 @@ pub struct DeliveryRow {
     /// The last [`REMEMBERED_ATTEMPTS`], oldest first.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
-    /// Failed attempts that count for the ladder; a probe ahead of its rung does not.
-    #[serde(default)]
-    pub rung: u32,
-    /// When the present rung is waited out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rung_ends: Option<DateTime<Utc>>,
+    /// Failed attempts that count for the retry schedule; a probe ahead of its step does not.
+    #[serde(default, rename = "rung")]
+    pub retry_steps: u32,
+    /// When the present step is waited out.
+    #[serde(default, rename = "rungEnds", skip_serializing_if = "Option::is_none")]
+    pub step_ends: Option<DateTime<Utc>>,
     /// Not before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<DateTime<Utc>>,
@@ -216,16 +182,40 @@ pub struct DeliveryRow {
     /// before the first attempt where the next poll looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_minute: Option<RetryMinute>,
-    /// It was put into the line of its callback and has not been tried since.
-    #[serde(default)]
-    pub in_line: bool,
+    /// It joined the backlog of its callback and has not been tried since.
+    #[serde(default, rename = "inLine")]
+    pub in_backlog: bool,
 }
 
 impl Listable for DeliveryRow {
-    const PREFIX: &'static str = "DLV#";
+    const PREFIX: &'static str = ROWS;
 }
 
 impl DeliveryRow {
+    /// What it waits for.
+    pub fn schedule(&self) -> Schedule {
+        match (self.in_backlog, self.due) {
+            (true, _) => Schedule::Backlog,
+            (false, _) if self.status.is_settled() => Schedule::Settled,
+            (false, Some(due)) => Schedule::At(due),
+            (false, None) => Schedule::Now,
+        }
+    }
+
+    /// What a transition reads and changes of it.
+    pub fn state(&self, key: DeliveryKey) -> Delivery {
+        let progress = Progress { steps: self.retry_steps, step_ends: self.step_ends };
+        Delivery { key, records: self.records(), status: self.status, progress }
+    }
+
+    /// Remembers an attempt, and forgets the oldest where there are many.
+    pub fn remember(&mut self, attempt: Attempt) {
+        self.attempts_made = attempt.number;
+        self.attempts.push(attempt);
+        let forgotten = self.attempts.len().saturating_sub(REMEMBERED_ATTEMPTS);
+        self.attempts.drain(..forgotten);
+    }
+
     /// What names the records inside, for telling whether two deliveries share one.
     pub fn records(&self) -> Vec<u64> {
         let name = |event: &EventLine| {
@@ -244,25 +234,99 @@ impl DeliveryRow {
     }
 }
 
-/// Sort key of a delivery row is not that of one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not the key of a delivery")]
-pub struct NotARow(pub String);
+/// What the sort keys of rows begin with.
+const ROWS: &str = "DLV#";
 
-/// The jobs filed under a minute of the retries.
-pub fn due_in(retry_minute: RetryMinute) -> Section<DeliveryJob> {
-    Section::of(keys::retry_partition(retry_minute), Range::all())
+/// The sort key of a row. Zero-padded milliseconds: rows stand in the order in which they were committed.
+pub fn row_name(committed: DateTime<Utc>, delivery: &DeliveryId) -> String {
+    format!("{ROWS}{:013}#{delivery}", committed.timestamp_millis())
+}
+
+/// The id of the delivery whose row has this sort key. None: it is not that of a row.
+pub(super) fn delivery_of(row: &str) -> Option<DeliveryId> {
+    Some(DeliveryId(row.strip_prefix(ROWS)?.split_once('#')?.1.to_owned()))
+}
+
+/// The key of a delivery behind its callback, of its row's sort key and its instance.
+pub(super) fn behind_callback(row: &str, instance: InstanceId) -> DeliveryKey {
+    DeliveryKey::new(format!("{}#{instance}", row.strip_prefix(ROWS).unwrap_or(row)))
+}
+
+/// The sort key of a row and the instance, of a delivery's key behind its callback.
+pub(super) fn row_behind(key: &DeliveryKey) -> Option<(String, InstanceId)> {
+    let (row, instance) = key.as_str().rsplit_once('#')?;
+    Some((format!("{ROWS}{row}"), InstanceId(instance.parse().ok()?)))
 }
 
 /// Key of the row a job is about.
-pub fn row_key(job: &DeliveryJob) -> Key {
-    Key::new(instance_partition(job.instance), job.row.clone())
+pub fn row_key(job: &DeliveryJob) -> RecordKey<DeliveryRow> {
+    RecordKey::of(Key::new(instance_partition(job.instance), job.row.clone()))
+}
+
+/// The rows of an instance, by when they were committed; only those committed in a span, where one is named.
+pub fn rows(instance: InstanceId, committed: Option<&Span<DateTime<Utc>>>) -> Section<DeliveryRow> {
+    let range = match committed {
+        Some(Span { start, end }) => Range::between(
+            format!("{ROWS}{:013}", start.timestamp_millis().max(0)),
+            format!("{ROWS}{:013}~", end.timestamp_millis().max(0)),
+        ),
+        None => Range::prefix(ROWS),
+    };
+    Section::of(instance_partition(instance), range)
+}
+
+/// The row of a job and its instance, by one read.
+///
+/// # Errors
+/// The store failed, or what it has cannot be read.
+pub async fn row_and_instance(
+    store: &dyn Store,
+    job: &DeliveryJob,
+) -> Result<(Option<Stored<DeliveryRow>>, Option<InstanceRecord>), RecordError> {
+    let (row, instance) = (row_key(job), instance::key(job.instance));
+    let items = store.get_many(&[row.as_key().clone(), instance.as_key().clone()]).await?;
+    let item = |key: &Key| items.iter().find(|item| item.key == *key);
+    let row = item(row.as_key()).map(Stored::read).transpose()?;
+    let instance: Option<Stored<InstanceRecord>> = item(instance.as_key()).map(Stored::read).transpose()?;
+    Ok((row, instance.map(|stored| stored.record)))
+}
+
+/// Writes a delivery that is new, with the pieces of a body that does not lie in its row.
+pub fn insert(row: &DeliveryRow, pieces: Vec<Bytes>) -> Vec<Write> {
+    let expires_at = Some(row.created_at + KEPT);
+    let key = Key::new(instance_partition(row.instance), row_name(row.created_at, &row.id));
+    let mut writes = vec![expiring(crate::codec::insert(key.clone(), row), expires_at)];
+    writes.extend(pieces.into_iter().enumerate().map(|(piece, body)| Write::Put {
+        item: Item { key: body_key(&key, piece), version: 1, body, expires_at },
+        condition: Condition::Unconditional,
+    }));
+    writes
+}
+
+/// Key of a delivery's entry among those that are due in a minute.
+pub fn retry_entry(instance: InstanceId, delivery: &DeliveryId, minute: RetryMinute) -> RecordKey<DeliveryJob> {
+    RecordKey::of(retry_key(minute, instance, &delivery.0))
+}
+
+/// Writes a job's entry among those that are due in a minute.
+pub fn file_retry(job: &DeliveryJob, minute: RetryMinute) -> Write {
+    retry_entry(job.instance, &job.delivery, minute).put(job)
+}
+
+/// Key of the count of an organization's test events: the instant at which it may send as many as ever again.
+pub fn trials_key(organization: OrganizationId) -> RecordKey<DateTime<Utc>> {
+    RecordKey::of(Key::new(organization_partition(organization), "TRIALS"))
+}
+
+/// The jobs of the deliveries that are due in a minute.
+pub fn due_in(minute: RetryMinute) -> Section<DeliveryJob> {
+    Section::of(retry_partition(minute), Range::all())
 }
 
 /// Key of a piece of a body, apart from the rows so that a listing of rows does not read large bodies. It begins with
 /// the delivery's id, where rows begin with their time: so the body leads from an id to its row, see [`found_by`].
 pub fn body_key(row: &Key, piece: usize) -> Key {
-    let (time, id) = row.sk.strip_prefix("DLV#").and_then(|rest| rest.split_once('#')).unwrap_or(("", &row.sk));
+    let (time, id) = row.sk.strip_prefix(ROWS).and_then(|rest| rest.split_once('#')).unwrap_or(("", &row.sk));
     Key::new(row.pk.clone(), format!("{}{time}#{piece:02}", bodies_of(id)))
 }
 
@@ -276,24 +340,26 @@ fn bodies_of(id: &str) -> String {
 /// for few of them, mostly young ones.
 ///
 /// # Errors
-/// The store failed.
-pub async fn found_by(store: &dyn Store, instance: InstanceId, id: &DeliveryId) -> Result<Option<Item>, StoreError> {
+/// The store failed, or the row cannot be read.
+pub async fn found_by(
+    store: &dyn Store,
+    instance: InstanceId,
+    id: &DeliveryId,
+) -> Result<Option<Stored<DeliveryRow>>, RecordError> {
     let partition = instance_partition(instance);
     let page = store.query(&partition, &Range::prefix(&bodies_of(&id.0)).limit(1), None).await?;
     let time = |item: &Item| item.key.sk.rsplit('#').nth(1).map(str::to_owned);
     if let Some(time) = page.items.first().and_then(time) {
-        return store.get(&Key::new(partition, format!("DLV#{time}#{id}"))).await;
+        return RecordKey::of(Key::new(partition, format!("{ROWS}{time}#{id}"))).get(store).await;
     }
-    let (range, ending) = (Range::prefix("DLV#").descending(), format!("#{id}"));
-    let mut after = None;
-    loop {
-        let page = store.query(&partition, &range, after.as_deref()).await?;
-        let found = page.items.into_iter().find(|item| item.key.sk.ends_with(&ending));
-        after = page.next;
-        if found.is_some() || after.is_none() {
-            return Ok(found);
+    let ending = format!("#{id}");
+    let mut pages = std::pin::pin!(rows(instance, None).descending().items(store, None));
+    while let Some(items) = pages.try_next().await? {
+        if let Some(item) = items.iter().find(|item| item.key.sk.ends_with(&ending)) {
+            return Ok(Some(Stored::read(item)?));
         }
     }
+    Ok(None)
 }
 
 /// Why a body cannot be had.
@@ -308,7 +374,8 @@ pub enum BodyError {
 }
 
 /// The body as it is sent.
-pub async fn body_of(store: &dyn Store, key: &Key, row: &DeliveryRow) -> Result<Bytes, BodyError> {
+pub async fn body_of(store: &dyn Store, row: &DeliveryRow) -> Result<Bytes, BodyError> {
+    let key = &Key::new(instance_partition(row.instance), row_name(row.created_at, &row.id));
     if let Some(InlineBody(body)) = &row.body {
         let body = Bytes::copy_from_slice(body.get().as_bytes());
         return if body.len() == row.bytes { Ok(body) } else { Err(BodyError::Incomplete(key.clone())) };

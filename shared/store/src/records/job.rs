@@ -1,9 +1,12 @@
 //! Jobs: what travels on the queues and lies in slots and retry entries. Tagged with a version, so that messages in
 //! flight during an upgrade still parse.
 
+use domain::delivery::DeliveryKey;
 use domain::id::{DeliveryId, InstanceId, OrganizationId};
 use domain::retry_minute::RetryMinute;
 use serde::{Deserialize, Serialize};
+
+use super::delivery;
 
 /// Poll one resource of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +48,18 @@ impl DeliveryJob {
         row: String,
         retry_minute: Option<RetryMinute>,
     ) -> Option<Self> {
-        let delivery = DeliveryId(row.strip_prefix("DLV#")?.split_once('#')?.1.to_owned());
+        let delivery = delivery::delivery_of(&row)?;
         Some(Self { organization, instance, row, delivery, retry_minute })
+    }
+
+    /// The job of the delivery with this key behind its callback. None: no delivery has it.
+    pub fn of_key(organization: OrganizationId, key: &DeliveryKey, retry_minute: Option<RetryMinute>) -> Option<Self> {
+        let (row, instance) = delivery::row_behind(key)?;
+        Self::of_row(organization, instance, row, retry_minute)
+    }
+
+    /// The delivery's key behind its callback: sorts by when it was committed.
+    pub fn key(&self) -> DeliveryKey {
+        delivery::behind_callback(&self.row, self.instance)
     }
 }

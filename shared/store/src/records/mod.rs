@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod audit;
+pub mod callback;
 pub mod delivery;
 pub mod instance;
 pub mod job;

@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::ceql::{self, Expression};
 use domain::configuration::FailurePolicy;
 use domain::date::DatePattern;
-use domain::ladder::{self, Outcome, Verdict};
 use domain::poll_url::{MacroTimes, PollUrl};
+use domain::retry_schedule::{self, AttemptOutcome, Verdict};
 use domain::zone::Zone;
 use elements::catalog;
 use serde_json::json;
@@ -302,10 +302,10 @@ pub(super) fn retry_after() -> Target {
         let text = String::from_utf8_lossy(input);
         let mut last = String::new();
         for attempt in [1, 2, 5, 9, 10] {
-            let answered = Outcome::Answered { status: 429, retry_after: Some(&text) };
-            let plain = Outcome::Answered { status: 429, retry_after: None };
+            let answered = AttemptOutcome::Answered { status: 429, retry_after: Some(&text) };
+            let plain = AttemptOutcome::Answered { status: 429, retry_after: None };
             // Without jitter's chance: the same bits for both.
-            let asked = |outcome| ladder::judge(outcome, attempt, now(), 0, FailurePolicy::Retry);
+            let asked = |outcome| retry_schedule::judge(outcome, attempt, now(), 0, FailurePolicy::Retry);
             last = match (asked(answered), asked(plain)) {
                 (Verdict::RetryAt(requested), Verdict::RetryAt(least)) => {
                     // Zero bits give the least of the spread, four fifths of the retry step.

@@ -24,7 +24,7 @@ impl World {
     }
 
     async fn status_of(&self, job: &DeliveryJob) -> Status {
-        desk::one(&self.ports, job.instance, &job.delivery).await.unwrap().unwrap().row.status
+        query::one(&self.ports, job.instance, &job.delivery).await.unwrap().unwrap().row.status
     }
 }
 

@@ -1,7 +1,8 @@
 //! What happens while a request is under way: neither undoes the other.
 
 use super::*;
-use crate::table::retry_key;
+use store::records::delivery::retry_entry;
+
 use crate::testing::AnsweringHttp;
 
 impl World {
@@ -47,8 +48,9 @@ async fn two_that_fail_at_once_both_count() {
                 // Each has its entry now, and its message names it.
                 for (_, message) in world.test.queue.waiting(QueueName::Deliveries) {
                     let job: DeliveryJob = serde_json::from_str(&message.body).unwrap();
-                    let entry = retry_key(job.retry_minute.expect("an entry"), job.instance, &job.delivery.0);
-                    assert!(world.test.store.get(&entry).await.unwrap().is_some());
+                    let minute = job.retry_minute.expect("an entry");
+                    let entry = retry_entry(job.instance, &job.delivery, minute);
+                    assert!(entry.get(&*world.test.store).await.unwrap().is_some());
                 }
             }
         }

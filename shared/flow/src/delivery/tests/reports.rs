@@ -172,7 +172,17 @@ async fn the_line_goes_on_without_a_probe_whose_instance_is_gone() {
         let changes = [change(&format!("other {n}"), 1, "{}")];
         world.test.ambient.advance(Duration::from_millis(1));
         let at = world.ports.now();
-        let filed = outbox::file(&other, &LABEL, "orders", "orders", &changes, at, at, entry);
+        let (resource, object_type) = ("orders", "orders");
+        let outbox = Outbox {
+            instance: &other,
+            element: LABEL,
+            resource,
+            object_type,
+            poll_date: at,
+            now: at,
+            safeguard: entry,
+        };
+        let filed = outbox.file(&changes);
         world.send(&world.carry_out(filed));
     }
     world.drain().await;
@@ -284,7 +294,7 @@ async fn a_delivery_in_line_is_called_as_its_own_callback_stands() {
         .deliveries()
         .await
         .into_iter()
-        .filter(|found| found.row.in_line)
+        .filter(|found| found.row.in_backlog)
         .map(|found| (found.row.events[0].object_id.clone(), found.row.status))
         .collect();
     assert_eq!(in_line.len(), 2, "{in_line:?}");

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::dispatch::dispatch;
-use crate::outbox::retry_entry;
 use crate::poll::state::ResourceRecord;
 use crate::restore::{Restored, restore};
 use crate::table::{insert, read, resource_key};
 use store::records::account::{OrganizationRecord, SecretSlot, organization_key};
+use store::records::delivery::file_retry;
 
 impl World {
     /// The table knows whose the instance is, and what the dispatcher has done.
@@ -35,7 +35,7 @@ impl World {
 async fn whatever_is_under_way_is_set_aside_wherever_it_is_filed() {
     let world = World::to_be_restored(200).await;
     let hand = RetryMinute::at(now());
-    let highest = TimeDelta::seconds(LADDER.into_iter().max().expect("rungs") * 6 / 5);
+    let highest = TimeDelta::seconds(STEPS.into_iter().max().expect("rungs") * 6 / 5);
     let ahead = RetryMinute::at(now() + highest) + 1;
     // Behind the hand, where the dispatcher looks once more; under it; and as far ahead as the ladder reaches.
     for (n, minute) in [hand - 3, hand, hand + 1, ahead].into_iter().enumerate() {
@@ -45,7 +45,7 @@ async fn whatever_is_under_way_is_set_aside_wherever_it_is_filed() {
     // One that the receiver has is not under way, whatever was left of it.
     let settled = world.lost("settled", Safeguard::NextPoll);
     deliver(&world.ports, &world.limits, &settled).await.expect("delivered");
-    world.write(&[retry_entry(&settled, hand + 2)]);
+    world.write(&[file_retry(&settled, hand + 2)]);
     let handed_over = vec![named.row.clone(), settled.row.clone()];
     let state = ResourceRecord { based: true, handed_over, ..ResourceRecord::default() };
     let key = resource_key(instance(None).id, "orders");

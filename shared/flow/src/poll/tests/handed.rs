@@ -81,7 +81,7 @@ async fn the_next_poll_brings_what_nobody_attempted_and_forgets_the_rest() {
             "has an entry",
             looked_after(|row| row.retry_minute = Some(RetryMinute::at(DateTime::UNIX_EPOCH)), later).await,
         ),
-        ("waits in line", looked_after(|row| row.in_line = true, later).await),
+        ("waits in line", looked_after(|row| row.in_backlog = true, later).await),
         ("arrived", looked_after(|row| row.status = Status::Delivered, later).await),
     ] {
         assert_eq!((world.state().await.handed_over.len(), found(&world)), (0, (0, 0)), "{what}");

@@ -1,12 +1,12 @@
-//! What follows from an attempt: delivered, again later, never again, or enough.
+//! The retry schedule, and what follows from an attempt: delivered, again later, never again, or enough.
 //!
 //! | Answer | Verdict |
 //! | --- | --- |
 //! | 2xx | delivered |
 //! | 410 | the callback is switched off (Standard Webhooks: the receiver wants no more) |
 //! | 429, 503 with `Retry-After` | again at that time, within bounds |
-//! | anything else, 3xx included, or no answer | again after the next rung |
-//! | the same when the rungs are used up, or under [`FailurePolicy::Queue`] | enough: queued until somebody asks |
+//! | anything else, 3xx included, or no answer | again after the next step |
+//! | the same when the steps are used up, or under [`FailurePolicy::Queue`] | enough: queued until somebody asks |
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -14,17 +14,17 @@ use crate::configuration::FailurePolicy;
 
 /// Seconds between one failed attempt and the next, before jitter: the example schedule of Standard Webhooks.
 /// Ten attempts over 75 hours and 35 minutes, so that a callback may be down from Friday to Monday.
-pub const LADDER: [i64; 9] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600];
+pub const STEPS: [i64; 9] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600];
 
 /// The longest time from a failed attempt to the next: a receiver may ask for twice the last step.
-pub const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(2 * LADDER[LADDER.len() - 1]);
+pub const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(2 * STEPS[STEPS.len() - 1]);
 
-/// A receiver may ask to be left alone for an hour even on a low rung.
-const LONGEST_WISH: i64 = 3600;
+/// The seconds of an hour: a receiver may ask to be left alone for so long even on an early step.
+const LONGEST_ASKED: i64 = 3600;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome<'a> {
+pub enum AttemptOutcome<'a> {
     /// With a complete head of an answer.
     Answered {
         /// The HTTP status.
@@ -49,6 +49,30 @@ pub enum Verdict {
     Exhausted,
 }
 
+/// Where a delivery stands in the retry schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Failed attempts that count; a probe ahead of its step does not.
+    pub steps: u32,
+    /// When the present step is waited out.
+    pub step_ends: Option<DateTime<Utc>>,
+}
+
+impl Progress {
+    /// Takes note of a failed attempt, and answers when the next is due. None: the schedule has ended.
+    ///
+    /// A probe that came ahead of its step does not count: what was tried every quarter of an hour for the sake of all
+    /// must not come to its own end sooner for it.
+    pub fn advance(&mut self, verdict: &Verdict, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if let Some(ends) = self.step_ends.filter(|ends| *ends > now) {
+            return Some(ends);
+        }
+        self.steps += 1;
+        self.step_ends = if let Verdict::RetryAt(at) = verdict { Some(*at) } else { None };
+        self.step_ends
+    }
+}
+
 /// Whether the answer says that the receiver has it.
 pub fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
@@ -56,23 +80,31 @@ pub fn is_success(status: u16) -> bool {
 
 /// Judges attempt number `attempt`, counted from 1, that ended at `now`. `jitter` is 64 random bits.
 ///
-/// A rung is waited out with up to 20 % more or less, so that what failed together does not return together.
-/// A wish from `Retry-After` (seconds or an HTTP date; 429 and 503 only) is kept as it is if it lies between the
-/// rung and the larger of twice the rung and an hour, else the nearer bound is taken.
-pub fn judge(outcome: Outcome<'_>, attempt: u32, now: DateTime<Utc>, jitter: u64, policy: FailurePolicy) -> Verdict {
-    let wish = match outcome {
-        Outcome::Answered { status, .. } if is_success(status) => return Verdict::Delivered,
-        Outcome::Answered { status: 410, .. } => return Verdict::Disable("the callback answered 410 Gone"),
-        Outcome::Answered { status: 429 | 503, retry_after } => retry_after.and_then(|text| wish(text, now)),
+/// A step is waited out with up to 20 % more or less, so that what failed together does not return together. A time
+/// asked for by `Retry-After` (seconds or an HTTP date; 429 and 503 only) is kept as it is if it lies between the step
+/// and the larger of twice the step and an hour, else the nearer bound is taken.
+pub fn judge(
+    outcome: AttemptOutcome<'_>,
+    attempt: u32,
+    now: DateTime<Utc>,
+    jitter: u64,
+    policy: FailurePolicy,
+) -> Verdict {
+    let asked = match outcome {
+        AttemptOutcome::Answered { status, .. } if is_success(status) => return Verdict::Delivered,
+        AttemptOutcome::Answered { status: 410, .. } => return Verdict::Disable("the callback answered 410 Gone"),
+        AttemptOutcome::Answered { status: 429 | 503, retry_after } => {
+            retry_after.and_then(|text| seconds_asked(text, now))
+        }
         _ => None,
     };
     let index = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
-    let Some(rung) = LADDER.get(index).filter(|_| policy == FailurePolicy::Retry) else {
+    let Some(step) = STEPS.get(index).filter(|_| policy == FailurePolicy::Retry) else {
         return Verdict::Exhausted;
     };
-    let wait = match wish {
-        Some(wish) => TimeDelta::seconds(wish.clamp(*rung, LONGEST_WISH.max(rung * 2))),
-        None => spread(TimeDelta::seconds(*rung), jitter),
+    let wait = match asked {
+        Some(asked) => TimeDelta::seconds(asked.clamp(*step, LONGEST_ASKED.max(step * 2))),
+        None => spread(TimeDelta::seconds(*step), jitter),
     };
     Verdict::RetryAt(now + wait)
 }
@@ -84,7 +116,7 @@ pub fn spread(wait: TimeDelta, jitter: u64) -> TimeDelta {
     TimeDelta::milliseconds(wait.num_milliseconds() / 1000 * permille)
 }
 
-fn wish(text: &str, now: DateTime<Utc>) -> Option<i64> {
+fn seconds_asked(text: &str, now: DateTime<Utc>) -> Option<i64> {
     let text = text.trim();
     match text.parse::<u32>() {
         Ok(seconds) => Some(i64::from(seconds)),
@@ -105,7 +137,7 @@ mod tests {
 
     /// One line an answer: what the verdict is on the first attempt, in seconds from now.
     fn check(status: u16, retry_after: Option<&str>, expected: &str) {
-        let verdict = judge(Outcome::Answered { status, retry_after }, 1, now(), MIDDLE, FailurePolicy::Retry);
+        let verdict = judge(AttemptOutcome::Answered { status, retry_after }, 1, now(), MIDDLE, FailurePolicy::Retry);
         let text = match verdict {
             Verdict::RetryAt(at) => format!("retry in {} s", (at - now()).num_seconds()),
             Verdict::Disable(_) => "disable".into(),
@@ -135,9 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn the_ladder_has_nine_rungs_and_then_ends() {
+    fn the_schedule_has_nine_steps_and_then_ends() {
         let waits: Vec<i64> = (1..)
-            .map_while(|attempt| match judge(Outcome::NoAnswer, attempt, now(), MIDDLE, FailurePolicy::Retry) {
+            .map_while(|attempt| match judge(AttemptOutcome::NoAnswer, attempt, now(), MIDDLE, FailurePolicy::Retry) {
                 Verdict::RetryAt(at) => Some((at - now()).num_seconds()),
                 verdict => {
                     assert_eq!(verdict, Verdict::Exhausted);
@@ -152,23 +184,34 @@ mod tests {
     #[test]
     fn jitter_stays_within_a_fifth() {
         for (jitter, seconds) in [(0, 240), (200, 300), (400, 360), (401, 240)] {
-            let verdict = judge(Outcome::NoAnswer, 2, now(), jitter, FailurePolicy::Retry);
+            let verdict = judge(AttemptOutcome::NoAnswer, 2, now(), jitter, FailurePolicy::Retry);
             assert_eq!(verdict, Verdict::RetryAt(now() + TimeDelta::seconds(seconds)));
         }
     }
 
     #[test]
-    fn a_wish_on_a_high_rung_is_at_most_twice_the_rung() {
-        let asked = Outcome::Answered { status: 503, retry_after: Some("99999999") };
+    fn what_is_asked_for_on_a_late_step_is_at_most_twice_the_step() {
+        let asked = AttemptOutcome::Answered { status: 503, retry_after: Some("99999999") };
         let verdict = judge(asked, 4, now(), 0, FailurePolicy::Retry);
         assert_eq!(verdict, Verdict::RetryAt(now() + TimeDelta::hours(4)));
     }
 
     #[test]
     fn the_queue_policy_tries_once() {
-        let failed = Outcome::Answered { status: 500, retry_after: None };
+        let failed = AttemptOutcome::Answered { status: 500, retry_after: None };
         assert_eq!(judge(failed, 1, now(), 0, FailurePolicy::Queue), Verdict::Exhausted);
-        let fine = Outcome::Answered { status: 200, retry_after: None };
+        let fine = AttemptOutcome::Answered { status: 200, retry_after: None };
         assert_eq!(judge(fine, 1, now(), 0, FailurePolicy::Queue), Verdict::Delivered);
+    }
+
+    #[test]
+    fn an_attempt_ahead_of_its_step_does_not_count() {
+        let at = |seconds| now() + TimeDelta::seconds(seconds);
+        let again = |seconds| Verdict::RetryAt(at(seconds));
+        let mut progress = Progress::default();
+        assert_eq!((progress.advance(&again(5), now()), progress.steps), (Some(at(5)), 1));
+        assert_eq!((progress.advance(&again(300), at(4)), progress.steps), (Some(at(5)), 1));
+        assert_eq!((progress.advance(&again(300), at(5)), progress.steps), (Some(at(300)), 2));
+        assert_eq!((progress.advance(&Verdict::Exhausted, at(300)), progress.steps), (None, 3));
     }
 }
