@@ -92,11 +92,20 @@ fn tagged(version: Version, shown: Value) -> Tagged {
 
 type Tagged = ([(HeaderName, HeaderValue); 1], Json<Value>);
 
+/// The tag of all operations of this page.
+const TAG: &str = "Instances";
+
 /// The routes of this page.
 pub fn routes() -> Routes {
-    const TAG: &str = "Instances";
-    const IF_MATCH: &str = "With `If-Match: <ETag of the instance as you read it>` the change is made only if nobody \
-                            changed the instance since; otherwise 412 and nothing happens.";
+    Routes::new()
+        .merge(routes_of_all())
+        .merge(routes_of_one())
+        .merge(routes_of_the_switch())
+        .merge(routes_of_the_configuration())
+        .merge(routes_of_an_element())
+}
+
+fn routes_of_all() -> Routes {
     Routes::new()
         .get(
             "/instances",
@@ -129,6 +138,12 @@ pub fn routes() -> Routes {
             .answers("InstanceOrRehearsal")
             .or(&[429, 502]),
         )
+}
+
+fn routes_of_one() -> Routes {
+    const IF_MATCH: &str = "With `If-Match: <ETag of the instance as you read it>` the change is made only if nobody \
+                            changed the instance since; otherwise 412 and nothing happens.";
+    Routes::new()
         .get(
             "/instances/{id}",
             get,
@@ -170,6 +185,10 @@ pub fn routes() -> Routes {
             .also_at("/instances")
             .or(&[409]),
         )
+}
+
+fn routes_of_the_switch() -> Routes {
+    Routes::new()
         .put(
             "/instances/{id}/enabled",
             enable,
@@ -196,6 +215,10 @@ pub fn routes() -> Routes {
             .answers("Instance")
             .or(&[409]),
         )
+}
+
+fn routes_of_the_configuration() -> Routes {
+    Routes::new()
         .get(
             "/instances/{id}/configuration",
             configuration,
@@ -227,6 +250,10 @@ pub fn routes() -> Routes {
             .answers("ConfigurationItem")
             .or(&[409, 429, 502]),
         )
+}
+
+fn routes_of_an_element() -> Routes {
+    Routes::new()
         .get(
             "/elements/{element}/instances",
             list_of_element,
