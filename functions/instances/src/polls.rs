@@ -11,7 +11,7 @@ use domain::problem::{FieldProblem, below, nearest};
 use domain::wheel::next_due;
 use elements::definition::Resource;
 use elements::pointer::Pointer;
-use flow::instance::{self, ResourceState};
+use flow::instance::{self, InstanceError, ResourceState};
 use flow::poll::{Mode, Outcome, PollReport, poll};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -262,14 +262,18 @@ pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
     if record.disabled {
         return Err(disabled());
     }
-    let outcome = instance::ping(&state.service, &record).await?;
+    let refusal = match instance::ping(&state.service, &record).await {
+        Ok(()) => None,
+        Err(InstanceError::Login(reason)) => Some(reason.to_string()),
+        Err(error) => return Err(error.into()),
+    };
     let mut shown = json!({
         "endpoint": record.element,
-        "valid": outcome.is_ok(),
+        "valid": refusal.is_none(),
         "dateTime": instant(state.service.ports.now()),
     });
-    if let Err(reason) = outcome {
-        shown["message"] = json!(reason.to_string());
+    if let Some(reason) = refusal {
+        shown["message"] = json!(reason);
     }
     Ok(Json(shown))
 }

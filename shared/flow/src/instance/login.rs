@@ -37,6 +37,16 @@ pub enum LoginError {
     },
 }
 
+impl From<TokenError> for InstanceError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Dead(said) => LoginError::Refused(said).into(),
+            TokenError::Busy { reason, after } => LoginError::Unavailable { said: reason, after }.into(),
+            TokenError::Flow(error) => error.into(),
+        }
+    }
+}
+
 /// The change of an instance's tokens.
 #[derive(Debug, Clone)]
 pub(super) enum Login {
@@ -139,12 +149,7 @@ pub(super) async fn log_in(
         }),
         _ => None,
     };
-    match tokens::exchange(service, element, connection, grant, offered.as_ref()).await {
-        Ok(tokens) => Ok(Login::Tokens(tokens)),
-        Err(TokenError::Dead(said)) => Err(LoginError::Refused(said).into()),
-        Err(TokenError::Busy { reason, after }) => Err(LoginError::Unavailable { said: reason, after }.into()),
-        Err(TokenError::Flow(error)) => Err(error.into()),
-    }
+    Ok(Login::Tokens(tokens::exchange(service, element, connection, grant, offered.as_ref()).await?))
 }
 
 /// Bounds of one call that proves a connection: small answers, and somebody waits.
@@ -182,27 +187,21 @@ pub(super) async fn prove(
 }
 
 /// Asks the vendor whether it lets the instance in now.
-pub async fn ping(service: &Service, record: &InstanceRecord) -> Result<Result<(), LoginError>, InstanceError> {
-    let Some(element) = service.catalog.get(&record.element) else {
-        return Ok(Err(LoginError::Refused(format!("there is no element {:?} any more", record.element))));
-    };
-    let connection = match secrets::connection(service, element, record).await? {
-        Ok((connection, _)) => connection,
-        Err(problems) => {
-            let said = problems.first().map(ToString::to_string).unwrap_or_default();
-            return Ok(Err(LoginError::Refused(said)));
-        }
-    };
+///
+/// # Errors
+/// [`InstanceError::Login`]: it does not, or cannot be asked. Others: our own trouble.
+pub async fn ping(service: &Service, record: &InstanceRecord) -> Result<(), InstanceError> {
+    let element = service
+        .catalog
+        .get(&record.element)
+        .ok_or_else(|| LoginError::Refused(format!("there is no element {:?} any more", record.element)))?;
+    let (connection, _) = secrets::connection(service, element, record)
+        .await?
+        .map_err(|problems| LoginError::Refused(problems.first().map(ToString::to_string).unwrap_or_default()))?;
     let tokens = match needs_tokens(element, &connection) {
         false => None,
-        true => match tokens::renewed(service, element, record.id, &connection, None).await {
-            Ok(tokens) => Some(tokens),
-            Err(TokenError::Dead(said)) => return Ok(Err(LoginError::Refused(said))),
-            Err(TokenError::Busy { reason, after }) => {
-                return Ok(Err(LoginError::Unavailable { said: reason, after }));
-            }
-            Err(TokenError::Flow(error)) => return Err(error.into()),
-        },
+        true => Some(tokens::renewed(service, element, record.id, &connection, None).await?),
     };
-    Ok(prove(service, element, &connection, tokens.as_ref()).await.map(drop))
+    prove(service, element, &connection, tokens.as_ref()).await?;
+    Ok(())
 }
