@@ -7,9 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::DeliveryId;
 use domain::limits;
 use domain::problem::FieldProblem;
+use flow::delivery;
 use flow::delivery::query::{self, Filter, Found};
 use flow::delivery::row::Status;
-use flow::delivery::{self, Rotated};
+use flow::instance::{self, NewSigningKey};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
@@ -208,8 +209,8 @@ pub async fn of_notification(
 /// The old one signs beside it for that time.
 pub async fn rotate(State(state): State<ApiState>, target: Target, OptionalJsonBody(body): OptionalJsonBody) -> Answer {
     let both = TimeDelta::minutes(valid_minutes(&body, DEFAULT_MINUTES)?);
-    let Rotated { key, previous_until } =
-        delivery::rotate(&state.service, &target.caller, target.instance, both).await?;
+    let NewSigningKey { key, previous_until } =
+        instance::rotate_signing_key(&state.service, &target.caller, target.instance, both).await?;
     Ok(Json(json!({ "signingSecret": key.expose(), "previousValidUntil": previous_until.map(instant) })))
 }
 

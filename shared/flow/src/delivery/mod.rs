@@ -29,7 +29,7 @@
 //! **More than once, at times.** Between an answer and the transaction that notes it anything may die, and the attempt is
 //! repeated, under the same delivery id.
 //!
-//! Uses `accounts::{auth, audit}`, `instances` and `vendor::secrets` (for [`rotate`]), and is used by `poll`.
+//! Uses `accounts::auth` and `vendor::secrets`, and is used by `poll` and `instances`.
 
 mod attempt;
 mod commit;
@@ -41,7 +41,6 @@ pub mod query;
 pub mod redeliver;
 mod request;
 mod retry;
-mod rotation;
 pub use store::records::delivery as row;
 #[cfg(test)]
 mod tests;
@@ -51,7 +50,6 @@ pub use attempt::{DeliveryReport, Outcome, Since, deliver, set_aside};
 pub use drain::{CallbackView, callback_view, release_backlog, resume};
 pub use due::due;
 pub use limits::CallbackLimits;
-pub use rotation::{Rotated, rotate};
 pub use trial::{TrialError, TrialSender, try_callback};
 
 use store::RecordError;

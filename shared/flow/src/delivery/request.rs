@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::configuration::keys::{
-    BASIC_PASSWORD, BASIC_USERNAME, CALLBACK_HEADERS, CALLBACK_URL, PREVIOUS_KEY, SIGNATURE_KEY,
+    BASIC_PASSWORD, BASIC_USERNAME, CALLBACK_HEADERS, CALLBACK_URL, PREVIOUS_KEY, PREVIOUS_KEY_UNTIL, SIGNATURE_KEY,
 };
 use domain::configuration::{Callback, EventSettings, NotificationFormat};
 use domain::id::DeliveryId;
@@ -21,7 +21,6 @@ use store::records::instance::InstanceRecord;
 use url::Url;
 
 use super::DeliveryError;
-use super::rotation::previous_signs;
 use crate::ports::{Audience, Bounds, Exchange, HttpError, Ports, VaultError};
 use crate::secrets::vault_owner;
 use crate::trace;
@@ -33,6 +32,12 @@ const REMEMBERED_RESPONSE: usize = 1024;
 
 /// Configuration keys that say how a notification is sent. Secret ones are among the sealed.
 const KEYS: [&str; 4] = [SIGNATURE_KEY, BASIC_USERNAME, BASIC_PASSWORD, CALLBACK_HEADERS];
+
+/// True while the key before the present one still signs.
+fn previous_signs(instance: &InstanceRecord, now: DateTime<Utc>) -> bool {
+    let until = instance.configuration.get(PREVIOUS_KEY_UNTIL).and_then(Value::as_str);
+    until.and_then(|until| until.parse::<DateTime<Utc>>().ok()).is_none_or(|until| now < until)
+}
 
 /// What the outside world made of an attempt.
 pub(super) struct AttemptResult {

@@ -20,6 +20,7 @@ mod remove;
 mod resources;
 mod review;
 mod schedule;
+mod signing_key;
 mod switch;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ pub use rehearse::{Rehearsal, Rehearsed, Sample, rehearse, rehearse_new};
 pub use remove::remove;
 pub use resources::{Decision, ResourceState, decide_deletions, states};
 pub use review::{Review, review, review_new};
+pub use signing_key::{NewSigningKey, rotate_signing_key};
 pub use switch::{set_disabled, suspend};
 pub use token::{NewToken, rotate_token, token};
 pub use update::update;

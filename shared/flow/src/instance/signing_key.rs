@@ -1,7 +1,7 @@
 //! A new signing key, with the old one beside it for as long as the receiver needs to change over.
 //!
-//! Both keys sign `webhook-signature`, so that a receiver which knows either is served; the original's signature has
-//! room for one, the new. When the time is over the old one is passed over, and the next rotation forgets it.
+//! Both keys sign `webhook-signature`, so that a receiver which knows either is served; the signature of Cloud Elements
+//! has room for one, the new. When the time is over the old one is passed over, and the next rotation forgets it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,20 +12,19 @@ use domain::secret::{MASK, Secret};
 use domain::signature::SECRET_PREFIX;
 use serde_json::Value;
 use store::Change;
-use store::records::instance::InstanceRecord;
+use store::records::audit::{Action, AuditRecord};
 
-use crate::audit::{Action, AuditRecord};
-use crate::instance::{self, InstanceError};
-use crate::principal::Caller;
+use super::{InstanceError, change};
+use crate::accounts::auth::Caller;
 use crate::secrets;
 use crate::service::Service;
 
 /// A rotation that is through.
 #[derive(Debug, Clone)]
-pub struct Rotated {
+pub struct NewSigningKey {
     /// The new key. It is not shown again.
     pub key: Secret,
-    /// Until when the old one signs, too; none if there was no key before.
+    /// End of the time in which the old one signs, too; none if there was no key before.
     pub previous_until: Option<DateTime<Utc>>,
 }
 
@@ -34,17 +33,17 @@ pub struct Rotated {
 ///
 /// # Errors
 /// The instance is not the organization's, it was changed by others at every try, or the store or the vault failed.
-pub async fn rotate(
+pub async fn rotate_signing_key(
     service: &Service,
     caller: &Caller,
     id: InstanceId,
     both: TimeDelta,
-) -> Result<Rotated, InstanceError> {
+) -> Result<NewSigningKey, InstanceError> {
     let ports = &service.ports;
     let mut bytes = [0; 32];
     ports.ambient.fill_random(&mut bytes);
     let key = Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes)));
-    let previous_until = instance::change(ports, caller.organization, id, async |stored| {
+    let previous_until = change(ports, caller.organization, id, async |stored| {
         let mut record = stored.record.clone();
         let mut hidden = secrets::open(service, &record).await?;
         let old = hidden.insert(SIGNATURE_KEY.to_owned(), key.clone());
@@ -68,11 +67,5 @@ pub async fn rotate(
         Ok(Change::Write(vec![stored.replace(&record), audited], until))
     })
     .await?;
-    Ok(Rotated { key, previous_until })
-}
-
-/// Whether the key before the present one still signs.
-pub(super) fn previous_signs(instance: &InstanceRecord, now: DateTime<Utc>) -> bool {
-    let until = instance.configuration.get(PREVIOUS_KEY_UNTIL).and_then(Value::as_str);
-    until.and_then(|until| until.parse::<DateTime<Utc>>().ok()).is_none_or(|until| now < until)
+    Ok(NewSigningKey { key, previous_until })
 }
