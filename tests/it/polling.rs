@@ -168,7 +168,7 @@ async fn a_poll_that_takes_long_keeps_the_scheduled_ones_away_but_not_for_ever()
     let key = table::resource_key(InstanceId(id), "timesheets");
     let item = world.store.get(&key).await.expect("a store in memory").expect("the state");
     let mut state: ResourceRecord = table::read(&item).expect("a state");
-    state.taken_until = Some(world.ambient.now() + chrono::TimeDelta::seconds(90));
+    state.leased_until = Some(world.ambient.now() + chrono::TimeDelta::seconds(90));
     world.store.transact(&[table::replace(key, item.version, &state)]).await.expect("nobody else writes");
 
     let asked = world.sandbox.request_count("square").expect("counted");

@@ -215,7 +215,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
         json!({
             "resource": resource,
             "intervalMinutes": interval_minutes,
-            "baselined": state.based,
+            "baselined": state.has_baseline,
             "stretches": state.coverage.stretches(),
             "gaps": state.coverage.gaps(),
             "coveredUntil": state.coverage.until(),

@@ -78,9 +78,9 @@ async fn restart_resources(
         for job in handed_over::jobs(instance, &stored.record) {
             deliveries += usize::from(delivery::set_aside(ports, &job, None).await?);
         }
-        let mut again = ResourceRecord::anew(instance.created_at, ports.now()).after(&stored.record);
+        let mut again = ResourceRecord::restarted(instance.created_at, ports.now()).succeeding(&stored.record);
         again.handed_over = Vec::new();
-        again.told_until = Some(emitted_until);
+        again.emitted_until = Some(emitted_until);
         let write = stored.replace(&again);
         match commit(&*ports.store, &[write]).await.map_err(FlowError::store("the state of a resource"))? {
             Commit::Done => {}

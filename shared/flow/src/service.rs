@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
-use store::RecordError;
+use store::records::record_index::IndexError;
+use store::{RecordError, Unreadable};
 
 use crate::budget::Budgets;
 use crate::delivery::DeliveryError;
 use crate::ports::{Ports, StoreError, VaultError};
-use crate::table::Unreadable;
 
 /// Everything a step needs to know besides its input. Cheap to clone.
 #[derive(Clone)]
@@ -98,5 +98,14 @@ impl FlowError {
     /// For `map_err`: names whose secrets were opened or sealed.
     pub fn vault(subject: &'static str) -> impl Fn(VaultError) -> FlowError {
         move |source| FlowError::Vault { subject, source }
+    }
+}
+
+impl From<IndexError> for FlowError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Store(source) => FlowError::Store { subject: "the record index", source },
+            IndexError::Damaged(what) => FlowError::Damaged(what),
+        }
     }
 }

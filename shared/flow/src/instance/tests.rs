@@ -176,7 +176,7 @@ async fn first_polls_keep_whoever_waits_no_longer_than_the_budget_and_go_on_by_t
     let took = (fixture.service.ports.now() - began).num_seconds();
     assert_eq!(took, 4, "a second of five is left for the commit");
     let state = resource::key(made.record.id, "employees").get(&*fixture.test.store).await.unwrap().unwrap().record;
-    assert!(state.resume.is_some() && !state.based, "{state:?}");
+    assert!(state.resume.is_some() && !state.has_baseline, "{state:?}");
     assert_eq!(fixture.test.queue.len(QueueName::Polls), 1);
 }
 

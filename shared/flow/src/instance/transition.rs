@@ -101,9 +101,9 @@ impl Transition<'_> {
             // between makes this change start over instead of leaving its index behind.
             let state = resource::key(record.id, resource).snapshot(store).await?;
             remove_index(store, record, resource).await?;
-            let fresh = ResourceRecord::anew(record.created_at, now);
+            let fresh = ResourceRecord::restarted(record.created_at, now);
             writes.push(state.put(&match state.record() {
-                Some(earlier) => fresh.after(earlier),
+                Some(earlier) => fresh.succeeding(earlier),
                 None => fresh,
             }));
         }

@@ -1,63 +1,45 @@
-//! A vendor's limits are of its account, not of our instance: who is told to call less tells all that share it.
+//! A vendor's limits are of its account: when the vendor asks one instance for fewer calls, all that share the account
+//! pause.
 //!
-//! Written here: who belongs to an account (once, with an instance's first commit), and at every member the word
-//! that the vendor wants no calls. A poll reads that word in the one query it makes anyway.
+//! The first commit of an instance writes to which account it belongs. The pause is written here, at every member; a
+//! poll reads it in the one query that it makes anyway.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::InstanceId;
+use store::records::vendor_account;
+use store::{Commit, commit, write_each};
 
-use super::Run;
 use crate::fields;
-use crate::ports::{Condition, Item, Key, StoreError, Write, query_all};
 use crate::service::Service;
-use crate::table::{self, PauseRecord};
 
-/// An account of so many instances is told in part; the others learn it from the vendor.
-const MEMBERS_TOLD: usize = 1000;
+/// Members of an account that are paused. Those of a larger one are refused by the vendor themselves.
+const MEMBERS_PAUSED: usize = 1000;
 
-/// How much longer all but one of an account's instances wait.
+/// The additional pause of all but one of an account's instances.
 const AFTER_THE_FIRST: TimeDelta = TimeDelta::minutes(2);
 
-impl Run<'_> {
-    /// Files the instance among those of its account.
-    pub(super) fn membership(&self, account: &str) -> Write {
-        let key = table::account_key(&self.session.element().key, account, self.job.instance);
-        table::put(key, 1, &(), Condition::Unconditional)
-    }
-}
-
-/// Notes at every instance of an account that the vendor wants no calls until then. What cannot be written is no
-/// loss: that instance asks the vendor once more.
+/// Pauses every instance of an account until then. A pause that cannot be written is no loss: that instance asks the
+/// vendor once more.
 pub(super) async fn pause(service: &Service, element: &str, account: &str, own: InstanceId, until: DateTime<Utc>) {
     let store = &*service.ports.store;
-    let members = match query_all(store, &table::account_partition(element, account), "").await {
+    let members = match vendor_account::members(element, account).all(store).await {
         Ok(members) => members,
         Err(error) => {
             tracing::warn!({ fields::INSTANCE } = %own, { fields::ERROR } = %error, "instances of an account not found");
             return;
         }
     };
-    for (rank, member) in members.into_iter().take(MEMBERS_TOLD).enumerate() {
-        let Some(id) = member.key.sk.parse().ok().map(InstanceId) else { continue };
-        // One of them asks first; what it is told, the others hear before they ask.
+    for (rank, member) in members.into_iter().take(MEMBERS_PAUSED).enumerate() {
+        let Some(id) = vendor_account::member_id(&member) else { continue };
+        // One of them asks first; the others hear of the answer before they ask.
         let until = if rank == 0 { until } else { until + AFTER_THE_FIRST };
-        match store.transact(&note(id, until)).await {
-            Ok(()) => {}
-            // It was removed: so is its place.
-            Err(StoreError::Conflict { .. }) => {
-                store.write_each(&[Write::Delete { key: member.key, condition: Condition::Unconditional }]).await;
-            }
+        match commit(store, &vendor_account::pause_writes(id, until)).await {
+            Ok(Commit::Done) => {}
+            // The instance was removed, and so is its membership: by the next pause, if not now.
+            Ok(Commit::Lost { .. }) => drop(write_each(store, &[member.key().delete()]).await),
             Err(error) => {
                 tracing::warn!({ fields::INSTANCE } = %id, { fields::ERROR } = %error, "pause not noted");
             }
         }
     }
-}
-
-fn note(id: InstanceId, until: DateTime<Utc>) -> [Write; 2] {
-    let key: Key = table::instance_key(id);
-    let body = serde_json::to_vec(&PauseRecord { until }).expect("dates serialize");
-    let expires_at = Some(until + TimeDelta::days(1));
-    let item = Item { key: table::pause_key(id), version: 1, body: body.into(), expires_at };
-    [Write::Check { key, condition: Condition::Present }, Write::Put { item, condition: Condition::Unconditional }]
 }

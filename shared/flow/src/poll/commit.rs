@@ -1,20 +1,29 @@
-//! What a poll found goes into the table: rows, index buckets and state, in transactions that the state's version
-//! fences.
+//! Commits what a poll found: delivery rows, index buckets and the resource's state, in transactions that the version of
+//! the state fences.
 
 use std::time::Duration;
 
-use domain::index::hash_of;
+use chrono::{DateTime, Utc};
+use domain::index::{Entry, hash_of};
+use domain::record::Change;
+use store::records::record_index::RecordIndex;
+use store::records::resource::{LastPoll, ResourceRecord};
+use store::records::vendor_account;
+use store::{Commit, Stored, Write};
 
-use super::seen::Seen;
-use super::state::{LastPoll, Recent, ResourceRecord, Resume};
-use super::{Place, Run, Stop};
+use super::batch::Emitted;
+use super::draft::Draft;
+use super::error::CommitError;
+use super::handed_over;
+use super::lease::Lease;
+use super::request::PollRequest;
+use super::target::Target;
 use crate::job::Queued;
 use crate::outbox::{ElementLabel, Outbox};
-use crate::ports::{StoreError, Write};
+use crate::ports::Message;
 use crate::service::FlowError;
-use crate::table;
 
-/// A transaction takes 100 writes. Some room is left for what one more notification brings.
+/// A transaction takes 100 writes. Some space is left for what one more notification brings.
 const WRITES_PER_COMMIT: usize = 80;
 /// A transaction takes 4 MB.
 const BYTES_PER_COMMIT: usize = 2 * 1024 * 1024;
@@ -25,140 +34,203 @@ const EVENTS_PER_NOTIFICATION: usize = 10;
 /// Pieces of what a listing has seen in one transaction.
 const PIECES_PER_COMMIT: usize = 12;
 
-impl Run<'_> {
-    /// Readies the state for a commit after which another poll can go on from this place. What the listing has seen
-    /// is written first: a place without it would make everything listed before look missing.
-    pub(super) async fn suspend(&mut self, place: Place<'_>, seen: Option<&mut Seen>) -> Result<(), Stop> {
-        let now = self.service.ports.now();
-        let mut seen_pieces = 0;
-        if let Some(seen) = seen {
-            let pieces = seen.take_pieces(self.job, now);
-            seen_pieces = seen.pieces();
-            for some in pieces.chunks(PIECES_PER_COMMIT) {
-                self.write(some.to_vec(), None).await?;
-            }
+/// The committed part of a poll, and the means to commit more.
+pub(super) struct Committer<'a> {
+    request: PollRequest<'a>,
+    /// The state as it is stored.
+    stored: Stored<ResourceRecord>,
+    pub(super) index: RecordIndex,
+    lease: Lease,
+    /// Jobs for deliveries that are committed.
+    jobs: Vec<Message>,
+    /// Jobs for deliveries of the next transaction.
+    uncommitted: Vec<Message>,
+}
+
+impl<'a> Committer<'a> {
+    pub(super) fn new(request: PollRequest<'a>, stored: Stored<ResourceRecord>) -> Self {
+        Self {
+            request,
+            index: RecordIndex::of(request.job.instance, &request.job.resource, &stored.record),
+            lease: Lease::new(request.began, request.service.wheel.minute()),
+            stored,
+            jobs: Vec::new(),
+            uncommitted: Vec::new(),
         }
-        self.loaded.state.resume = Some(Resume {
-            partition: place.partition.to_owned(),
-            listing: place.listing,
-            complete: place.complete,
-            newest: place.newest,
-            lower: place.lower,
-            seen_pieces,
-            so_far: self.so_far.clone(),
-            minute: self.job.minute,
-            saved: now,
-        });
+    }
+
+    /// Jobs for the deliveries that were committed.
+    pub(super) fn into_jobs(self) -> Vec<Message> {
+        self.jobs
+    }
+
+    /// Starts the resource again from an empty state.
+    pub(super) async fn restart(&mut self, draft: &mut Draft, state: ResourceRecord) -> Result<(), CommitError> {
+        self.index = RecordIndex::of(self.request.job.instance, &self.request.job.resource, &state);
+        draft.state = state.clone();
+        self.stored.record = state;
+        self.write(draft, Vec::new(), None).await
+    }
+
+    /// Takes or renews the lease of a poll that has run for long: one write, now and then.
+    pub(super) async fn renew_lease(&mut self, draft: &mut Draft) -> Result<(), CommitError> {
+        match self.lease.due(self.stored.record.leased_until, self.request.service.ports.now()) {
+            Some(until) => {
+                self.stored.record.leased_until = Some(until);
+                self.write(draft, Vec::new(), None).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the lease back with the next commit: the job that goes on takes one of its own.
+    pub(super) fn release_lease(&mut self) {
+        self.stored.record.leased_until = None;
+    }
+
+    /// Stores what a complete listing has seen. This is done before the place of the listing is stored: a place without
+    /// it would make everything listed before look missing.
+    pub(super) async fn save_seen(&mut self, draft: &mut Draft, pieces: &[Write]) -> Result<(), CommitError> {
+        for some in pieces.chunks(PIECES_PER_COMMIT) {
+            self.write(draft, some.to_vec(), None).await?;
+        }
         Ok(())
     }
 
-    /// Commits what is held, in as many transactions as it takes. With `ended`, the state as it will be (cursor,
-    /// coverage) goes with the last one. Before that, and without it, only index figures, lateness and resume
-    /// point move: a crash between two transactions repeats reading, and what was told is known.
-    pub(super) async fn commit(&mut self, ended: bool) -> Result<(), Stop> {
-        let store = self.service.ports.store.clone();
-        self.judged.clear();
-        let silent = std::mem::take(&mut self.silent);
-        self.index.load(&*store, silent.iter().map(|(key, _)| hash_of(key))).await?;
-        self.index.put(&*store, silent).await?;
-        while self.index.dirty() > WRITES_PER_COMMIT / 2 {
-            self.write(Vec::new(), None).await?;
-        }
+    /// Commits the batch in the middle of a pass: index, lateness and place move. A crash between two transactions
+    /// repeats reading, and what was emitted is known.
+    pub(super) async fn commit_progress(&mut self, target: &Target<'_>, draft: &mut Draft) -> Result<(), CommitError> {
+        let (writes, _) = self.file(target, draft).await?;
+        self.write(draft, writes, None).await
+    }
 
-        let told = std::mem::take(&mut self.told);
-        self.told_bytes = 0;
-        let now = self.service.ports.now();
+    /// Completes a pass and commits its batch. The state (cursor, coverage) goes with the last transaction.
+    pub(super) async fn commit_pass(&mut self, target: &Target<'_>, draft: &mut Draft) -> Result<(), CommitError> {
+        draft.complete(target.shape());
+        let (mut writes, now) = self.file(target, draft).await?;
+        let duration_ms = u64::try_from((now - self.request.began).num_milliseconds()).unwrap_or(0);
+        let mut state = draft.state.clone();
+        state.last = Some(LastPoll {
+            at: draft.progress.began,
+            records: draft.report.records,
+            changes: draft.report.changes(),
+            duration_ms,
+            vendor_ms: Some(target.session.latency().total_ms()),
+        });
+        if let Some(account) = target.session.account().filter(|account| state.account.as_ref() != Some(account)) {
+            let element = &target.session.element().key;
+            writes.push(vendor_account::member_key(element, &account, self.request.job.instance).put(&()));
+            state.account = Some(account);
+        }
+        self.write(draft, writes, Some(state)).await
+    }
+
+    /// Brings the batch into the index and files its changes as deliveries, in as many transactions as that takes. The
+    /// writes of the last one are left to the caller, with the instant of filing.
+    async fn file(
+        &mut self,
+        target: &Target<'_>,
+        draft: &mut Draft,
+    ) -> Result<(Vec<Write>, DateTime<Utc>), CommitError> {
+        let (silent, emitted) = draft.batch.take();
+        self.remember(silent).await?;
+        while self.index.dirty() > WRITES_PER_COMMIT / 2 {
+            self.write(draft, Vec::new(), None).await?;
+        }
+        let now = self.request.service.ports.now();
         let (mut writes, mut bytes): (Vec<Write>, usize) = (Vec::new(), 0);
-        let mut told = told.into_iter().peekable();
-        while told.peek().is_some() {
-            let (mut changes, mut entries, mut weight) = (Vec::new(), Vec::new(), 0);
-            while changes.len() < EVENTS_PER_NOTIFICATION
-                && let Some((change, key, entry)) =
-                    told.next_if(|(change, ..)| weight == 0 || weight + change.raw.len() <= BYTES_PER_GROUP)
-            {
-                weight += change.raw.len();
-                changes.push(change);
-                entries.push((key, entry));
-            }
+        let mut emitted = emitted.into_iter().peekable();
+        while emitted.peek().is_some() {
+            let group = Group::next(&mut emitted);
             // Before the entries of this group are in the index: what is written now must not stand for them.
-            if bytes + weight > BYTES_PER_COMMIT && !writes.is_empty() {
-                self.write(std::mem::take(&mut writes), None).await?;
+            if bytes + group.bytes > BYTES_PER_COMMIT && !writes.is_empty() {
+                self.write(draft, std::mem::take(&mut writes), None).await?;
                 bytes = 0;
             }
-            self.index.load(&*store, entries.iter().map(|(key, _)| hash_of(key))).await?;
-            self.index.put(&*store, entries).await?;
-            let safeguard = self.safeguard(changes.len(), now);
-            let element = self.session.element();
+            self.remember(group.entries).await?;
+            let changes = group.changes.len();
+            let element = target.session.element();
             let outbox = Outbox {
-                instance: &self.loaded.instance,
+                instance: target.instance,
                 element: ElementLabel { key: &element.key, hub: &element.hub },
-                resource: &self.job.resource,
-                object_type: self.plan.object_type(),
-                poll_date: self.pass_began,
+                resource: &self.request.job.resource,
+                object_type: target.plan.object_type(),
+                poll_date: draft.progress.began,
                 now,
-                safeguard,
+                safeguard: handed_over::safeguard(&self.request, target.instance, &draft.state, changes, now),
             };
-            for outgoing in outbox.file(&changes) {
-                self.report.notifications += 1;
+            for outgoing in outbox.file(&group.changes) {
+                draft.report.notifications += 1;
                 bytes += outgoing.bytes;
                 writes.extend(outgoing.writes);
                 if let Some(job) = outgoing.job {
                     if job.retry_minute.is_none() {
-                        self.loaded.state.handed_over.push(job.row.clone());
+                        draft.state.handed_over.push(job.row.clone());
                     }
                     self.uncommitted.push(job.message(Duration::ZERO));
                 }
             }
             // An entry and the event it stands for share a transaction: all changed buckets go with the rows.
             if writes.len() + self.index.dirty() > WRITES_PER_COMMIT {
-                self.write(std::mem::take(&mut writes), None).await?;
+                self.write(draft, std::mem::take(&mut writes), None).await?;
                 bytes = 0;
             }
         }
-        let last = if ended {
-            let (at, records) = (self.pass_began, self.report.records);
-            let duration_ms = u64::try_from((now - self.began).num_milliseconds()).unwrap_or(0);
-            let mut state = self.loaded.state.clone();
-            let (changes, vendor_ms) = (self.report.changes(), Some(self.session.latency().total_ms()));
-            state.last = Some(LastPoll { at, records, changes, duration_ms, vendor_ms });
-            let account = self.session.account();
-            if account.is_some() && account != state.account {
-                writes.extend(account.iter().map(|account| self.membership(account)));
-                state.account = account;
-            }
-            Some(state)
-        } else {
-            None
-        };
-        self.write(writes, last).await
+        Ok((writes, now))
     }
 
-    /// One transaction: the state, on condition of its version, with rows and changed buckets.
-    pub(super) async fn write(&mut self, mut writes: Vec<Write>, ended: Option<ResourceRecord>) -> Result<(), Stop> {
-        let mut state = ended.unwrap_or_else(|| ResourceRecord {
-            lateness: self.loaded.state.lateness.clone(),
-            resume: self.loaded.state.resume.clone().or_else(|| self.stored.resume.clone()),
-            told_until: self.loaded.state.told_until,
-            // The index moves on, and what it no longer holds must not be taken for known.
-            recent: Recent::default(),
-            handed_over: self.loaded.state.handed_over.clone(),
-            ..self.stored.clone()
-        });
+    /// Puts entries into the index, in memory.
+    async fn remember(&mut self, entries: Vec<(String, Entry)>) -> Result<(), CommitError> {
+        let store = &*self.request.service.ports.store;
+        self.index.load(store, entries.iter().map(|(key, _)| hash_of(key))).await?;
+        Ok(self.index.put(store, entries).await?)
+    }
+
+    /// One transaction: the state, on condition of its version, with rows and changed buckets. Without `state`, the
+    /// stored one is written with what the draft may say in the middle of a pass.
+    async fn write(
+        &mut self,
+        draft: &mut Draft,
+        mut writes: Vec<Write>,
+        state: Option<ResourceRecord>,
+    ) -> Result<(), CommitError> {
+        let mut state = state.unwrap_or_else(|| self.stored.record.interim(&draft.state));
         writes.extend(self.index.take_writes(99usize.saturating_sub(writes.len())));
-        self.index.note(&mut state);
-        let key = table::resource_key(self.job.instance, &self.job.resource);
-        writes.push(table::replace(key, self.loaded.version, &state));
-        match self.service.ports.store.transact(&writes).await {
-            Ok(()) => {
+        self.index.note_in(&mut state);
+        writes.push(self.stored.replace(&state));
+        let outcome = store::commit(&*self.request.service.ports.store, &writes).await;
+        match outcome.map_err(FlowError::store("the commit of a poll"))? {
+            Commit::Done => {
                 // Rows that lost the race, or may not be there, are nobody's to deliver.
                 self.jobs.append(&mut self.uncommitted);
-                self.loaded.version += 1;
-                self.index.note(&mut self.loaded.state);
-                self.stored = state;
+                self.index.note_in(&mut draft.state);
+                self.stored.replaced(state);
                 Ok(())
             }
-            Err(StoreError::Conflict { .. }) => Err(Stop::Outrun),
-            Err(source) => Err(Stop::Flow(FlowError::Store { subject: "the commit of a poll", source })),
+            Commit::Lost { .. } => Err(CommitError::Superseded),
         }
+    }
+}
+
+/// The changes of one notification.
+struct Group {
+    changes: Vec<Change>,
+    entries: Vec<(String, Entry)>,
+    /// Bytes of the records together.
+    bytes: usize,
+}
+
+impl Group {
+    fn next(emitted: &mut std::iter::Peekable<std::vec::IntoIter<Emitted>>) -> Self {
+        let mut group = Self { changes: Vec::new(), entries: Vec::new(), bytes: 0 };
+        while group.changes.len() < EVENTS_PER_NOTIFICATION
+            && let Some(Emitted { change, key, entry }) =
+                emitted.next_if(|next| group.bytes == 0 || group.bytes + next.change.raw.len() <= BYTES_PER_GROUP)
+        {
+            group.bytes += change.raw.len();
+            group.changes.push(change);
+            group.entries.push((key, entry));
+        }
+        group
     }
 }

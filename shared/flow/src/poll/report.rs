@@ -1,12 +1,13 @@
-//! What a poll did: returned to whoever asked, logged once, asserted in tests.
+//! The report of a poll: returned to whoever asked, logged once, asserted in tests.
 
 use chrono::{DateTime, Utc};
 use domain::problem::Warning;
+use domain::record::ChangeKind;
 use serde::Serialize;
 
 use crate::vendor::Latency;
 
-/// How a poll ended.
+/// The end of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
@@ -36,56 +37,56 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PollProblem {
-    /// What is wrong, in words.
+    /// The problem, in words.
     pub what: String,
-    /// Where: a short, masked piece.
+    /// A short, masked piece of the record or answer.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sample: String,
 }
 
-/// How many problems a report shows in full; more are only counted.
+/// The number of problems that a report shows in full; more are only counted.
 pub const PROBLEMS_SHOWN: usize = 10;
 
 /// The report of one poll of one resource.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PollReport {
-    /// Which resource.
+    /// The resource.
     pub resource: String,
-    /// How it ended.
+    /// The end.
     pub outcome: Outcome,
-    /// It was the first pass, which remembers and tells nothing.
+    /// It was the first pass, which remembers records and emits nothing.
     pub baseline: bool,
     /// It listed everything, not only what changed.
     pub complete_listing: bool,
     /// Its id in the logs and at the callbacks of what it filed.
     #[serde(skip)]
     pub trace: String,
-    /// When it began.
+    /// The start.
     pub began: DateTime<Utc>,
-    /// How long after an interval since it was last covered it began: 0 when it is polled in time. None before the
-    /// first pass, and where nothing was read.
+    /// The time from the end of the interval since the resource was last covered to the start of the poll: 0 when it is
+    /// polled in time. None before the first pass, and where nothing was read.
     #[serde(skip)]
     pub overdue_ms: Option<u64>,
-    /// How long it took.
+    /// The time from start to end.
     pub duration_ms: u64,
     /// Calls to the vendor that it answered or let wait.
     pub vendor_calls: u64,
-    /// How long the vendor took for all of them, in ms.
+    /// The time that the vendor took for all of them, in ms.
     pub vendor_ms: u64,
-    /// How long it took for the slowest, in ms.
+    /// The time that it took for the slowest, in ms.
     pub vendor_longest_ms: u64,
     /// Pages read.
     pub pages: u64,
     /// Records read.
     pub records: u64,
-    /// Told as CREATED.
+    /// Events emitted as CREATED.
     pub created: u64,
-    /// Told as UPDATED.
+    /// Events emitted as UPDATED.
     pub updated: u64,
-    /// Told as DELETED.
+    /// Events emitted as DELETED.
     pub deleted: u64,
-    /// Read and not told, baseline included.
+    /// Records read without an event, baseline included.
     pub suppressed: u64,
     /// Notifications filed.
     pub notifications: u64,
@@ -95,17 +96,17 @@ pub struct PollReport {
     pub problem_count: u64,
     /// The first of them.
     pub problems: Vec<PollProblem>,
-    /// What was read differently from how the configuration has it.
+    /// The differences between the configuration as it is written and as it is read.
     pub warnings: Vec<Warning>,
     /// Covered without a gap up to here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covered_until: Option<DateTime<Utc>>,
-    /// Why it failed, for people.
+    /// The reason of a failure, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// It has not been covered for two intervals.
     pub stale: bool,
-    /// When a failing resource is polled again.
+    /// The time when a failing resource is polled again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_until: Option<DateTime<Utc>>,
 }
@@ -160,7 +161,16 @@ impl PollReport {
         }
     }
 
-    /// Changes told.
+    /// Counts an emitted change.
+    pub(super) fn count(&mut self, kind: ChangeKind) {
+        match kind {
+            ChangeKind::Created => self.created += 1,
+            ChangeKind::Updated => self.updated += 1,
+            ChangeKind::Deleted => self.deleted += 1,
+        }
+    }
+
+    /// Changes emitted.
     pub fn changes(&self) -> u64 {
         self.created + self.updated + self.deleted
     }

@@ -1,78 +1,77 @@
-//! Why a record did or did not become an event: what the index remembers of it, in words, and the notifications
-//! that carried it. Reads only; asks no vendor.
+//! The reason why a record did or did not become an event: the memory of the index in words, and the notifications that
+//! carried it. Reads the store alone; asks no vendor.
 
 use chrono::{DateTime, Utc};
 use domain::detect::Rule;
 use domain::index::{Entry, hash_of, key_of, parts_of};
 use serde::Serialize;
+use store::records::delivery::{self, Attempt, EventLine, Status};
+use store::records::instance::InstanceRecord;
+use store::records::record_index::RecordIndex;
+use store::records::resource::{self, ResourceRecord};
 
-use super::index::Index;
-use super::state::ResourceRecord;
-use crate::delivery::row::{Attempt, DeliveryRow, EventLine, Status};
-use crate::ports::query_all;
 use crate::service::{FlowError, Service};
-use crate::table::{self, InstanceRecord};
 
-/// What is known of one record.
+/// The answer about one record.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Why {
     /// As asked for.
     pub record: String,
-    /// The resource's first poll is through.
+    /// The resource's first poll is complete.
     pub baselined: bool,
     /// One for each partition that has a record of this id; none when it was never seen.
     pub known: Vec<Known>,
     /// In a sentence.
     pub answer: String,
-    /// The notifications of the last thirty days that told of it, oldest first.
+    /// The notifications of the last thirty days with an event about it, oldest first.
     pub notifications: Vec<Carried>,
 }
 
-/// What the index remembers.
+/// A record as the index remembers it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Known {
-    /// Where it was listed; empty where a resource has no partitions.
+    /// The partition it was listed in; empty where a resource has none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub partition: String,
-    /// When a poll last found it new or changed, to the minute.
+    /// The time when a poll last found it new or changed, to the minute.
     pub seen: Option<DateTime<Utc>>,
     /// Its stamp then, by the vendor.
     pub stamp: Option<DateTime<Utc>>,
-    /// `sequence` of the last event about it; 0 or the resource's first while nothing was told.
+    /// `sequence` of the last event about it; 0 or the resource's first while nothing was emitted.
     pub sequence: u32,
     /// It is gone.
     pub gone: bool,
-    /// Which rule made it what it is.
+    /// The rule that made it what it is.
     pub rule: Rule,
     /// The rule in a sentence.
     pub because: &'static str,
 }
 
-/// A notification that told of the record.
+/// A notification with an event about the record.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Carried {
     /// Its id on every attempt.
     pub delivery: String,
-    /// Where it stands.
+    /// The state of the delivery.
     pub status: Status,
-    /// When it was committed.
+    /// The time of its commit.
     pub committed: DateTime<Utc>,
-    /// What it says of the record.
+    /// Its events about the record.
     pub events: Vec<EventLine>,
-    /// What became of it so far.
+    /// The attempts so far.
     pub attempts: Vec<Attempt>,
 }
 
 /// Looks a record up by its id, in every partition.
 pub async fn why(service: &Service, instance: &InstanceRecord, resource: &str, id: &str) -> Result<Why, FlowError> {
     let store = &*service.ports.store;
-    let key = table::resource_key(instance.id, resource);
-    let item = store.get(&key).await.map_err(FlowError::store("the state of a resource"))?;
-    let state: ResourceRecord = item.as_ref().map(table::read).transpose()?.unwrap_or_default();
-    let mut index = Index::of(instance.id, resource, &state);
+    let stored = resource::key(instance.id, resource).get(store).await;
+    let stored = stored.map_err(FlowError::record("the state of a resource"))?;
+    let state = stored.map(|stored| stored.record).unwrap_or_default();
+    let mut index = RecordIndex::of(instance.id, resource, &state);
     let mut known = Vec::new();
     let partitions: Vec<&String> = state.cursors.keys().filter(|partition| !partition.is_empty()).collect();
     let keys: Vec<String> =
@@ -82,9 +81,8 @@ pub async fn why(service: &Service, instance: &InstanceRecord, resource: &str, i
         known.extend(index.get(hash_of(&key), &key).map(|entry| shown(parts_of(&key).0, entry)));
     }
     let mut notifications = Vec::new();
-    let rows = query_all(store, &table::instance_partition(instance.id), "DLV#").await;
-    for item in rows.map_err(FlowError::store("deliveries"))? {
-        let row: DeliveryRow = table::read(&item)?;
+    let rows = delivery::rows(instance.id, None).all(store).await;
+    for row in rows.map_err(FlowError::record("deliveries"))?.into_iter().map(|stored| stored.record) {
         let events: Vec<EventLine> = row.events.iter().filter(|event| event.object_id == id).cloned().collect();
         if row.resource == resource && !events.is_empty() {
             let (delivery, status) = (row.id.0, row.status);
@@ -92,7 +90,7 @@ pub async fn why(service: &Service, instance: &InstanceRecord, resource: &str, i
         }
     }
     let answer = in_words(&state, &known, &notifications);
-    Ok(Why { record: id.to_owned(), baselined: state.based, known, answer, notifications })
+    Ok(Why { record: id.to_owned(), baselined: state.has_baseline, known, answer, notifications })
 }
 
 fn shown(partition: &str, entry: Entry) -> Known {
@@ -109,7 +107,7 @@ fn shown(partition: &str, entry: Entry) -> Known {
 
 fn in_words(state: &ResourceRecord, known: &[Known], notifications: &[Carried]) -> String {
     let Some(newest) = known.iter().max_by_key(|known| known.seen) else {
-        return match state.based {
+        return match state.has_baseline {
             false => "Never seen: the first poll is not through yet.".into(),
             true => "Never seen: no listing up to now held a record of this id.".into(),
         };

@@ -323,6 +323,24 @@ pub fn due_in(minute: RetryMinute) -> Section<DeliveryJob> {
     Section::of(retry_partition(minute), Range::all())
 }
 
+/// The deliveries with these sort keys, each with its key; those that are gone are left out.
+///
+/// # Errors
+/// The store failed, or a row cannot be read.
+pub async fn named(
+    store: &dyn Store,
+    instance: InstanceId,
+    rows: Vec<String>,
+) -> Result<Vec<(String, DeliveryRow)>, RecordError> {
+    let partition = instance_partition(instance);
+    let keys: Vec<Key> = rows.into_iter().map(|row| Key::new(partition.clone(), row)).collect();
+    let read = |item: Item| {
+        let row = Stored::read(&item)?.record;
+        Ok((item.key.sk, row))
+    };
+    store.get_many(&keys).await?.into_iter().map(read).collect()
+}
+
 /// Key of a piece of a body, apart from the rows so that a listing of rows does not read large bodies. It begins with
 /// the delivery's id, where rows begin with their time: so the body leads from an id to its row, see [`found_by`].
 pub fn body_key(row: &Key, piece: usize) -> Key {

@@ -1,4 +1,4 @@
-//! What is remembered of a resource between polls: one small item, written once by an idle poll.
+//! The state of a resource between polls: one small item, written once by an idle poll.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,23 +23,23 @@ use crate::record::RecordKey;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceRecord {
-    /// The first pass is through: from here on changes are told.
-    #[serde(skip_serializing_if = "is_false")]
-    pub based: bool,
-    /// Where the last finished pass ended, by fan-out partition (empty when there is none).
+    /// The first pass is complete: from here on changes are emitted.
+    #[serde(rename = "based", skip_serializing_if = "is_false")]
+    pub has_baseline: bool,
+    /// The end of the last finished pass, by fan-out partition (empty when there is none).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub cursors: BTreeMap<String, Cursor>,
     /// Newest stamp of the baseline, in the vendor's time; see [`domain::detect::Pass::covered_since`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub covered_since: Option<DateTime<Utc>>,
-    /// What revisions count from; see [`ResourceRecord::anew`].
+    /// The number that revisions count from; see [`ResourceRecord::restarted`].
     #[serde(skip_serializing_if = "is_zero")]
     pub first_revision: u32,
-    /// Before the first pass is through: what is stamped later was told by nobody, and is told although the pass is the
-    /// first; see [`domain::detect::Pass::told_until`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub told_until: Option<DateTime<Utc>>,
-    /// How the records of the index were recognized.
+    /// Before the first pass is complete: changes stamped later are emitted although the pass is the first, because
+    /// nobody has emitted them; see [`domain::detect::Pass::told_until`].
+    #[serde(rename = "toldUntil", skip_serializing_if = "Option::is_none")]
+    pub emitted_until: Option<DateTime<Utc>>,
+    /// The rules by which the records of the index were recognized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
     /// The vendor's account, hashed, among whose instances this one is filed.
@@ -48,19 +48,19 @@ pub struct ResourceRecord {
     /// The index holds every record that existed at the baseline.
     #[serde(skip_serializing_if = "is_false")]
     pub index_is_complete: bool,
-    /// How many buckets the record index has.
+    /// The number of buckets of the record index.
     pub buckets: Layout,
-    /// How many entries it has, tombstones included.
+    /// The number of its entries, tombstones included.
     pub entries: u64,
-    /// How many of them are tombstones: records that are gone and only remembered, should they return.
+    /// The number of tombstones among them: records that are gone and only remembered, should they return.
     #[serde(skip_serializing_if = "is_zero")]
     pub gone: u64,
-    /// What was listed last near the cursor, so that an idle poll need not read the index.
+    /// The records listed last near the cursor, so that an idle poll need not read the index.
     #[serde(skip_serializing_if = "Recent::is_empty")]
     pub recent: Recent,
-    /// Which stretches of time are covered.
+    /// The stretches of time that are covered.
     pub coverage: Coverage,
-    /// How late records appear.
+    /// The measured lateness of records.
     pub lateness: Lateness,
     /// When a complete listing last ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,23 +68,23 @@ pub struct ResourceRecord {
     /// When a complete listing was last tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep_tried: Option<DateTime<Utc>>,
-    /// Where a pass that outlived its invocation goes on.
+    /// The place of a pass that outlived its invocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
     /// Failures in a row.
     #[serde(skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// A poll that takes long is at work and says so, until this instant at the latest: scheduled ones stand back,
-    /// so that the short cannot outrun the long for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub taken_until: Option<DateTime<Utc>>,
+    /// The end of the lease of a poll that takes long. Scheduled polls do nothing until then, so that short polls do not
+    /// supersede a long one for ever.
+    #[serde(rename = "takenUntil", skip_serializing_if = "Option::is_none")]
+    pub leased_until: Option<DateTime<Utc>>,
     /// Scheduled polls before this instant do nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_until: Option<DateTime<Utc>>,
-    /// What went wrong last, until a poll succeeds.
+    /// The last failure, until a poll succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
-    /// What the last finished poll did.
+    /// The last finished poll in figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<LastPoll>,
     /// Deletions that wait for approval.
@@ -106,7 +106,7 @@ fn is_zero<N: Default + PartialEq>(value: &N) -> bool {
     *value == N::default()
 }
 
-/// A pass to go on with: what is done of it, and where the listing under way stands.
+/// A suspended pass: what is done of it, and the place of its listing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resume {
@@ -119,24 +119,25 @@ pub struct Resume {
     /// Newest stamp of the listing so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<DateTime<Utc>>,
-    /// What the listing reads from, as it was when it began.
+    /// The listing's lower bound, as it was when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower: Option<DateTime<Utc>>,
-    /// How many pieces of what it has seen are stored.
+    /// The number of stored pieces of what the listing has seen.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub seen_pieces: u32,
-    /// What is done of the pass.
-    pub so_far: SoFar,
-    /// The minute of the job that goes on: while that one is at it, others leave the pass alone.
+    /// The part of the pass that is done.
+    #[serde(rename = "soFar")]
+    pub progress: PassProgress,
+    /// The minute of the job that goes on. It owns the pass; others leave it alone for a while.
     pub minute: i64,
     /// When this was written.
     pub saved: DateTime<Utc>,
 }
 
-/// What a pass over all partitions came to so far.
+/// The progress of a pass over all partitions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SoFar {
+pub struct PassProgress {
     /// When the pass began: it covers up to then and no further, however long it takes.
     pub began: DateTime<Utc>,
     /// Everything is listed, though a cursor would do.
@@ -165,7 +166,7 @@ pub struct SoFar {
     pub unconfirmed: bool,
 }
 
-impl SoFar {
+impl PassProgress {
     /// Nothing yet.
     pub fn beginning(began: DateTime<Utc>) -> Self {
         Self {
@@ -182,7 +183,7 @@ impl SoFar {
     }
 }
 
-/// How records are recognized: hashes of the rules for ids and for fingerprints. An index that was made by other
+/// The rules by which records are recognized: hashes of the rules for ids and for fingerprints. An index that was made by other
 /// rules would call every record new or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
@@ -192,7 +193,7 @@ pub struct Shape {
     pub versions: u32,
 }
 
-/// Why polls fail.
+/// The reason why polls fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
@@ -210,63 +211,62 @@ pub struct LastPoll {
     pub at: DateTime<Utc>,
     /// Records read.
     pub records: u64,
-    /// Changes told.
+    /// Changes emitted.
     pub changes: u64,
-    /// How long it took.
+    /// The time it took.
     pub duration_ms: u64,
-    /// How long the vendor took of that. None: an earlier release polled, which did not measure it.
+    /// The part of it that the vendor took. None: an earlier release polled, which did not measure it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_ms: Option<u64>,
 }
 
-/// A mass deletion that is not told until someone approves.
+/// A mass deletion that is not emitted until someone approves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// Since when.
     pub since: DateTime<Utc>,
-    /// How many records the listing lacked.
+    /// The number of records that the listing lacked.
     pub missing: u64,
-    /// How many were known.
+    /// The number of known records.
     pub known: u64,
     /// A few of their ids.
     pub sample: Vec<String>,
-    /// Someone approved: the next complete listing tells them, each confirmed by id as ever.
+    /// Someone approved: the next complete listing emits them, each confirmed by id as ever.
     #[serde(default)]
     pub approved: bool,
 }
 
 impl ResourceRecord {
-    /// How many records are known to exist.
+    /// The number of records known to exist.
     pub fn living(&self) -> u64 {
         self.entries.saturating_sub(self.gone)
     }
 
-    /// A state that knows nothing, for a resource that starts at `now` on an instance made at `made`.
+    /// The empty state of a resource that starts at `now` on an instance made at `made`.
     ///
-    /// The resource may have had a life before, under another configuration, whose events are still remembered by
-    /// receivers. Revisions therefore count from the tenths of seconds since the instance was made: higher than any
-    /// earlier life got, as a revision takes a poll and a poll takes longer.
-    pub fn anew(made: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+    /// Receivers may remember events of the same resource under an earlier configuration. Revisions therefore count from
+    /// the tenths of seconds since the instance was made: higher than any earlier revision, as a revision takes a poll
+    /// and a poll takes longer.
+    pub fn restarted(made: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         let tenths = (now - made).num_milliseconds().max(0) as u64 / 100;
         Self { first_revision: u32::try_from(tenths).unwrap_or(u32::MAX / 2), ..Self::default() }
     }
 
-    /// A state that knows nothing, after one whose records were recognized otherwise: what that one covered stays
-    /// covered, what changed since its last pass is told by the first pass of this one, and what it has to look after it
-    /// hands on.
-    pub fn after(self, earlier: &Self) -> Self {
+    /// This empty state as successor of one whose records were recognized by other rules. Its coverage stays, changes
+    /// since its last pass are emitted by the first pass of this one, and its unattempted deliveries are taken over.
+    pub fn succeeding(self, earlier: &Self) -> Self {
         let watermarks = earlier.cursors.values().filter_map(|cursor| match cursor {
             Cursor::Watermark(stamp) => Some(*stamp),
             Cursor::Token(_) => earlier.coverage.until(),
             Cursor::Start => None,
         });
-        let told_until = if earlier.based { watermarks.min() } else { earlier.told_until };
+        let emitted_until = if earlier.has_baseline { watermarks.min() } else { earlier.emitted_until };
         let (coverage, lateness) = (earlier.coverage.clone(), earlier.lateness.clone());
-        Self { told_until, coverage, lateness, handed_over: earlier.handed_over.clone(), ..self }
+        Self { emitted_until, coverage, lateness, handed_over: earlier.handed_over.clone(), ..self }
     }
 
-    /// Whether a complete listing is due at `now`, when one is made `every` so often. One that did not get to its end
+    /// True if a complete listing is due at `now`, when one is made `every` so often. One that did not get to its end
     /// is tried again within the hour.
     pub fn sweep_is_due(&self, every: Duration, now: DateTime<Utc>) -> bool {
         let past = |since: Option<DateTime<Utc>>, span: Duration| {
@@ -276,21 +276,80 @@ impl ResourceRecord {
         (approved || past(self.swept_at, every)) && past(self.sweep_tried, every.min(RETRY_SWEEP))
     }
 
-    /// Whether it has not been covered for two intervals, and a minute's grace for the poll itself.
+    /// True if it has not been covered for two intervals, and a minute's grace for the poll itself.
     pub fn is_stale(&self, interval_minutes: u16, now: DateTime<Utc>) -> bool {
         let allowed = TimeDelta::minutes(2 * i64::from(interval_minutes) + 1);
         self.coverage.until().is_some_and(|until| until + allowed < now)
     }
 
-    /// Whether a poll that was due at `due` is done by a later one.
+    /// True if a poll that was due at `due` is done by a later one.
     pub fn covers(&self, due: DateTime<Utc>) -> bool {
         self.resume.is_none() && self.last.as_ref().is_some_and(|last| last.at >= due)
     }
 
-    /// How far below the cursor the next pass reads.
+    /// The distance below the cursor from which the next pass reads.
     pub fn overlap(&self, floor: Duration) -> Duration {
         self.lateness.overlap(floor)
     }
+
+    /// The state that a commit in the middle of a pass stores in place of this one: this one, with the few things that
+    /// `draft`, the state under work, may say before the pass is complete.
+    pub fn interim(&self, draft: &Self) -> Self {
+        Self {
+            lateness: draft.lateness.clone(),
+            resume: draft.resume.clone().or_else(|| self.resume.clone()),
+            emitted_until: draft.emitted_until,
+            // The index moves on, and what it no longer holds must not be taken for known.
+            recent: Recent::default(),
+            handed_over: draft.handed_over.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Completes a pass: moves cursors and coverage, and forgets failures and the lease.
+    pub fn complete_pass(&mut self, pass: PassSummary) {
+        let PassSummary { progress, shape, recent } = pass;
+        let all_complete = !progress.incomplete;
+        if !self.has_baseline {
+            self.has_baseline = true;
+            self.covered_since = progress.newest;
+            self.emitted_until = None;
+        }
+        self.index_is_complete |= all_complete;
+        if all_complete && !progress.unconfirmed {
+            self.swept_at = Some(progress.began);
+        }
+        if progress.sweep || all_complete {
+            self.sweep_tried = (!progress.unconfirmed).then_some(progress.began);
+        }
+        if progress.swept {
+            self.held = progress.held;
+        }
+        if progress.lost_history {
+            self.coverage.break_off(progress.began);
+        }
+        // Changes made while the pass was under way may have been behind it: it covers up to where it began.
+        self.coverage.extend(progress.began);
+        self.cursors = progress.done;
+        self.resume = None;
+        self.failures = 0;
+        self.skip_until = None;
+        self.leased_until = None;
+        self.trouble = None;
+        self.shape = Some(shape);
+        self.recent = recent;
+    }
+}
+
+/// The result of a pass over all partitions of a resource.
+#[derive(Debug)]
+pub struct PassSummary {
+    /// The progress when the last partition was done.
+    pub progress: PassProgress,
+    /// The rules by which the records were recognized.
+    pub shape: Shape,
+    /// The records listed last.
+    pub recent: Recent,
 }
 
 /// Key of a resource's state.
@@ -306,6 +365,9 @@ pub fn of_instance(instance: InstanceId) -> Section<ResourceRecord> {
 /// So many records near the cursor are remembered beside it; with them an idle poll reads no bucket.
 const RECENT_KEPT: usize = 32;
 
+/// A listed record: its stamp, the hash of its key, and its version (a fingerprint).
+pub type ListedVersion = (Option<DateTime<Utc>>, u64, u64);
+
 /// Hashes over key and fingerprint of the records listed last. A hit means "known with this very fingerprint".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recent(Vec<u64>);
@@ -315,22 +377,23 @@ impl Recent {
         xxh3_64_with_seed(&fingerprint.to_le_bytes(), key_hash)
     }
 
-    /// Keeps the first few once there are far more, so that listing a million records takes no memory for this.
-    pub fn shorten(listed: &mut Vec<(Option<DateTime<Utc>>, u64, u64)>) {
+    /// Keeps the newest few once there are far more, so that listing a million records takes no memory for this.
+    pub fn shorten(listed: &mut Vec<ListedVersion>) {
         if listed.len() >= 64 * RECENT_KEPT {
             listed.sort_unstable_by(|a, b| b.cmp(a));
             listed.truncate(RECENT_KEPT);
         }
     }
 
-    /// Whether this record was listed last time with this fingerprint.
+    /// True if this record was listed last time with this fingerprint.
     pub fn contains(&self, key_hash: u64, fingerprint: u64) -> bool {
         self.0.contains(&Self::mark(key_hash, fingerprint))
     }
 
-    /// Remembers what a pass listed, newest first; the first few are kept.
-    pub fn of(listed: impl IntoIterator<Item = (u64, u64)>) -> Self {
-        Self(listed.into_iter().take(RECENT_KEPT).map(|(key, fingerprint)| Self::mark(key, fingerprint)).collect())
+    /// The newest few of what a pass listed.
+    pub fn of(mut listed: Vec<ListedVersion>) -> Self {
+        listed.sort_unstable_by(|a, b| b.cmp(a));
+        Self(listed.into_iter().take(RECENT_KEPT).map(|(_, key, version)| Self::mark(key, version)).collect())
     }
 
     fn is_empty(&self) -> bool {
@@ -360,9 +423,9 @@ mod tests {
     #[test]
     fn a_busy_idle_state_is_one_write_unit() {
         let now = DateTime::from_timestamp(1_800_000_000, 123_000_000).unwrap_or_default();
-        let mut state = ResourceRecord { based: true, index_is_complete: true, ..Default::default() };
+        let mut state = ResourceRecord { has_baseline: true, index_is_complete: true, ..Default::default() };
         state.cursors.insert(String::new(), Cursor::Watermark(now));
-        state.recent = Recent::of((0..100).map(|n| (n, n)));
+        state.recent = Recent::of((0..100).map(|n| (Some(now - TimeDelta::seconds(n as i64)), n, n)).collect());
         state.coverage.extend(now);
         state.coverage.break_off(now + chrono::TimeDelta::days(1));
         state.covered_since = Some(now);
@@ -392,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_later_life_counts_from_where_no_earlier_one_got() {
-        let revision = |ms| ResourceRecord::anew(at(0), at(ms)).first_revision;
+        let revision = |ms| ResourceRecord::restarted(at(0), at(ms)).first_revision;
         assert_eq!((revision(0), revision(99), revision(123_456)), (0, 0, 1234));
         assert_eq!(revision(-5000), 0, "a clock that went back");
         let decades = 30 * 365 * 86_400_000;
@@ -429,6 +492,88 @@ mod tests {
         assert!(!due(Some(0), Some(day - hour + 1), false), "tried less than an hour ago");
         assert!(due(Some(0), Some(day - hour), false), "tried an hour ago");
         assert!(due(Some(1), Some(1), true), "someone approved of what it found");
+    }
+
+    fn begun(began: i64) -> PassProgress {
+        PassProgress { newest: Some(at(began - 500)), ..PassProgress::beginning(at(began)) }
+    }
+
+    fn completed(mut state: ResourceRecord, progress: PassProgress) -> ResourceRecord {
+        let recent = Recent::of(vec![(Some(at(1)), 7, 8)]);
+        state.complete_pass(PassSummary { progress, shape: Shape { ids: 1, versions: 2 }, recent });
+        state
+    }
+
+    #[test]
+    fn a_first_pass_becomes_the_baseline_and_covers_from_where_it_began() {
+        let first = ResourceRecord { emitted_until: Some(at(3)), ..ResourceRecord::default() };
+        let progress = PassProgress { done: [(String::new(), Cursor::Watermark(at(9)))].into(), ..begun(1000) };
+        let state = completed(first, progress.clone());
+        assert_eq!((state.has_baseline, state.covered_since, state.emitted_until), (true, Some(at(500)), None));
+        assert_eq!((state.cursors.clone(), state.coverage.until()), (progress.done, Some(at(1000))));
+        assert_eq!(
+            (state.index_is_complete, state.swept_at, state.sweep_tried),
+            (true, Some(at(1000)), Some(at(1000)))
+        );
+        assert!(state.recent.contains(7, 8) && state.shape == Some(Shape { ids: 1, versions: 2 }));
+
+        let second = completed(state, begun(90_000));
+        assert_eq!((second.covered_since, second.coverage.until()), (Some(at(500)), Some(at(90_000))));
+        assert_eq!(second.coverage.gaps().len(), 0);
+    }
+
+    #[test]
+    fn a_pass_that_is_incomplete_or_unconfirmed_is_no_sweep() {
+        let baseline = completed(ResourceRecord::default(), begun(1));
+        let partial = completed(baseline.clone(), PassProgress { incomplete: true, ..begun(2) });
+        assert_eq!((partial.swept_at, partial.sweep_tried), (Some(at(1)), Some(at(1))), "a listing of changes");
+        let tried = completed(baseline.clone(), PassProgress { incomplete: true, sweep: true, ..begun(2) });
+        assert_eq!((tried.swept_at, tried.sweep_tried), (Some(at(1)), Some(at(2))), "not to be tried again at once");
+        let unconfirmed = completed(baseline, PassProgress { unconfirmed: true, ..begun(2) });
+        assert_eq!((unconfirmed.swept_at, unconfirmed.sweep_tried), (Some(at(1)), None), "to be tried again at once");
+        let never = completed(ResourceRecord::default(), PassProgress { incomplete: true, ..begun(1) });
+        assert_eq!((never.has_baseline, never.index_is_complete), (true, false));
+    }
+
+    #[test]
+    fn a_completed_pass_ends_failures_and_lease_and_only_a_sweep_changes_what_is_held() {
+        let held = Held { since: at(0), missing: 20, known: 30, sample: vec![], approved: false };
+        let failing = ResourceRecord {
+            failures: 3,
+            skip_until: Some(at(9)),
+            leased_until: Some(at(9)),
+            trouble: Some(Trouble { since: at(0), message: "no".into() }),
+            held: Some(held.clone()),
+            ..ResourceRecord::default()
+        };
+        let state = completed(failing, begun(1));
+        assert_eq!(
+            (state.failures, state.skip_until, state.leased_until, state.trouble.clone()),
+            (0, None, None, None)
+        );
+        assert_eq!(state.held, Some(held));
+        assert_eq!(completed(state, PassProgress { swept: true, ..begun(2) }).held, None);
+    }
+
+    #[test]
+    fn a_history_that_is_lost_is_a_gap() {
+        let covered = completed(ResourceRecord::default(), begun(1000));
+        let state = completed(covered, PassProgress { lost_history: true, ..begun(5000) });
+        assert_eq!((state.coverage.gaps().len(), state.coverage.until()), (1, Some(at(5000))));
+    }
+
+    #[test]
+    fn a_commit_in_the_middle_of_a_pass_moves_neither_cursor_nor_coverage() {
+        let stored = completed(ResourceRecord::default(), begun(1000));
+        let mut draft = completed(stored.clone(), begun(2000));
+        (draft.emitted_until, draft.handed_over) = (Some(at(7)), vec!["d".into()]);
+        let wanted = ResourceRecord {
+            recent: Recent::default(),
+            emitted_until: Some(at(7)),
+            handed_over: vec!["d".into()],
+            ..stored.clone()
+        };
+        assert_eq!(stored.interim(&draft), wanted);
     }
 
     #[test]

@@ -47,7 +47,7 @@ async fn whatever_is_under_way_is_set_aside_wherever_it_is_filed() {
     deliver(&world.ports, &world.limits, &settled).await.expect("delivered");
     world.write(&[file_retry(&settled, hand + 2)]);
     let handed_over = vec![named.row.clone(), settled.row.clone()];
-    let state = ResourceRecord { based: true, handed_over, ..ResourceRecord::default() };
+    let state = ResourceRecord { has_baseline: true, handed_over, ..ResourceRecord::default() };
     let key = resource_key(instance(None).id, "orders");
     world.write(&[insert(key.clone(), &state)]);
 
@@ -57,7 +57,7 @@ async fn whatever_is_under_way_is_set_aside_wherever_it_is_filed() {
     assert_eq!(world.statuses().await, BTreeMap::from([("delivered", 1), ("queued", 5)]));
     assert_eq!(world.items_under("RETRY#"), 0);
     let state: ResourceRecord = read(&world.test.store.get(&key).await.unwrap().unwrap()).unwrap();
-    assert_eq!((state.based, state.told_until, state.handed_over.len()), (false, Some(lost), 0));
+    assert_eq!((state.has_baseline, state.emitted_until, state.handed_over.len()), (false, Some(lost), 0));
 
     let again = restore(&world.ports, lost).await.expect("restored");
     assert_eq!(again, Restored { instances: 1, resources: 1, deliveries: 0 });

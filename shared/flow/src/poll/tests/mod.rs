@@ -1,10 +1,10 @@
-//! Polls one at a time, on ports in memory: of a vendor that is made up, and whose every answer the test decides.
+//! Tests of polls, one at a time, on ports in memory, with a made-up vendor whose every answer the test decides.
 
 mod commits;
-mod handed;
+mod failures;
+mod handed_over;
 mod passes;
 mod skips;
-mod troubles;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,20 +16,21 @@ use domain::id::{InstanceId, OrganizationId};
 use elements::Catalog;
 use http::{Request, Response};
 use serde_json::{Value, json};
+use store::records::delivery::{self, DeliveryRow};
+use store::records::instance::{self, InstanceRecord};
+use store::records::resource::{self, ResourceRecord};
+use store::{RecordKey, Stored, Write, commit};
 
-use super::state::ResourceRecord;
 use super::{Mode, PollReport, poll};
-use crate::delivery::row::DeliveryRow;
 use crate::job::PollJob;
-use crate::outbox::tests::instance;
-use crate::ports::{Condition, HttpError, Store, query_all};
+use crate::outbox;
+use crate::ports::HttpError;
 use crate::secrets;
 use crate::service::Service;
-use crate::table::{self, InstanceRecord};
 use crate::testing::{MemoryQueue, TestPorts, answer};
 
 type Answer = Result<Response<Bytes>, HttpError>;
-type Meddle = Box<dyn FnMut(&Request<Bytes>) -> Option<Answer> + Send>;
+type Interceptor = Box<dyn FnMut(&Request<Bytes>) -> Option<Answer> + Send>;
 
 /// Lists what it has, page by page, in the order in which it was put there.
 #[derive(Default)]
@@ -37,15 +38,15 @@ struct Vendor {
     rows: Vec<Value>,
     /// Records on a page at most; 0 where there is no limit.
     most: usize,
-    /// What it says instead, where it says anything.
-    meddle: Option<Meddle>,
+    /// Its other answer, where there is one.
+    intercept: Option<Interceptor>,
     /// Lists all there is, whatever it is asked for.
     deaf: bool,
-    /// What it says the time is.
+    /// The time by its clock.
     date: Option<&'static str>,
-    /// How many pages it was asked for.
+    /// The number of pages it was asked for.
     listed: usize,
-    /// How many records it was asked for.
+    /// The number of records it was asked for.
     read: usize,
 }
 
@@ -55,7 +56,7 @@ impl Vendor {
         let is_read = matches!(path[..], ["api", "entries" | "feed" | "balances" | "pages", _]);
         self.read += usize::from(is_read);
         self.listed += usize::from(!is_read && path[0] == "api");
-        if let Some(said) = self.meddle.as_mut().and_then(|meddle| meddle(request)) {
+        if let Some(said) = self.intercept.as_mut().and_then(|intercept| intercept(request)) {
             return said;
         }
         Ok(match path[..] {
@@ -98,7 +99,7 @@ impl Vendor {
 }
 
 /// One instance of a made-up element, one resource of it, and the vendor.
-struct World {
+struct PollHarness {
     test: TestPorts,
     service: Service,
     vendor: Arc<Mutex<Vendor>>,
@@ -112,7 +113,7 @@ static MADE_UP: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
     Arc::new(Catalog::default().with_directory(&elements).expect("elements of the tests"))
 });
 
-impl World {
+impl PollHarness {
     /// Nothing was polled yet.
     async fn new(element: &str, resource: &str, configured: Value) -> Self {
         let vendor: Arc<Mutex<Vendor>> = Arc::default();
@@ -133,7 +134,7 @@ impl World {
             ]
             .into(),
             secrets: secrets::seal(&world.service, ID, &BTreeMap::new()).await.expect("a seal"),
-            ..instance(Some("https://a.example/hook"))
+            ..outbox::tests::instance(Some("https://a.example/hook"))
         };
         world.store(&record).await;
         world.set_state(|_| {}).await;
@@ -161,14 +162,14 @@ impl World {
     }
 
     /// From now on the vendor says what this says, where it says anything.
-    fn meddle(&self, meddle: impl FnMut(&Request<Bytes>) -> Option<Answer> + Send + 'static) {
-        self.vendor().meddle = Some(Box::new(meddle));
+    fn intercept(&self, intercept: impl FnMut(&Request<Bytes>) -> Option<Answer> + Send + 'static) {
+        self.vendor().intercept = Some(Box::new(intercept));
     }
 
     /// From now on every answer takes so long.
     fn slow(&self, time: TimeDelta) {
         let clock = Arc::clone(&self.test.ambient);
-        self.meddle(move |_| {
+        self.intercept(move |_| {
             clock.advance(time.to_std().expect("forwards"));
             None
         });
@@ -177,7 +178,7 @@ impl World {
     /// From now on there is no page from this record on.
     fn breaks_off_at(&self, record: usize) {
         let last = format!("page={record}");
-        self.meddle(move |request| {
+        self.intercept(move |request| {
             let last = request.uri().query().unwrap_or_default().contains(&last);
             last.then(|| Ok(answer(503, &json!({"message": "not now"}))))
         });
@@ -185,34 +186,38 @@ impl World {
 
     /// From now on every listing is answered so.
     fn refuses(&self, status: u16) {
-        self.meddle(move |request| {
+        self.intercept(move |request| {
             let refusal = json!({"message": format!("said with {status}")});
             request.uri().path().starts_with("/api").then(|| Ok(answer(status, &refusal)))
         });
     }
 
     async fn store(&self, record: &InstanceRecord) {
-        let key = table::instance_key(record.id);
-        let write = table::put(key, 1, record, Condition::Unconditional);
-        self.test.store.transact(&[write]).await.expect("written");
+        self.write(&[instance::key(record.id).put(record)]).await;
+    }
+
+    async fn write(&self, writes: &[Write]) {
+        let _ = commit(&*self.test.store, writes).await.expect("written");
+    }
+
+    fn state_key(&self) -> RecordKey<ResourceRecord> {
+        resource::key(ID, &self.job.resource)
     }
 
     async fn state(&self) -> ResourceRecord {
-        let item = self.test.store.get(&table::resource_key(ID, &self.job.resource)).await.expect("a table");
-        item.map_or_else(ResourceRecord::default, |item| table::read(&item).expect("a state"))
+        let stored = self.state_key().get(&*self.test.store).await.expect("a table");
+        stored.map(|stored| stored.record).unwrap_or_default()
     }
 
     async fn set_state(&self, change: impl FnOnce(&mut ResourceRecord)) {
-        let mut state = self.state().await;
+        let stored = self.state_key().snapshot(&*self.test.store).await.expect("a table");
+        let mut state = stored.record().cloned().unwrap_or_default();
         change(&mut state);
-        let key = table::resource_key(ID, &self.job.resource);
-        let version = self.test.store.get(&key).await.expect("a table").map_or(1, |item| item.version + 1);
-        self.test.store.transact(&[table::put(key, version, &state, Condition::Unconditional)]).await.expect("written");
+        self.write(&[stored.put(&state)]).await;
     }
 
     async fn instance(&self) -> InstanceRecord {
-        let item = self.test.store.get(&table::instance_key(ID)).await.expect("a table").expect("the instance");
-        table::read(&item).expect("an instance")
+        instance::key(ID).get(&*self.test.store).await.expect("a table").expect("the instance").record
     }
 
     /// From now on the resource is polled in this way.
@@ -245,13 +250,16 @@ impl World {
         self.test.ambient.advance(time.to_std().expect("forwards"));
     }
 
+    async fn stored_deliveries(&self) -> Vec<Stored<DeliveryRow>> {
+        delivery::rows(ID, None).all(&*self.test.store).await.expect("rows")
+    }
+
     async fn deliveries(&self) -> Vec<DeliveryRow> {
-        let rows = query_all(&*self.test.store, &table::instance_partition(ID), "DLV#").await.expect("a table");
-        rows.iter().map(|item| table::read(item).expect("a row")).collect()
+        self.stored_deliveries().await.into_iter().map(|stored| stored.record).collect()
     }
 
     /// `CREATED r1 #1` for each event that was filed, in order.
-    async fn told(&self) -> Vec<String> {
+    async fn emitted(&self) -> Vec<String> {
         let deliveries = self.deliveries().await;
         let events = deliveries.iter().flat_map(|row| &row.events);
         events.map(|event| format!("{} {} #{}", event.kind.word(), event.object_id, event.sequence)).collect()
@@ -267,7 +275,7 @@ fn row(id: &str, second: i64) -> Value {
 /// The same with so many bytes that do not compress.
 fn heavy(id: &str, second: i64, bytes: usize) -> Value {
     let mut record = row(id, second);
-    record["noise"] = Value::String(crate::outbox::tests::noise(bytes));
+    record["noise"] = Value::String(outbox::tests::noise(bytes));
     record
 }
 

@@ -1,19 +1,19 @@
-//! One pass over what a vendor lists, and what is concluded from it.
+//! Tests of one pass over what a vendor lists, and of what is concluded from it.
 
 use std::time::Duration;
 
 use domain::wheel::Wheel;
 use futures::FutureExt;
+use store::records::resource::Held;
 
 use super::super::Outcome;
-use super::super::missing::CONFIRMATIONS_PER_POLL;
 use super::super::report::PROBLEMS_SHOWN;
-use super::super::state::Held;
+use super::super::run::CONFIRMATIONS_PER_POLL;
 use super::*;
 
 #[tokio::test]
 async fn a_report_counts_what_was_read_and_what_came_of_it() {
-    let world = World::new("ledger", "entries", json!({})).await;
+    let world = PollHarness::new("ledger", "entries", json!({})).await;
     world.vendor().rows = (0..5).map(|n| row(&format!("r{n}"), n - 100)).collect();
     world.vendor().most = 2;
     let report = world.poll(Mode::Scheduled).await;
@@ -38,25 +38,25 @@ async fn a_report_counts_what_was_read_and_what_came_of_it() {
 
 #[tokio::test]
 async fn what_lies_below_the_bound_was_judged_before_and_the_bound_itself_was_not() {
-    let world = World::polled("ledger", "entries", json!({}), 40).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 40).await;
     // The newest is a minute old, and a quarter of an hour is read again: down to 9:00 less sixteen minutes.
     world.pass(MINUTE * 5);
     world.vendor().deaf = true;
     world.vendor().rows.extend([row("below", -16 * 60 - 1), row("bound", -16 * 60)]);
     let report = world.poll(Mode::Scheduled).await;
-    assert_eq!(world.told().await, ["CREATED bound #1"]);
+    assert_eq!(world.emitted().await, ["CREATED bound #1"]);
     assert_eq!((report.records, report.suppressed), (42, 41));
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_told_of_and_makes_a_listing_no_proof() {
-    let world = World::new("ledger", "entries", json!({})).await;
+    let world = PollHarness::new("ledger", "entries", json!({})).await;
     world.vendor().rows = (0..3).map(|n| row(&format!("r{n}"), n - 100)).collect();
     world.vendor().rows.extend((0..12).map(|n| json!({"nameless": n})));
     let report = world.poll(Mode::Scheduled).await;
     assert_eq!((report.complete_listing, report.problem_count, report.problems.len()), (false, 12, PROBLEMS_SHOWN));
     let state = world.state().await;
-    assert_eq!((state.based, state.index_is_complete, state.swept_at), (true, false, None));
+    assert_eq!((state.has_baseline, state.index_is_complete, state.swept_at), (true, false, None));
 
     // Whole once, and then not again: what the second listing lacks may be one of the nameless.
     world.pass(MINUTE * 90);
@@ -72,13 +72,13 @@ async fn what_cannot_be_read_is_told_of_and_makes_a_listing_no_proof() {
 
 #[tokio::test]
 async fn missing_records_are_no_deletions_where_nothing_proves_it() {
-    let world = World::polled("ledger", "postings", json!({}), 3).await;
+    let world = PollHarness::polled("ledger", "postings", json!({}), 3).await;
     world.pass(MINUTE * 5);
     world.vendor().rows.clear();
     let report = world.poll(SWEEP).await;
     assert_eq!((report.complete_listing, report.deleted), (true, 0), "nobody can be asked");
 
-    let world = World::polled("ledger", "entries", json!({}), 3).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 3).await;
     world.pass(MINUTE * 5);
     world.set_state(|state| state.index_is_complete = false).await;
     world.vendor().rows.clear();
@@ -90,7 +90,7 @@ async fn missing_records_are_no_deletions_where_nothing_proves_it() {
 #[tokio::test]
 async fn a_poll_confirms_a_thousand_deletions_and_the_next_one_the_rest() {
     let (known, gone) = (2100, CONFIRMATIONS_PER_POLL + 5);
-    let world = World::polled("ledger", "entries", json!({}), known).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), known).await;
     let based = world.now();
     assert_eq!(world.state().await.swept_at, Some(based), "a first pass is a complete one");
     assert_eq!(world.state().await.sweep_tried, Some(based));
@@ -113,7 +113,7 @@ async fn a_poll_confirms_a_thousand_deletions_and_the_next_one_the_rest() {
 
 #[tokio::test]
 async fn confirming_ends_when_the_time_is_up_and_an_approval_holds_until_all_is_told() {
-    let world = World::polled("ledger", "entries", json!({}), 30).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 30).await;
     world.pass(MINUTE * 5);
     world.vendor().rows.drain(..20);
     assert_eq!(world.poll(SWEEP).await.held, 20, "more than half of them");
@@ -127,7 +127,7 @@ async fn confirming_ends_when_the_time_is_up_and_an_approval_holds_until_all_is_
     assert_eq!(report.deleted, 5, "an hour has room for a page and five questions");
     let held = world.state().await.held.expect("it still holds");
     assert_eq!((held.approved, held.missing), (true, 20));
-    world.vendor().meddle = None;
+    world.vendor().intercept = None;
     world.pass(MINUTE * 90);
     assert_eq!(world.poll(SWEEP).await.deleted, 15);
     assert_eq!(world.state().await.held, None);
@@ -135,7 +135,7 @@ async fn confirming_ends_when_the_time_is_up_and_an_approval_holds_until_all_is_
 
 #[tokio::test]
 async fn records_known_by_another_id_start_anew_and_only_what_changed_since_is_told() {
-    let world = World::polled("ledger", "entries", json!({}), 40).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 40).await;
     world.pass(MINUTE * 5);
     world.vendor().rows.iter_mut().enumerate().for_each(|(place, row)| row["code"] = json!(format!("c{place}")));
     assert_eq!(world.poll(Mode::Scheduled).await.updated, 40, "every one has a member more");
@@ -149,7 +149,7 @@ async fn records_known_by_another_id_start_anew_and_only_what_changed_since_is_t
     let report = world.poll(Mode::Scheduled).await;
     assert!(report.baseline);
     // Made on the first day, fifteen minutes ago: nine thousand tenths of seconds.
-    assert_eq!(world.told().await[40..], ["CREATED c7 #9001"], "the others are as they were");
+    assert_eq!(world.emitted().await[40..], ["CREATED c7 #9001"], "the others are as they were");
     let state = world.state().await;
     assert_eq!((state.first_revision, state.lateness.samples()), (9000, 40));
     assert_eq!(state.coverage.stretches().len(), 1, "what was covered stays covered");
@@ -159,13 +159,13 @@ async fn records_known_by_another_id_start_anew_and_only_what_changed_since_is_t
 }
 
 /// From now on the date of making is the stamp.
-async fn read_otherwise(world: &World) {
+async fn read_otherwise(world: &PollHarness) {
     world.configure(json!({"updated": {"field": "made", "pattern": "yyyy-MM-dd'T'HH:mm:ssXXX"}})).await;
 }
 
 #[tokio::test]
 async fn versions_told_by_another_rule_are_remembered_in_silence() {
-    let world = World::polled("ledger", "entries", json!({}), 40).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 40).await;
     world.pass(MINUTE * 5);
     // What a new rule for fingerprints does to all of them, as far as the index can see.
     world.vendor().rows.iter_mut().for_each(|row| row["more"] = json!(true));
@@ -179,7 +179,7 @@ async fn versions_told_by_another_rule_are_remembered_in_silence() {
 
 #[tokio::test]
 async fn reading_all_by_another_rule_leaves_out_nothing_and_ends() {
-    let world = World::polled("ledger", "entries", json!({}), 12).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 12).await;
     world.pass(MINUTE * 5);
     world.vendor().most = 2;
     world.slow(MINUTE);
@@ -192,14 +192,14 @@ async fn reading_all_by_another_rule_leaves_out_nothing_and_ends() {
         let report = world.poll_until(NOW, world.now() + MINUTE * 2).await;
         assert_eq!((report.outcome, report.records, report.updated), (outcome, 4, 0), "all of them, each once");
     }
-    world.vendor().meddle = None;
+    world.vendor().intercept = None;
     let report = world.poll(SWEEP).await;
     assert_eq!((report.outcome, report.updated), (Outcome::Committed, 0));
 }
 
 #[tokio::test]
 async fn what_a_suspended_listing_has_seen_is_forgotten_some_days_later() {
-    let world = World::polled("ledger", "entries", json!({}), 4).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 4).await;
     world.pass(MINUTE * 5);
     world.vendor().most = 1;
     world.slow(MINUTE);
@@ -215,7 +215,7 @@ async fn what_a_suspended_listing_has_seen_is_forgotten_some_days_later() {
 #[tokio::test]
 async fn a_forgotten_cursor_is_a_gap_only_where_the_listing_cannot_show_what_was_missed() {
     for (index_is_complete, gaps) in [(true, 0), (false, 1)] {
-        let world = World::new("ledger", "feed", json!({})).await;
+        let world = PollHarness::new("ledger", "feed", json!({})).await;
         world.vendor().rows = (0..4).map(|n| json!({"id": format!("r{n}"), "v": 1})).collect();
         world.poll(Mode::Scheduled).await;
         world.pass(MINUTE * 5);
@@ -224,7 +224,7 @@ async fn a_forgotten_cursor_is_a_gap_only_where_the_listing_cannot_show_what_was
         world.pass(MINUTE * 5);
         world.vendor().rows.remove(0);
         world.vendor().rows[0]["v"] = json!(2);
-        world.meddle(|request| {
+        world.intercept(|request| {
             let expired = request.uri().query().unwrap_or_default().contains("token");
             expired.then(|| Ok(answer(409, &json!({"message": "expired"}))))
         });
@@ -234,9 +234,9 @@ async fn a_forgotten_cursor_is_a_gap_only_where_the_listing_cannot_show_what_was
         assert_eq!(world.state().await.coverage.gaps().len(), gaps, "index complete: {index_is_complete}");
     }
     // A first pass has nothing to miss.
-    let world = World::new("ledger", "feed", json!({})).await;
+    let world = PollHarness::new("ledger", "feed", json!({})).await;
     let mut asked = 0;
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         asked += 1;
         (asked == 1).then(|| Ok(answer(409, &json!({"message": "expired"}))))
     });
@@ -253,10 +253,10 @@ async fn a_listing_starts_over_three_times_and_no_more() {
         (410, "the listing had to start anew too often: 410 said with 410"),
     ] {
         for (refusals, wanted) in [(3, Outcome::Committed), (4, Outcome::Failed), (100, Outcome::Failed)] {
-            let world = World::polled("ledger", "feed", json!({}), 4).await;
+            let world = PollHarness::polled("ledger", "feed", json!({}), 4).await;
             world.pass(MINUTE * 5);
             let (before, mut asked) = (world.vendor().listed, 0);
-            world.meddle(move |_| {
+            world.intercept(move |_| {
                 asked += 1;
                 let refusal = json!({"message": format!("said with {status}")});
                 (asked <= refusals).then(|| Ok(answer(status, &refusal)))
@@ -271,13 +271,13 @@ async fn a_listing_starts_over_three_times_and_no_more() {
 
 #[tokio::test]
 async fn what_was_listed_before_a_start_over_is_no_proof_of_what_is_there() {
-    let world = World::polled("ledger", "balances", json!({}), 4).await;
+    let world = PollHarness::polled("ledger", "balances", json!({}), 4).await;
     world.pass(MINUTE * 5);
     world.vendor().most = 2;
     let rows = world.vendor().rows[1..3].to_vec();
     let mut asked = 0;
     // The first page is listed, the second one's place is lost, and when the first is listed again its first record is gone.
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         asked += 1;
         match asked {
             2 => Some(Ok(answer(410, &json!({"message": "lost"})))),
@@ -288,17 +288,17 @@ async fn what_was_listed_before_a_start_over_is_no_proof_of_what_is_there() {
     });
     let report = world.poll(Mode::Scheduled).await;
     assert_eq!((report.outcome, report.pages, report.deleted), (Outcome::Committed, 4, 1));
-    assert_eq!(world.told().await, ["DELETED r0 #1"]);
+    assert_eq!(world.emitted().await, ["DELETED r0 #1"]);
 }
 
 #[tokio::test]
 async fn what_names_the_partitions_starts_over_and_shrinks_like_any_listing() {
-    let world = World::new("ledger", "chapters", json!({})).await;
+    let world = PollHarness::new("ledger", "chapters", json!({})).await;
     world.vendor().rows = (0..4).map(|n| json!({"id": format!("v{n}")})).collect();
     world.vendor().rows.extend((0..4).map(|n| json!({"id": format!("c{n}"), "book": format!("v{n}")})));
     world.vendor().most = 2;
     let mut asked = 0;
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         asked += 1;
         let refusal = match asked {
             1 => 413,
@@ -316,9 +316,9 @@ async fn what_names_the_partitions_starts_over_and_shrinks_like_any_listing() {
 #[tokio::test]
 async fn a_page_shrinks_until_the_vendor_can_bear_it() {
     for (bearable, pages) in [(4, Some(3)), (1, Some(10)), (0, None)] {
-        let world = World::new("ledger", "balances", json!({"pageSize": 100})).await;
+        let world = PollHarness::new("ledger", "balances", json!({"pageSize": 100})).await;
         world.vendor().rows = (0..10).map(|n| row(&format!("r{n}"), n - 100)).collect();
-        world.meddle(move |request| {
+        world.intercept(move |request| {
             let query = request.uri().query().unwrap_or_default();
             let limit = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "limit");
             let limit: u32 = limit.expect("a limit").1.parse().expect("a number");
@@ -342,16 +342,16 @@ async fn a_page_shrinks_until_the_vendor_can_bear_it() {
 #[tokio::test]
 async fn a_listing_that_broke_off_late_goes_on_where_it_stopped() {
     for (good, kept) in [(4, false), (5, true), (6, true)] {
-        let world = World::new("ledger", "entries", json!({})).await;
+        let world = PollHarness::new("ledger", "entries", json!({})).await;
         world.vendor().rows = (0..10).map(|n| row(&format!("r{n}"), n - 100)).collect();
         world.vendor().most = 1;
         let mut asked = 0;
-        world.meddle(move |_| {
+        world.intercept(move |_| {
             asked += 1;
             (asked > good).then(|| Ok(answer(503, &json!({"message": "not now"}))))
         });
         assert_eq!(world.poll(NOW).await.outcome, Outcome::Failed);
-        world.vendor().meddle = None;
+        world.vendor().intercept = None;
         let report = world.poll(NOW).await;
         let wanted = if kept { 10 - good } else { 10 };
         assert_eq!((report.outcome, report.records), (Outcome::Committed, wanted as u64), "after {good} pages");
@@ -361,7 +361,7 @@ async fn a_listing_that_broke_off_late_goes_on_where_it_stopped() {
 
 #[tokio::test]
 async fn a_first_pass_that_takes_long_tells_what_is_stamped_after_its_first_answer() {
-    let world = World::new("ledger", "entries", json!({})).await;
+    let world = PollHarness::new("ledger", "entries", json!({})).await;
     {
         let mut vendor = world.vendor();
         vendor.rows = (0..6).map(|n| row(&format!("r{n}"), n - 100)).collect();
@@ -371,56 +371,55 @@ async fn a_first_pass_that_takes_long_tells_what_is_stamped_after_its_first_answ
     let report = world.poll_until(Mode::Scheduled, world.now() + MINUTE * 2).await;
     assert_eq!(report.outcome, Outcome::Suspended);
     let until = "2026-01-05T09:00:29.999999Z".parse().expect("a date");
-    assert_eq!(world.state().await.told_until, Some(until), "what is stamped 9:00:30 is told");
+    assert_eq!(world.state().await.emitted_until, Some(until), "what is stamped 9:00:30 is emitted");
     world.vendor().date = Some("Mon, 05 Jan 2026 09:04:00 GMT");
     let report = world.poll_until(NOW, world.now() + MINUTE * 2).await;
-    assert_eq!((report.outcome, world.state().await.told_until), (Outcome::Suspended, Some(until)));
+    assert_eq!((report.outcome, world.state().await.emitted_until), (Outcome::Suspended, Some(until)));
     world.vendor().rows.push(row("new", 30));
-    world.vendor().meddle = None;
+    world.vendor().intercept = None;
     assert_eq!(world.poll(NOW).await.outcome, Outcome::Committed);
-    assert_eq!(world.told().await, ["CREATED new #1"]);
-    assert_eq!(world.state().await.told_until, None);
+    assert_eq!(world.emitted().await, ["CREATED new #1"]);
+    assert_eq!(world.state().await.emitted_until, None);
 
     // Later passes have their cursor.
     world.vendor().rows.extend((0..6).map(|n| row(&format!("later{n}"), 900 + n)));
     world.pass(MINUTE * 20);
     world.slow(MINUTE);
     let report = world.poll_until(Mode::Scheduled, world.now() + MINUTE * 2).await;
-    assert_eq!((report.outcome, world.state().await.told_until), (Outcome::Suspended, None));
+    assert_eq!((report.outcome, world.state().await.emitted_until), (Outcome::Suspended, None));
 }
 
 #[tokio::test]
 async fn a_first_pass_that_commits_on_the_way_and_has_time_promises_nothing() {
-    let world = World::new("ledger", "entries", json!({"initialPoll": "emit"})).await;
+    let world = PollHarness::new("ledger", "entries", json!({"initialPoll": "emit"})).await;
     {
         let mut vendor = world.vendor();
         vendor.rows = (0..2001).map(|n| row(&format!("r{n}"), n - 3000)).collect();
         (vendor.most, vendor.date) = (2000, Some("Mon, 05 Jan 2026 09:00:30 GMT"));
     }
     let mut asked = 0;
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         asked += 1;
         (asked == 2).then(|| Ok(answer(503, &json!({"message": "not now"}))))
     });
     assert_eq!(world.poll(NOW).await.outcome, Outcome::Failed);
-    assert_eq!((world.told().await.len(), world.state().await.told_until), (2000, None));
+    assert_eq!((world.emitted().await.len(), world.state().await.emitted_until), (2000, None));
 }
 
 /// A poll follows that reads a page with one new record in each of these many milliseconds. For how long the resource is taken
 /// at each page, in milliseconds from now.
-fn taken(world: &World, steps: &'static [u64]) -> Arc<Mutex<Vec<Option<i64>>>> {
+fn taken(world: &PollHarness, steps: &'static [u64]) -> Arc<Mutex<Vec<Option<i64>>>> {
     world.pass(MINUTE * 20);
     world.vendor().rows = (0..steps.len()).map(|n| row(&format!("r{n}"), 900 + n as i64)).collect();
     world.vendor().most = 1;
     let (clock, store, began) = (Arc::clone(&world.test.ambient), Arc::clone(&world.test.store), world.now());
-    let key = table::resource_key(ID, "entries");
+    let key = resource::key(ID, "entries");
     let taken = Arc::<Mutex<Vec<Option<i64>>>>::default();
     let of_vendor = Arc::clone(&taken);
     let mut steps = steps.iter().copied();
-    world.meddle(move |_| {
-        let item = store.get(&key).now_or_never()?.ok()??;
-        let state: ResourceRecord = table::read(&item).ok()?;
-        of_vendor.lock().ok()?.push(state.taken_until.map(|until| (until - began).num_milliseconds()));
+    world.intercept(move |_| {
+        let state = key.get(&*store).now_or_never()?.ok()??.record;
+        of_vendor.lock().ok()?.push(state.leased_until.map(|until| (until - began).num_milliseconds()));
         clock.advance(Duration::from_millis(steps.next()?));
         None
     });
@@ -429,19 +428,19 @@ fn taken(world: &World, steps: &'static [u64]) -> Arc<Mutex<Vec<Option<i64>>>> {
 
 #[tokio::test]
 async fn a_long_poll_takes_the_resource_for_a_minute_and_renews_that() {
-    let world = World::polled("ledger", "entries", json!({}), 0).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 0).await;
     let taken = taken(&world, &[1999, 1, 1000, 28_999, 1, 1000, 1000, 1000, 1000]);
     assert_eq!(world.poll(Mode::Scheduled).await.outcome, Outcome::Committed);
-    // After two seconds it is taken for sixty; with half of them left it is taken anew.
+    // After two seconds it is taken for sixty; with half of them left it is renewed.
     let renewed = Some(92_000);
     let wanted = [None, None, Some(62_000), Some(62_000), Some(62_000), renewed, renewed, renewed, renewed];
     assert_eq!(*taken.lock().expect("whole"), wanted);
-    assert_eq!(world.state().await.taken_until, None, "and left in the end");
+    assert_eq!(world.state().await.leased_until, None, "and left in the end");
 }
 
 #[tokio::test]
 async fn in_a_fast_schedule_a_poll_is_long_after_a_quarter_of_its_minute() {
-    let mut world = World::polled("ledger", "entries", json!({}), 0).await;
+    let mut world = PollHarness::polled("ledger", "entries", json!({}), 0).await;
     world.service.wheel = Wheel::turning(Duration::from_secs(4));
     let taken = taken(&world, &[999, 1, 0, 0]);
     world.poll(Mode::Scheduled).await;
@@ -450,7 +449,7 @@ async fn in_a_fast_schedule_a_poll_is_long_after_a_quarter_of_its_minute() {
 
 #[tokio::test]
 async fn how_late_records_come_is_learned_from_those_that_came_late() {
-    let world = World::polled("ledger", "entries", json!({}), 40).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 40).await;
     let samples = || async { world.state().await.lateness.samples() };
     assert_eq!(samples().await, 0, "what existed before the first poll is not late");
     world.pass(MINUTE * 5);
@@ -459,19 +458,19 @@ async fn how_late_records_come_is_learned_from_those_that_came_late() {
     assert_eq!(samples().await, 3, "every change that a cursor finds is a measure");
 
     // The first pass was at 9:00. A complete listing finds two that should have come by the polls since (one of them is known
-    // in an earlier version), three of before, and two edits that no stamp tells of.
+    // in an earlier version), three of before, and two edits without a new stamp.
     world.pass(MINUTE * 5);
     world.vendor().rows[40]["edited"] = json!(true);
     world.vendor().rows[42]["edited"] = json!(true);
     world.vendor().rows[41]["at"] = row("", 250)["at"].clone();
     world.vendor().rows.extend([row("late", 0), row("before", -1), row("earlier", -2), row("earliest", -3)]);
     let report = world.poll(SWEEP).await;
-    assert_eq!((report.created + report.updated, samples().await), (7, 5), "{:?}", world.told().await);
+    assert_eq!((report.created + report.updated, samples().await), (7, 5), "{:?}", world.emitted().await);
 }
 
 #[tokio::test]
 async fn a_deletion_is_another_version_though_its_mark_is_the_same() {
-    let world = World::new("ledger", "feed", json!({})).await;
+    let world = PollHarness::new("ledger", "feed", json!({})).await;
     world.vendor().rows = vec![json!({"id": "a", "v": 1}), json!({"id": "b", "v": 1})];
     world.poll(Mode::Scheduled).await;
     world.pass(MINUTE * 5);
@@ -480,12 +479,12 @@ async fn a_deletion_is_another_version_though_its_mark_is_the_same() {
     world.pass(MINUTE * 5);
     world.vendor().rows.push(json!({"id": "a", "v": 1, "gone": true}));
     assert_eq!(world.poll(Mode::Scheduled).await.deleted, 0, "once");
-    assert_eq!(world.told().await, ["DELETED a #1"]);
+    assert_eq!(world.emitted().await, ["DELETED a #1"]);
 }
 
 #[tokio::test]
 async fn why_looks_into_partitions_and_knows_the_minute() {
-    let world = World::new("ledger", "pages", json!({})).await;
+    let world = PollHarness::new("ledger", "pages", json!({})).await;
     world.vendor().rows = vec![json!({"id": "p1", "book": "left"}), json!({"id": "p1", "book": "another"})];
     assert_eq!(world.poll(Mode::Scheduled).await.records, 1);
     let record = world.instance().await;
@@ -493,7 +492,7 @@ async fn why_looks_into_partitions_and_knows_the_minute() {
     let known: Vec<_> = why.known.iter().map(|known| (known.partition.as_str(), known.seen)).collect();
     assert_eq!(known, [("left", Some(world.now()))]);
 
-    let world = World::polled("ledger", "balances", json!({}), 1).await;
+    let world = PollHarness::polled("ledger", "balances", json!({}), 1).await;
     let why = super::super::why::why(&world.service, &record, "balances", "r0").await.expect("an answer");
     assert_eq!(why.known.len(), 1, "no partition, no second look");
 }

@@ -1,23 +1,22 @@
-//! Whether a poll is made at all, and what it reads first.
+//! Tests of the reasons not to poll, and of what a poll reads first.
 
 use futures::FutureExt;
+use store::records::resource::{PassProgress, Resume};
+use store::records::tokens::{self, PauseRecord};
 
 use super::super::Outcome;
-use super::super::state::{Resume, SoFar};
 use super::*;
-use crate::ports::{Item, QueueName, Write};
-use crate::table::PauseRecord;
+use crate::ports::QueueName;
 
 /// Somebody else commits while the vendor answers, so many times.
-fn outrun(world: &World, times: usize) {
-    let (store, key) = (Arc::clone(&world.test.store), table::resource_key(ID, &world.job.resource));
+fn outrun(world: &PollHarness, times: usize) {
+    let (store, key) = (Arc::clone(&world.test.store), world.state_key());
     let mut left = times;
-    world.meddle(move |_| {
+    world.intercept(move |_| {
         if left > 0 {
             left -= 1;
-            let item = store.get(&key).now_or_never()?.ok()??;
-            let write = Write::Put { item: Item { version: item.version + 1, ..item }, condition: Condition::Present };
-            store.transact(&[write]).now_or_never()?.ok()?;
+            let stored = key.get(&*store).now_or_never()?.ok()??;
+            let _ = commit(&*store, &[stored.replace(&stored.record)]).now_or_never()?.ok()?;
         }
         None
     });
@@ -31,7 +30,7 @@ async fn whoever_waits_is_polled_for_again_when_outrun_and_not_for_ever() {
         (NOW, 100, (Outcome::OutrunByAnother, 5)),
         (Mode::Scheduled, 1, (Outcome::OutrunByAnother, 1)),
     ] {
-        let world = World::polled("ledger", "balances", json!({}), 2).await;
+        let world = PollHarness::polled("ledger", "balances", json!({}), 2).await;
         world.pass(MINUTE * 5);
         let before = world.vendor().listed;
         outrun(&world, times);
@@ -43,7 +42,7 @@ async fn whoever_waits_is_polled_for_again_when_outrun_and_not_for_ever() {
 #[tokio::test]
 async fn whoever_waits_reads_what_was_just_written_and_a_schedule_pays_half_for_a_moment_old() {
     for (mode, wanted) in [(NOW, Outcome::Committed), (Mode::Scheduled, Outcome::OutrunByAnother)] {
-        let world = World::polled("ledger", "balances", json!({}), 2).await;
+        let world = PollHarness::polled("ledger", "balances", json!({}), 2).await;
         world.pass(MINUTE * 5);
         world.test.store.lag();
         world.set_state(|state| state.entries = 2).await;
@@ -55,7 +54,7 @@ async fn whoever_waits_reads_what_was_just_written_and_a_schedule_pays_half_for_
 
 #[tokio::test]
 async fn a_poll_says_how_late_it_comes() {
-    let world = World::new("ledger", "entries", json!({})).await;
+    let world = PollHarness::new("ledger", "entries", json!({})).await;
     assert_eq!(world.poll(Mode::Scheduled).await.overdue_ms, None, "nothing was promised yet");
     world.pass(MINUTE * 5);
     assert_eq!(world.poll(Mode::Scheduled).await.overdue_ms, Some(0), "the interval is five minutes");
@@ -67,7 +66,7 @@ async fn a_poll_says_how_late_it_comes() {
 
 #[tokio::test]
 async fn a_poll_that_a_later_one_covers_is_not_made() {
-    let world = World::polled("ledger", "entries", json!({}), 1).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 1).await;
     assert_eq!(world.poll(Mode::Scheduled).await.outcome, Outcome::AlreadyCovered);
     assert_eq!(world.poll(NOW).await.outcome, Outcome::Committed);
     world.pass(MINUTE);
@@ -79,25 +78,28 @@ async fn what_keeps_a_poll_back_ends_to_the_millisecond() {
     let tick = TimeDelta::milliseconds(1);
     for (left, wanted) in [(tick, false), (TimeDelta::zero(), true)] {
         let outcome = |kept_back| if wanted { Outcome::Committed } else { kept_back };
-        let at_work = World::polled("ledger", "entries", json!({}), 1).await;
+        let at_work = PollHarness::polled("ledger", "entries", json!({}), 1).await;
         at_work.pass(MINUTE * 5);
         let now = at_work.now();
-        at_work.set_state(|state| state.taken_until = Some(now + left)).await;
+        at_work.set_state(|state| state.leased_until = Some(now + left)).await;
         assert_eq!(at_work.poll(Mode::Scheduled).await.outcome, outcome(Outcome::UnderWay), "taken for {left}");
 
-        let pausing = World::polled("ledger", "entries", json!({}), 1).await;
+        let pausing = PollHarness::polled("ledger", "entries", json!({}), 1).await;
         pausing.pass(MINUTE * 5);
         pausing.set_state(|state| state.skip_until = Some(now + left)).await;
         assert_eq!(pausing.poll(Mode::Scheduled).await.outcome, outcome(Outcome::BackingOff), "own pause of {left}");
 
-        let told = World::polled("ledger", "entries", json!({}), 1).await;
-        told.pass(MINUTE * 5);
-        let pause = table::put(table::pause_key(ID), 1, &PauseRecord { until: now + left }, Condition::Unconditional);
-        told.test.store.transact(&[pause]).await.expect("written");
-        assert_eq!(told.poll(Mode::Scheduled).await.outcome, outcome(Outcome::BackingOff), "account's pause of {left}");
+        let paused = PollHarness::polled("ledger", "entries", json!({}), 1).await;
+        paused.pass(MINUTE * 5);
+        paused.write(&[tokens::pause_key(ID).put(&PauseRecord { until: now + left })]).await;
+        assert_eq!(
+            paused.poll(Mode::Scheduled).await.outcome,
+            outcome(Outcome::BackingOff),
+            "account's pause of {left}"
+        );
 
         // A pass that another job began belongs to that job for five minutes.
-        let handed_on = World::polled("ledger", "entries", json!({}), 1).await;
+        let handed_on = PollHarness::polled("ledger", "entries", json!({}), 1).await;
         handed_on.pass(MINUTE * 5);
         let minute = handed_on.service.wheel.minute_of(now);
         let resume = |minute| Resume {
@@ -107,7 +109,7 @@ async fn what_keeps_a_poll_back_ends_to_the_millisecond() {
             newest: None,
             lower: None,
             seen_pieces: 0,
-            so_far: SoFar::beginning(now),
+            progress: PassProgress::beginning(now),
             minute,
             saved: now + left - MINUTE * 5,
         };
@@ -120,7 +122,7 @@ async fn what_keeps_a_poll_back_ends_to_the_millisecond() {
 
 #[tokio::test]
 async fn jobs_come_back_after_the_pause_and_not_within_it() {
-    let world = World::polled("ledger", "entries", json!({}), 1).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 1).await;
     world.pass(MINUTE * 5);
     world.refuses(503);
     let report = world.poll(Mode::Scheduled).await;

@@ -1,18 +1,18 @@
-//! Deliveries that a resource's state names instead of a retry entry.
+//! Tests of deliveries that a resource's state names instead of a retry entry.
 
 use domain::configuration::NotificationFormat;
 use domain::retry_minute::RetryMinute;
+use store::records::delivery::Status;
+use store::records::instance::CallbackRecord;
 
 use super::super::Outcome;
 use super::*;
-use crate::delivery::row::Status;
 use crate::outbox::GRACE;
 use crate::ports::QueueName;
-use crate::table::CallbackRecord;
 
 /// A resource that was polled once, whose next poll finds so many records more.
-async fn with_changes(format: NotificationFormat, interval: u16, changes: usize) -> World {
-    let world = World::polled("ledger", "entries", json!({"intervalMinutes": interval}), 1).await.in_the_cloud();
+async fn with_changes(format: NotificationFormat, interval: u16, changes: usize) -> PollHarness {
+    let world = PollHarness::polled("ledger", "entries", json!({"intervalMinutes": interval}), 1).await.in_the_cloud();
     let mut record = world.instance().await;
     let callback = record.callback.take().expect("a callback");
     record.callback = Some(CallbackRecord { format, ..callback });
@@ -22,7 +22,7 @@ async fn with_changes(format: NotificationFormat, interval: u16, changes: usize)
     world
 }
 
-fn retry_entries(world: &World) -> usize {
+fn retry_entries(world: &PollHarness) -> usize {
     world.test.store.items().iter().filter(|item| item.key.pk.starts_with("RETRY#")).count()
 }
 
@@ -44,7 +44,7 @@ async fn a_state_names_a_few_deliveries_of_what_is_polled_often_and_the_others_h
         assert_eq!(world.test.queue.len(QueueName::Deliveries), named + entries);
     }
     // A queue that ends with the process loses what it holds at once, not once in a lifetime.
-    let world = World::polled("ledger", "entries", json!({}), 1).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 1).await;
     world.pass(MINUTE * 5);
     world.vendor().rows.push(row("new", 60));
     world.poll(NOW).await;
@@ -52,15 +52,14 @@ async fn a_state_names_a_few_deliveries_of_what_is_polled_often_and_the_others_h
 }
 
 /// A delivery that was named, whose row then became what `change` makes of it, looked after so long after its commit.
-async fn looked_after(change: impl FnOnce(&mut DeliveryRow), later: TimeDelta) -> World {
+async fn looked_after(change: impl FnOnce(&mut DeliveryRow), later: TimeDelta) -> PollHarness {
     let world = with_changes(NotificationFormat::Elements, 5, 1).await;
     world.poll(NOW).await;
     assert_eq!(world.test.queue.take(QueueName::Deliveries, 10).len(), 1);
-    let rows = query_all(&*world.test.store, &table::instance_partition(ID), "DLV#").await.expect("a table");
-    let mut row: DeliveryRow = table::read(&rows[0]).expect("a row");
+    let stored = world.stored_deliveries().await.remove(0);
+    let mut row = stored.record.clone();
     change(&mut row);
-    let write = table::put(rows[0].key.clone(), rows[0].version + 1, &row, Condition::Unconditional);
-    world.test.store.transact(&[write]).await.expect("written");
+    world.write(&[stored.replace(&row)]).await;
     world.pass(later);
     // It is not outrun by its own looking after.
     assert_eq!(world.poll(Mode::Scheduled).await.outcome, Outcome::Committed);
@@ -69,7 +68,7 @@ async fn looked_after(change: impl FnOnce(&mut DeliveryRow), later: TimeDelta) -
 
 #[tokio::test]
 async fn the_next_poll_brings_what_nobody_attempted_and_forgets_the_rest() {
-    let found = |world: &World| (retry_entries(world), world.test.queue.len(QueueName::Deliveries));
+    let found = |world: &PollHarness| (retry_entries(world), world.test.queue.len(QueueName::Deliveries));
     let young = looked_after(|_| {}, GRACE - TimeDelta::milliseconds(1)).await;
     assert_eq!((young.state().await.handed_over.len(), found(&young)), (1, (0, 0)), "its job may be on its way");
     let old = looked_after(|_| {}, GRACE).await;
@@ -94,9 +93,9 @@ async fn what_is_committed_on_the_way_and_what_a_new_life_begins_with_is_looked_
     world.vendor().most = 1;
     world.breaks_off_at(7);
     assert_eq!(world.poll(NOW).await.outcome, Outcome::Failed);
-    assert_eq!((world.told().await.len(), world.state().await.handed_over.len()), (6, 1));
+    assert_eq!((world.emitted().await.len(), world.state().await.handed_over.len()), (6, 1));
 
-    world.vendor().meddle = None;
+    world.vendor().intercept = None;
     world.poll(NOW).await;
     let before = world.state().await.handed_over;
     assert_eq!(before.len(), 2);

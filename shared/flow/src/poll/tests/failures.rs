@@ -1,12 +1,14 @@
-//! What the vendor does not do, and what is said and kept of it.
+//! Tests of failures of the vendor: what is said and kept of them.
+
+use store::records::tokens;
 
 use super::super::Outcome;
 use super::*;
 use crate::ports::{Bounds, QueueName};
 
 /// A pass over six pages, of which an invocation has time for two.
-async fn suspended(element: &str, resource: &str) -> World {
-    let world = World::polled(element, resource, json!({}), 0).await;
+async fn suspended(element: &str, resource: &str) -> PollHarness {
+    let world = PollHarness::polled(element, resource, json!({}), 0).await;
     world.pass(MINUTE * 20);
     {
         let mut vendor = world.vendor();
@@ -16,13 +18,13 @@ async fn suspended(element: &str, resource: &str) -> World {
     world.slow(MINUTE);
     let report = world.poll_until(Mode::Scheduled, world.now() + MINUTE * 2).await;
     assert_eq!((report.outcome, report.created), (Outcome::Suspended, 2));
-    world.vendor().meddle = None;
+    world.vendor().intercept = None;
     world
 }
 
 #[tokio::test]
 async fn what_cannot_be_polled_as_it_is_configured_says_why() {
-    let world = World::polled("ledger", "entries", json!({}), 1).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 1).await;
     world.pass(MINUTE * 5);
     let damaged = InstanceRecord { element: "abacus".into(), ..world.instance().await };
     world.store(&damaged).await;
@@ -44,7 +46,7 @@ async fn a_passing_trouble_keeps_the_place_in_a_listing_and_a_lasting_one_does_n
         assert_eq!(world.state().await.trouble.map(|trouble| trouble.message), Some(message));
     }
     let world = suspended("ledger", "entries").await;
-    world.meddle(|_| Some(Err(HttpError::Connect("no such host".into()))));
+    world.intercept(|_| Some(Err(HttpError::Connect("no such host".into()))));
     let report = world.poll(NOW).await;
     let message = "the vendor could not be reached: could not connect: no such host";
     assert_eq!(report.failure.as_deref(), Some(message));
@@ -53,7 +55,7 @@ async fn a_passing_trouble_keeps_the_place_in_a_listing_and_a_lasting_one_does_n
 
 #[tokio::test]
 async fn a_login_counts_as_lost_after_the_third_refusal_in_a_row() {
-    let world = World::polled("ledger", "entries", json!({}), 1).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 1).await;
     world.refuses(401);
     for refusal in 1..=3 {
         assert_eq!(world.reconnect().await, None, "before refusal {refusal}");
@@ -77,7 +79,7 @@ async fn a_login_that_is_not_renewed_now_is_tried_later_and_one_that_is_over_is_
         }
     };
     let world = suspended("metered", "readings").await;
-    world.meddle(refused(503, "closed"));
+    world.intercept(refused(503, "closed"));
     let report = world.poll(NOW).await;
     let message = report.failure.unwrap_or_default();
     assert!(message.contains("closed"), "{message}");
@@ -87,7 +89,7 @@ async fn a_login_that_is_not_renewed_now_is_tried_later_and_one_that_is_over_is_
     assert_eq!(world.reconnect().await, None);
 
     let world = suspended("metered", "readings").await;
-    world.meddle(refused(400, "invalid_client"));
+    world.intercept(refused(400, "invalid_client"));
     let message = world.poll(NOW).await.failure.unwrap_or_default();
     assert!(message.contains("invalid_client"), "{message}");
     assert_eq!(world.reconnect().await, Some(message));
@@ -96,7 +98,7 @@ async fn a_login_that_is_not_renewed_now_is_tried_later_and_one_that_is_over_is_
 #[tokio::test]
 async fn our_own_budget_is_waited_for_and_what_was_read_is_kept() {
     // A first pass over six records, of which four calls read four.
-    let world = World::new("metered", "readings", json!({})).await;
+    let world = PollHarness::new("metered", "readings", json!({})).await;
     world.vendor().rows = (0..6).map(|n| row(&format!("r{n}"), -60 + n)).collect();
     world.vendor().most = 1;
     let report = world.poll(Mode::Scheduled).await;
@@ -119,14 +121,14 @@ async fn our_own_budget_is_waited_for_and_what_was_read_is_kept() {
 
 #[tokio::test]
 async fn an_exchange_has_the_elements_deadline_and_room_for_large_pages() {
-    let world = World::new("ledger", "entries", json!({})).await;
+    let world = PollHarness::new("ledger", "entries", json!({})).await;
     world.vendor().rows = vec![heavy("large", -60, 2_000_000)];
     let report = world.poll(Mode::Scheduled).await;
     assert_eq!((report.outcome, report.records), (Outcome::Committed, 1));
     let bounds: Vec<Bounds> = world.test.http.requests().into_iter().map(|(_, bounds)| bounds).collect();
     assert_eq!(bounds.iter().map(|bounds| bounds.deadline.as_secs()).collect::<Vec<_>>(), [7]);
 
-    world.meddle(|_| Some(Ok(Response::new(Bytes::from(vec![b' '; (16 << 20) + 1])))));
+    world.intercept(|_| Some(Ok(Response::new(Bytes::from(vec![b' '; (16 << 20) + 1])))));
     let message = world.poll(NOW).await.failure;
     let wanted = "the vendor's page is larger than 16 MB: configure a smaller pageSize";
     assert_eq!(message.as_deref(), Some(wanted));
@@ -141,8 +143,8 @@ async fn the_queue_brings_a_failed_poll_back_unless_the_wheel_or_a_person_will()
         (NOW, 600, false),
         (NOW, 1000, false),
     ] {
-        let world = World::new("ledger", "entries", json!({})).await;
-        world.meddle(move |_| {
+        let world = PollHarness::new("ledger", "entries", json!({})).await;
+        world.intercept(move |_| {
             let mut refusal = answer(429, &json!({"message": "slowly"}));
             let seconds = http::HeaderValue::from(asked);
             refusal.headers_mut().insert(http::header::RETRY_AFTER, seconds);
@@ -156,15 +158,14 @@ async fn the_queue_brings_a_failed_poll_back_unless_the_wheel_or_a_person_will()
 
 #[tokio::test]
 async fn what_the_vendor_tells_one_instance_of_an_account_all_of_them_heed() {
-    let world = World::polled("ledger", "entries", json!({}), 1).await;
+    let world = PollHarness::polled("ledger", "entries", json!({}), 1).await;
     let other = InstanceId(43);
     for (id, books) in [(other, "left"), (InstanceId(44), "elsewhere")] {
         let mut record = InstanceRecord { id, ..world.instance().await };
         record.configuration.insert("books".into(), json!(books));
         record.secrets = secrets::seal(&world.service, id, &BTreeMap::new()).await.expect("a seal");
         world.store(&record).await;
-        let state = table::put(table::resource_key(id, "entries"), 1, &ResourceRecord::default(), Condition::Absent);
-        world.test.store.transact(&[state]).await.expect("written");
+        world.write(&[resource::key(id, "entries").insert(&ResourceRecord::default())]).await;
         let job = PollJob { instance: id, ..world.job.clone() };
         let until = world.now() + TimeDelta::hours(1);
         let report = poll(&world.service, &job, Mode::Scheduled, until).await.expect("no trouble of our own");
@@ -172,18 +173,15 @@ async fn what_the_vendor_tells_one_instance_of_an_account_all_of_them_heed() {
     }
     world.refuses(429);
     let report = world.poll(NOW).await;
-    let pause = |id| {
-        let store = Arc::clone(&world.test.store);
-        async move { store.get(&table::pause_key(id)).await.expect("a table") }
-    };
+    let pause = async |id| tokens::pause_key(id).get(&*world.test.store).await.expect("a table");
     let noted = pause(other).await.expect("the same credentials");
-    let until = table::read::<table::PauseRecord>(&noted).expect("a pause").until;
-    assert!(until >= report.skip_until.expect("a pause"), "no sooner than the one that was told");
-    assert!(noted.expires_at.expect("it is forgotten") > until, "and not before it is over");
-    assert_eq!(pause(InstanceId(44)).await, None, "another account");
+    let until = noted.record.until;
+    assert!(until >= report.skip_until.expect("a pause"), "no sooner than the one that was refused");
+    assert!(noted.expires_at().expect("it is forgotten") > until, "and not before it is over");
+    assert!(pause(InstanceId(44)).await.is_none(), "another account");
 
     // Where it belongs is written once.
-    world.vendor().meddle = None;
+    world.vendor().intercept = None;
     world.pass(MINUTE * 60);
     world.test.store.forget_operations();
     assert_eq!(world.poll(Mode::Scheduled).await.outcome, Outcome::Committed);
