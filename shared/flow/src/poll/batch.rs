@@ -115,14 +115,14 @@ impl Batch {
     /// The silent entries, once there are many. A first pass over a large account emits nothing and could hold
     /// everything; packed buckets take a fraction of that.
     pub(super) fn overflow(&mut self) -> Option<Vec<(String, Entry)>> {
-        if self.silent.len() < CHANGES_HELD {
-            return None;
-        }
-        let silent = std::mem::take(&mut self.silent);
-        for (key, _) in &silent {
-            self.judged.remove(key);
-        }
-        Some(silent)
+        let is_large = self.silent.len() >= CHANGES_HELD;
+        is_large.then(|| {
+            let silent = std::mem::take(&mut self.silent);
+            for (key, _) in &silent {
+                self.judged.remove(key);
+            }
+            silent
+        })
     }
 
     /// Takes out what is to be committed: the silent entries, and the changes in their order.

@@ -13,7 +13,7 @@ use store::{Commit, Stored, Write};
 
 use super::batch::Emitted;
 use super::draft::Draft;
-use super::error::CommitError;
+use super::error::PassError;
 use super::handed_over;
 use super::lease::Lease;
 use super::request::PollRequest;
@@ -65,7 +65,7 @@ impl<'a> Committer<'a> {
     }
 
     /// Starts the resource again from an empty state.
-    pub(super) async fn restart(&mut self, draft: &mut Draft, state: ResourceRecord) -> Result<(), CommitError> {
+    pub(super) async fn restart(&mut self, draft: &mut Draft, state: ResourceRecord) -> Result<(), PassError> {
         self.index = RecordIndex::of(self.request.job.instance, &self.request.job.resource, &state);
         draft.state = state.clone();
         self.stored.record = state;
@@ -73,7 +73,7 @@ impl<'a> Committer<'a> {
     }
 
     /// Takes or renews the lease of a poll that has run for long: one write, now and then.
-    pub(super) async fn renew_lease(&mut self, draft: &mut Draft) -> Result<(), CommitError> {
+    pub(super) async fn renew_lease(&mut self, draft: &mut Draft) -> Result<(), PassError> {
         match self.lease.due(self.stored.record.leased_until, self.request.service.ports.now()) {
             Some(until) => {
                 self.stored.record.leased_until = Some(until);
@@ -90,7 +90,7 @@ impl<'a> Committer<'a> {
 
     /// Stores what a complete listing has seen. This is done before the place of the listing is stored: a place without
     /// it would make everything listed before look missing.
-    pub(super) async fn save_seen(&mut self, draft: &mut Draft, pieces: &[Write]) -> Result<(), CommitError> {
+    pub(super) async fn save_seen(&mut self, draft: &mut Draft, pieces: &[Write]) -> Result<(), PassError> {
         for some in pieces.chunks(PIECES_PER_COMMIT) {
             self.write(draft, some.to_vec(), None).await?;
         }
@@ -99,13 +99,13 @@ impl<'a> Committer<'a> {
 
     /// Commits the batch in the middle of a pass: index, lateness and place move. A crash between two transactions
     /// repeats reading, and what was emitted is known.
-    pub(super) async fn commit_progress(&mut self, target: &Target<'_>, draft: &mut Draft) -> Result<(), CommitError> {
+    pub(super) async fn commit_progress(&mut self, target: &Target<'_>, draft: &mut Draft) -> Result<(), PassError> {
         let (writes, _) = self.file(target, draft).await?;
         self.write(draft, writes, None).await
     }
 
     /// Completes a pass and commits its batch. The state (cursor, coverage) goes with the last transaction.
-    pub(super) async fn commit_pass(&mut self, target: &Target<'_>, draft: &mut Draft) -> Result<(), CommitError> {
+    pub(super) async fn commit_pass(&mut self, target: &Target<'_>, draft: &mut Draft) -> Result<(), PassError> {
         draft.complete(target.shape());
         let (mut writes, now) = self.file(target, draft).await?;
         let duration_ms = u64::try_from((now - self.request.began).num_milliseconds()).unwrap_or(0);
@@ -127,11 +127,7 @@ impl<'a> Committer<'a> {
 
     /// Brings the batch into the index and files its changes as deliveries, in as many transactions as that takes. The
     /// writes of the last one are left to the caller, with the instant of filing.
-    async fn file(
-        &mut self,
-        target: &Target<'_>,
-        draft: &mut Draft,
-    ) -> Result<(Vec<Write>, DateTime<Utc>), CommitError> {
+    async fn file(&mut self, target: &Target<'_>, draft: &mut Draft) -> Result<(Vec<Write>, DateTime<Utc>), PassError> {
         let (silent, emitted) = draft.batch.take();
         self.remember(silent).await?;
         while self.index.dirty() > WRITES_PER_COMMIT / 2 {
@@ -180,7 +176,7 @@ impl<'a> Committer<'a> {
     }
 
     /// Puts entries into the index, in memory.
-    async fn remember(&mut self, entries: Vec<(String, Entry)>) -> Result<(), CommitError> {
+    async fn remember(&mut self, entries: Vec<(String, Entry)>) -> Result<(), PassError> {
         let store = &*self.request.service.ports.store;
         self.index.load(store, entries.iter().map(|(key, _)| hash_of(key))).await?;
         Ok(self.index.put(store, entries).await?)
@@ -193,7 +189,7 @@ impl<'a> Committer<'a> {
         draft: &mut Draft,
         mut writes: Vec<Write>,
         state: Option<ResourceRecord>,
-    ) -> Result<(), CommitError> {
+    ) -> Result<(), PassError> {
         let mut state = state.unwrap_or_else(|| self.stored.record.interim(&draft.state));
         writes.extend(self.index.take_writes(99usize.saturating_sub(writes.len())));
         self.index.note_in(&mut state);
@@ -207,7 +203,7 @@ impl<'a> Committer<'a> {
                 self.stored.replaced(state);
                 Ok(())
             }
-            Commit::Lost { .. } => Err(CommitError::Superseded),
+            Commit::Lost { .. } => Err(PassError::Superseded),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The errors that end a poll, layer by layer. Suspension is no error: it is an outcome of a scan.
+//! The errors that end a poll, one enum for each caller. Suspension is no error: it is an outcome of a scan.
 
 use std::time::Duration;
 
@@ -30,26 +30,6 @@ impl From<Vec<FieldProblem>> for PrepareError {
     }
 }
 
-/// A transaction of a poll was not carried out.
-pub(super) enum CommitError {
-    /// Another poll changed the resource's state meanwhile.
-    Superseded,
-    /// Our own trouble.
-    Internal(FlowError),
-}
-
-impl From<FlowError> for CommitError {
-    fn from(error: FlowError) -> Self {
-        Self::Internal(error)
-    }
-}
-
-impl From<IndexError> for CommitError {
-    fn from(error: IndexError) -> Self {
-        Self::Internal(error.into())
-    }
-}
-
 /// A pass ended before its end.
 pub(super) enum PassError {
     /// Another poll changed the resource's state meanwhile; the work of this one is thrown away.
@@ -69,15 +49,6 @@ impl From<FlowError> for PassError {
 impl From<IndexError> for PassError {
     fn from(error: IndexError) -> Self {
         Self::Internal(error.into())
-    }
-}
-
-impl From<CommitError> for PassError {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Superseded => Self::Superseded,
-            CommitError::Internal(error) => Self::Internal(error),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use elements::listing::{Cursor, Listing, ScanMode};
 use elements::plan::{ChangeStrategy, Partitions};
 use store::records::resource::{PassProgress, Recent, ResourceRecord};
 
-use super::error::{CommitError, PassError};
+use super::error::PassError;
 use super::request::Mode;
 use super::run::Run;
 use super::scan::read_page;
@@ -41,7 +41,7 @@ pub(super) async fn names(run: &mut Run<'_>) -> Result<Vec<String>, PassError> {
 /// With other ids the index means nothing: the resource starts again and emits what changed since the last pass. With
 /// other versions everything is listed once, and records with their old stamp are remembered by their new version,
 /// silently.
-pub(super) async fn check_rules(run: &mut Run<'_>) -> Result<(), CommitError> {
+pub(super) async fn check_rules(run: &mut Run<'_>) -> Result<(), PassError> {
     let shape = run.target.shape();
     let has_baseline = run.draft.state.has_baseline;
     let Some(before) = run.draft.state.shape.filter(|before| has_baseline && *before != shape) else { return Ok(()) };

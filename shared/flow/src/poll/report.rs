@@ -8,10 +8,11 @@ use serde::Serialize;
 use crate::vendor::Latency;
 
 /// The end of a poll.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// Everything listed was judged and committed.
+    #[default]
     Committed,
     /// The time was up: what was found is committed, and the rest goes on in another invocation.
     Suspended,
@@ -48,7 +49,7 @@ pub struct PollProblem {
 pub const PROBLEMS_SHOWN: usize = 10;
 
 /// The report of one poll of one resource.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PollReport {
     /// The resource.
@@ -113,34 +114,7 @@ pub struct PollReport {
 
 impl PollReport {
     pub(super) fn new(resource: &str, began: DateTime<Utc>) -> Self {
-        Self {
-            resource: resource.to_owned(),
-            outcome: Outcome::Committed,
-            baseline: false,
-            complete_listing: false,
-            trace: String::new(),
-            began,
-            overdue_ms: None,
-            duration_ms: 0,
-            vendor_calls: 0,
-            vendor_ms: 0,
-            vendor_longest_ms: 0,
-            pages: 0,
-            records: 0,
-            created: 0,
-            updated: 0,
-            deleted: 0,
-            suppressed: 0,
-            notifications: 0,
-            held: 0,
-            problem_count: 0,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-            covered_until: None,
-            failure: None,
-            stale: false,
-            skip_until: None,
-        }
+        Self { resource: resource.to_owned(), began, ..Self::default() }
     }
 
     pub(super) fn ended(mut self, outcome: Outcome, now: DateTime<Utc>) -> Self {

@@ -12,7 +12,7 @@ use store::records::seen::Seen;
 
 use super::batch::PageContext;
 use super::candidate::{filter_seen, hydrate};
-use super::error::{CommitError, PassError};
+use super::error::PassError;
 use super::missing;
 use super::report::PollReport;
 use super::run::Run;
@@ -56,7 +56,13 @@ pub(super) async fn scan(run: &mut Run<'_>, partition: &str) -> Result<ScanOutco
                 scan.start_over(run);
                 continue;
             }
-            PageOutcome::Failed(error) => return Err(scan.abandon(run, error.into()).await?),
+            PageOutcome::Failed(error) => {
+                let failure = error.into();
+                if scan.is_resumable(&failure) {
+                    scan.keep_place(run).await?;
+                }
+                return Err(failure);
+            }
         };
         let (is_last, server_date) = (page.done, page.server_date);
         scan.take_page(run, page).await?;
@@ -70,8 +76,7 @@ pub(super) async fn scan(run: &mut Run<'_>, partition: &str) -> Result<ScanOutco
             return Ok(ScanOutcome::Suspended { resume_in });
         }
         if run.draft.batch.is_full() {
-            scan.suspend(run).await?;
-            run.committer.commit_progress(&run.target, &mut run.draft).await?;
+            scan.keep_place(run).await?;
         }
     }
 }
@@ -216,7 +221,7 @@ impl<'p> PartitionScan<'p> {
     }
 
     /// Readies the state for a commit after which another poll can go on from this place.
-    async fn suspend(&mut self, run: &mut Run<'_>) -> Result<(), CommitError> {
+    async fn suspend(&mut self, run: &mut Run<'_>) -> Result<(), PassError> {
         let (job, now) = (run.request.job, run.request.service.ports.now());
         let listing = self.listing.save();
         let mut seen_pieces = 0;
@@ -239,14 +244,16 @@ impl<'p> PartitionScan<'p> {
         Ok(())
     }
 
-    /// Ends a scan that failed, keeping its place where that is worth it. Returns the failure.
-    async fn abandon(&mut self, run: &mut Run<'_>, failure: PassError) -> Result<PassError, CommitError> {
-        let is_transient = matches!(&failure, PassError::Vendor(failure) if failure.is_transient);
-        if is_transient && self.good_pages >= PAGES_WORTH_KEEPING {
-            self.suspend(run).await?;
-            run.committer.commit_progress(&run.target, &mut run.draft).await?;
-        }
-        Ok(failure)
+    /// Commits what is held, and the place, so that another poll can go on from it.
+    async fn keep_place(&mut self, run: &mut Run<'_>) -> Result<(), PassError> {
+        self.suspend(run).await?;
+        run.committer.commit_progress(&run.target, &mut run.draft).await
+    }
+
+    /// True if the place of a scan that failed is worth keeping.
+    fn is_resumable(&self, failure: &PassError) -> bool {
+        let is_transient = matches!(failure, PassError::Vendor(failure) if failure.is_transient);
+        is_transient && self.good_pages >= PAGES_WORTH_KEEPING
     }
 
     /// Ends a scan that reached its end: looks for missing records and notes where the next pass goes on.
