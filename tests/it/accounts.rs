@@ -259,7 +259,7 @@ async fn limits_hold_however_many_race() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_set_while_instances_come_and_go_begins_with_the_right_count() {
+async fn a_limit_set_during_changes_starts_with_the_right_count() {
     for seed in 0..6 {
         let world = SystemHarness::seeded("2026-01-05T09:00:00Z", seed).await;
         let gone = world.create(body(&["a"], 60)).await;

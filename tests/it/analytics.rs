@@ -148,7 +148,7 @@ async fn undelivered_events_go_to_the_callback_that_there_is_now() {
 }
 
 #[tokio::test]
-async fn another_interval_moves_the_slot_and_an_edit_of_one_resource_keeps_the_cursors_of_all() {
+async fn another_interval_moves_the_slot_and_keeps_the_cursors() {
     let world = SystemHarness::new(START).await;
     let mut body = every_minute();
     let timesheets = body["configuration"]["event.poller.configuration"]["timesheets"].clone();

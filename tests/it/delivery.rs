@@ -397,7 +397,7 @@ async fn case_45_what_was_committed_is_sent_though_its_message_never_was() {
 
 /// The rule: five failed attempts in a row cut a callback off, and any success counts from zero.
 #[tokio::test]
-async fn case_49_a_callback_that_fails_four_times_and_works_once_over_and_over_is_never_cut_off() {
+async fn case_49_a_callback_that_fails_four_times_of_five_stays_closed() {
     let (mut world, receiver) = (DeliveryHarness::relaxed(LONG), Receiver::start(says(200, "")).await);
     let instance = world.instance(42, &receiver.url()).await;
     let set = |manner| *receiver.manner.lock().expect("a manner") = manner;
@@ -481,7 +481,7 @@ async fn case_51_a_second_copy_of_a_message_sends_nothing() {
 }
 
 #[tokio::test]
-async fn case_52_a_replay_sends_again_and_one_fact_at_two_callbacks_is_two_deliveries() {
+async fn case_52_a_replay_sends_again_and_two_callbacks_get_two_deliveries() {
     let mut world = DeliveryHarness::relaxed(LONG);
     let (one, other) = (Receiver::start(says(503, "")).await, Receiver::start(says(503, "")).await);
     let (of_one, of_other) = (world.instance(1, &one.url()).await, world.instance(2, &other.url()).await);
@@ -525,7 +525,7 @@ async fn case_54_one_customers_failures_do_not_count_for_another_with_the_same_c
 
 /// A callback that hangs, with many notifications before those of a healthy one in the queue.
 #[tokio::test]
-async fn a_dead_callback_harms_only_itself_and_gets_everything_in_order_when_it_is_back() {
+async fn a_dead_callback_harms_only_itself_and_drains_in_order() {
     let mut world = DeliveryHarness::relaxed(SHORT);
     let dead = Receiver::start(Manner::SaysAndHangs("")).await;
     let healthy = Receiver::start(says(200, "")).await;

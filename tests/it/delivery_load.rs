@@ -155,7 +155,7 @@ async fn work(run: &mut Run, of_healthy: &InstanceRecord) {
 
 #[expect(clippy::print_stdout, reason = "the figures are for whoever asks for them")]
 #[tokio::test]
-async fn case_50_ten_thousand_notifications_for_a_dead_callback_do_not_touch_the_healthy_one() {
+async fn case_50_a_dead_callback_does_not_affect_the_healthy_one() {
     let total = (ROUNDS * TO_NEIGHBOUR) as usize;
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let mut run = run().await;

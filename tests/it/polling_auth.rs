@@ -40,7 +40,7 @@ async fn c39_polls_that_refresh_at_once_spend_one_refresh_token() {
 }
 
 #[tokio::test]
-async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged_and_not_spent_again() {
+async fn c40_a_rotated_token_that_was_not_stored_is_recovered_or_flagged() {
     for (writes_lost, recovers) in [(1, true), (100, false)] {
         let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
         world.sandbox.set_faults("googlesuite", Faults { rotate_refresh: true, ..Faults::default() }).expect("faults");
@@ -160,7 +160,7 @@ async fn c43_a_throttled_account_is_left_alone_by_all_its_instances() {
 }
 
 #[tokio::test]
-async fn c44_a_source_that_refuses_for_good_is_not_asked_again_and_the_customer_is_informed() {
+async fn c44_a_vendor_that_refuses_for_good_is_not_called_again() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;

@@ -85,7 +85,7 @@ async fn c03_a_stamp_cut_to_the_second_of_the_poll_is_not_lost() {
 }
 
 #[tokio::test]
-async fn c04_a_lower_bound_is_never_ahead_of_the_poll_or_of_the_newest_record() {
+async fn c04_a_lower_bound_is_never_ahead_of_poll_or_newest_record() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"] = json!({"customers": {}});
@@ -113,7 +113,7 @@ async fn c04_a_lower_bound_is_never_ahead_of_the_poll_or_of_the_newest_record() 
 }
 
 #[tokio::test]
-async fn c05_two_edits_in_one_minute_of_a_coarse_clock_are_both_emitted_and_not_repeated() {
+async fn c05_two_edits_in_one_minute_of_a_coarse_clock_are_emitted_once_each() {
     let (world, _) = square().await;
     let minute = json!("2026-01-05T09:02:00Z");
     let id = card(&world, json!({"created_at": minute, "updated_at": minute}));
@@ -149,7 +149,7 @@ async fn c07_records_of_one_millisecond_made_as_the_poll_starts_need_no_full_ref
 }
 
 #[tokio::test]
-async fn c08_what_is_committed_at_the_vendor_between_two_of_our_requests_is_not_skipped() {
+async fn c08_a_record_committed_between_two_requests_is_not_skipped() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let mut body = seed("square");
     body["configuration"]["event.poller.configuration"] = json!({"customers": {"pageSize": 2}});
@@ -177,7 +177,7 @@ async fn c08_what_is_committed_at_the_vendor_between_two_of_our_requests_is_not_
 }
 
 #[tokio::test]
-async fn c09_nothing_newer_than_the_cursor_keeps_the_state_and_the_next_edit_at_that_time_is_found() {
+async fn c09_an_empty_poll_keeps_the_cursor_and_the_next_edit_is_found() {
     let (world, instance) = square().await;
     let stamp = json!("2026-01-05T09:01:30Z");
     let id = card(&world, json!({"created_at": stamp, "updated_at": stamp}));

@@ -63,7 +63,7 @@ async fn a_body_is_reviewed_as_far_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_test_event_reaches_a_callback_that_is_not_saved_and_no_host_is_hammered() {
+async fn a_test_event_reaches_an_unsaved_callback_and_is_rate_limited() {
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let behave = |status| {
         let signature_key = Some(Secret::new(SIGNATURE_KEY));

@@ -154,7 +154,7 @@ async fn what_is_too_long_or_no_text_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_put_with_a_code_logs_in_again_and_a_put_without_a_key_is_refused() {
+async fn a_put_with_a_code_logs_in_and_one_without_a_key_is_refused() {
     let world = ApiHarness::new().await;
     let id = world.instance().await;
     let answer = world.call("PUT", &format!("/instances/{id}"), SQUARE).await;
