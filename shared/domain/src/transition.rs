@@ -189,8 +189,8 @@ impl Transition {
             self.callback.backlog_is_empty(u32::from(joins));
         }
         // What leaves or joins the backlog by this very transition may still be among those that were read.
-        let mut front = front.to_vec();
-        front.retain(|one| !self.leave_backlog.contains(&one.key) && !(joins && one.key == self.delivery.key));
+        let moves = |one: &&Waiting| self.leave_backlog.contains(&one.key) || joins && one.key == self.delivery.key;
+        let front: Vec<Waiting> = front.iter().filter(|one| !moves(one)).cloned().collect();
         self.released = self.callback.release(&front, now);
     }
 }
