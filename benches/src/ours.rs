@@ -16,7 +16,7 @@ use chrono::{TimeDelta, Utc};
 use domain::configuration::keys;
 use domain::id::{InstanceId, OrganizationId};
 use elements::{Bases, Catalog};
-use flow::delivery::{self, CallbackLimits};
+use flow::deliver::{self as delivery, CallbackLimits};
 use flow::job::{DeliveryJob, PollJob, Queued};
 use flow::poll::{self, Mode, Outcome};
 use flow::ports::{Ports, Queue, QueueName, Store};

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use chrono::Utc;
 use domain::configuration::NotificationFormat;
 use domain::secret::Secret;
-use flow::delivery::Outcome;
+use flow::deliver::Outcome;
 use flow::ports::{Condition, Store, Vault};
 use flow::table::{CallbackRecord, InstanceRecord, instance_key, put};
 use flow::testing::TransparentVault;

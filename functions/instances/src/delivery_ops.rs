@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::DeliveryId;
 use domain::limits;
 use domain::problem::FieldProblem;
-use flow::delivery;
-use flow::delivery::query::{self, Filter, Found};
-use flow::delivery::row::Status;
+use flow::deliver;
+use flow::deliver::query::{self, Filter, Found};
+use flow::deliver::row::Status;
 use flow::instance::{self, NewSigningKey};
 use serde_json::{Map, Value, json};
 
@@ -234,7 +234,7 @@ pub async fn send_queued(state: &ApiState, target: &Target) -> Result<(), Refusa
     let Some(callback) = &record.callback else { return Ok(()) };
     let ports = &state.service.ports;
     // A callback that is disabled itself stays so: to enable an instance says nothing of its callback.
-    if delivery::callback_view(ports, record.organization, &callback.url).await?.disabled.is_some() {
+    if deliver::callback_view(ports, record.organization, &callback.url).await?.disabled.is_some() {
         return Ok(());
     }
     let filter = Filter { statuses: vec![Status::Queued], ..Filter::default() };

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use domain::id::{DeliveryId, InstanceId};
-use flow::delivery::DeliveryError;
-use flow::delivery::query::{self, Found};
-use flow::delivery::row::{Attempt, DeliveryRow, Status};
+use flow::deliver::DeliveryError;
+use flow::deliver::query::{self, Found};
+use flow::deliver::row::{Attempt, DeliveryRow, Status};
 use flow::ports::Ports;
 use serde::Serialize;
 

@@ -5,8 +5,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use domain::problem::FieldProblem;
-use flow::delivery::TrialError;
-use flow::delivery::row::Attempt;
+use flow::deliver::TrialError;
+use flow::deliver::row::Attempt;
 use flow::instance::{self, InstanceBody, Review, TryCallbackError};
 use serde_json::{Map, Value};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::retry_minute::RetryMinute;
-use flow::delivery::row::{DeliveryRow, due_in, row_key};
+use flow::deliver::row::{DeliveryRow, due_in, row_key};
 use flow::fields::Chain;
 use flow::job::{DeliveryJob, Queued};
 use flow::ports::{Key, LONGEST_QUEUE_DELAY, Ports, QueueName, StoreError};

@@ -17,7 +17,7 @@ use std::time::Duration;
 use aws::metrics::Metrics;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use chrono::{DateTime, Utc};
-use flow::delivery::{self, CallbackLimits, DeliveryError};
+use flow::deliver::{self as delivery, CallbackLimits, DeliveryError};
 use flow::fields::{self, Chain};
 use flow::job::{DeliveryJob, PollJob};
 use flow::poll::{self, Mode};

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use aws::metrics::{self, Metrics};
 use chrono::{DateTime, TimeDelta, Utc};
-use flow::delivery::{self, DeliveryReport};
+use flow::deliver::{self as delivery, DeliveryReport};
 use flow::fields;
 use flow::poll::{Outcome, PollReport};
 

@@ -241,7 +241,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::outbox::tests::instance;
+    use crate::deliver::outbox::tests::instance;
     use crate::ports::{HttpError, Store};
     use crate::table;
     use crate::testing::TestPorts;

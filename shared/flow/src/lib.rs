@@ -4,14 +4,13 @@
 pub mod accounts;
 pub mod audit;
 pub mod budget;
-pub mod delivery;
+pub mod deliver;
 pub mod dispatch;
 pub mod fields;
 pub mod hub;
 pub mod instance;
 pub mod job;
 pub mod limits;
-pub mod outbox;
 pub mod poll;
 pub mod ports;
 pub mod principal;
@@ -26,3 +25,7 @@ pub mod testing;
 pub mod tokens;
 pub mod trace;
 pub mod vendor;
+
+/// The former names of [`deliver`] and [`deliver::outbox`], until every user imports these.
+pub use deliver as delivery;
+pub use deliver::outbox;

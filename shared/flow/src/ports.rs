@@ -74,7 +74,7 @@ pub trait Queue: Send + Sync {
     async fn send(&self, queue: QueueName, messages: Vec<Message>) -> Vec<Result<(), QueueError>>;
 
     /// Whether what was taken outlives every process of ours. Where it does not, a restart loses what waits, often and
-    /// much of it, and each delivery gets its retry entry with its commit; see [`crate::outbox::Safeguard`].
+    /// much of it, and each delivery gets its retry entry with its commit; see [`crate::deliver::outbox::Safeguard`].
     fn outlives_us(&self) -> bool;
 }
 

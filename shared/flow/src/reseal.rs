@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::accounts::create_organization;
-    use crate::outbox::tests::instance as an_instance;
+    use crate::deliver::outbox::tests::instance as an_instance;
     use crate::testing::{TestPorts, TransparentVault};
 
     /// What begins with `old:` is sealed by an older key, and what begins with `lost:` by one that is gone.

@@ -18,7 +18,7 @@ use store::records::resource::ResourceRecord;
 use store::records::{account, delivery as delivery_records, instance, resource, schedule};
 use store::{Commit, commit};
 
-use crate::delivery;
+use crate::deliver as delivery;
 use crate::poll::handed_over;
 use crate::ports::Ports;
 use crate::service::FlowError;

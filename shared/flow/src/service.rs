@@ -8,7 +8,7 @@ use store::records::record_index::IndexError;
 use store::{RecordError, Unreadable};
 
 use crate::budget::Budgets;
-use crate::delivery::DeliveryError;
+use crate::deliver::DeliveryError;
 use crate::ports::{Ports, StoreError, VaultError};
 
 /// Everything a step needs to know besides its input. Cheap to clone.

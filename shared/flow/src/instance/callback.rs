@@ -9,10 +9,10 @@ use super::check::choose_element;
 use super::record::merged_with;
 use super::review::read_in_part;
 use crate::accounts::auth::Caller;
-use crate::delivery::row::Attempt;
-use crate::delivery::{self, TrialError, TrialSender, try_callback};
+use crate::deliver::outbox::ElementLabel;
+use crate::deliver::row::Attempt;
+use crate::deliver::{self as delivery, TrialError, TrialSender, try_callback};
 use crate::fields;
-use crate::outbox::ElementLabel;
 use crate::service::Service;
 
 /// The reason why no test event was sent to the callback of an instance.

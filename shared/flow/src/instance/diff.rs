@@ -79,7 +79,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::outbox::tests::instance;
+    use crate::deliver::outbox::tests::instance;
 
     /// An instance that polls these resources every ten minutes, as its user writes them.
     fn polling(resources: Value, enabled: bool) -> InstanceRecord {

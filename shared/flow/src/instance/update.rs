@@ -174,7 +174,7 @@ fn same_element(service: &Service, wanted: &str, record: &InstanceRecord) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::tests::instance;
+    use crate::deliver::outbox::tests::instance;
     use crate::testing::TestPorts;
 
     #[test]

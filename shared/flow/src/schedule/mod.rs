@@ -16,7 +16,7 @@ use store::records::job::PollJob;
 use store::records::schedule::{self as records, DispatchedUntil, dispatched_until_key};
 use store::{Commit, commit};
 
-use crate::delivery;
+use crate::deliver as delivery;
 use crate::job::{Queued, send_all};
 use crate::ports::QueueName;
 use crate::service::{FlowError, Service};

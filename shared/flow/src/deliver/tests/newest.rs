@@ -1,7 +1,7 @@
 //! A callback that wants only the newest: which of those that wait are needless, and which are not.
 
 use super::*;
-use crate::outbox::KEPT;
+use crate::deliver::outbox::KEPT;
 
 impl DeliveryHarness {
     /// The callback is down, wants only the newest, and has its probe: whoever comes joins the backlog.

@@ -1,6 +1,6 @@
 //! From a committed delivery to an answer of the callback.
 //!
-//! The row was written by [`crate::outbox`], with its [`crate::outbox::Safeguard`]. [`deliver`] takes a job from the queue, makes one
+//! The row was written by [`outbox`], with its [`outbox::Safeguard`]. [`deliver`] takes a job from the queue, makes one
 //! attempt and commits what follows from it; [`due`] puts entries whose minute has come back on the queue; [`query`] and
 //! [`redeliver`] are what people ask for: list, show, send again, resume.
 //!
@@ -37,6 +37,7 @@ mod context;
 mod drain;
 mod due;
 mod limits;
+pub mod outbox;
 pub mod query;
 pub mod redeliver;
 mod request;

@@ -13,8 +13,8 @@ use store::{Commit, commit};
 use super::query::Found;
 use super::retry::{Retry, send};
 use super::{DeliveryError, failed, resume};
+use crate::deliver::outbox::{ElementLabel, Outbox, Safeguard};
 use crate::job::{DeliveryJob, Queued};
-use crate::outbox::{ElementLabel, Outbox, Safeguard};
 use crate::ports::Ports;
 use crate::table::InstanceRecord;
 

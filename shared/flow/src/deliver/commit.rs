@@ -15,8 +15,8 @@ use super::context::DeliveryContext;
 use super::drain::{drain, releases};
 use super::retry::{Retry, send};
 use super::{DeliveryError, failed};
+use crate::deliver::outbox::entry_minute;
 use crate::job::DeliveryJob;
-use crate::outbox::entry_minute;
 use crate::ports::Message;
 
 /// How a transition ended.

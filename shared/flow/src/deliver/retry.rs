@@ -7,9 +7,9 @@ use domain::retry_minute::RetryMinute;
 use store::port::Write;
 use store::records::delivery::file_retry;
 
+use crate::deliver::outbox::entry_minute;
 use crate::fields::{self, Chain};
 use crate::job::{DeliveryJob, Queued};
-use crate::outbox::entry_minute;
 use crate::ports::{LONGEST_QUEUE_DELAY, Message, Ports, QueueName};
 
 /// The next attempt of a delivery, as it is filed.
@@ -25,7 +25,7 @@ pub(super) struct Retry {
 
 impl Retry {
     /// Files an attempt at `at`. A message can wait 15 minutes: within these the entry is only a safeguard and comes
-    /// later by [`crate::outbox::GRACE`].
+    /// later by [`crate::deliver::outbox::GRACE`].
     pub(super) fn at(job: &DeliveryJob, at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         let wait = (at - now).max(TimeDelta::zero());
         // Whole seconds, rounded up: a message must not come early.
@@ -64,7 +64,7 @@ pub(super) async fn send(ports: &Ports, messages: Vec<Message>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::tests::{change, filed, now};
+    use crate::deliver::outbox::tests::{change, filed, now};
 
     #[test]
     fn what_comes_soon_has_a_message_and_its_entry_is_a_safeguard() {

@@ -18,7 +18,7 @@ use store::{Attempts, Change, RecordError, update};
 use super::redeliver::{TEST_RESOURCE, test_change};
 use super::request::{Notification, SignedRequest};
 use super::{DeliveryError, failed};
-use crate::outbox::ElementLabel;
+use crate::deliver::outbox::ElementLabel;
 use crate::ports::Ports;
 use crate::principal::Caller;
 

@@ -3,8 +3,8 @@
 use domain::id::InstanceId;
 
 use super::*;
-use crate::delivery::Since;
-use crate::outbox::KEPT;
+use crate::deliver::Since;
+use crate::deliver::outbox::KEPT;
 use crate::ports::{Audience, Item};
 use crate::trace;
 
