@@ -31,7 +31,7 @@ pub(crate) fn copy(file: &Path, to: &Path) -> Result<(), BackupError> {
     finish().map_err(cannot)
 }
 
-/// What is wrong with the structure of the database; nothing where all is well.
+/// Reads the whole database and answers the faults of its structure; none where it is sound.
 pub(crate) fn check(file: &Path) -> Result<Vec<String>, BackupError> {
     let connection: Connection = open_reader(file)?;
     let mut statement = connection.prepare("PRAGMA integrity_check")?;

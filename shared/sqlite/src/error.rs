@@ -1,4 +1,4 @@
-//! Errors of opening and copying a database, and what SQLite's errors mean to a caller of the port.
+//! Errors of opening and copying a database, and the port's errors for SQLite's.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use store::port::StoreError;
 /// a quota or a limit on the size of files.
 const WRITE_REFUSED: i32 = 778;
 
-/// Why a store cannot be opened.
+/// A store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made, entered or locked.
@@ -61,7 +61,7 @@ pub enum OpenError {
     Thread(#[source] std::io::Error),
 }
 
-/// Why there is no copy or no check of a database.
+/// A database cannot be copied or checked.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The target holds a database already; it is left as it is.
@@ -83,7 +83,7 @@ pub enum BackupError {
     Ended,
 }
 
-/// Why a statement did not do what it should.
+/// A statement failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// SQLite says so.
@@ -112,7 +112,7 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// What SQLite's error means to whoever called the port.
+/// The port's error for one of SQLite's.
 pub(crate) fn store_error(error: &rusqlite::Error) -> StoreError {
     let rusqlite::Error::SqliteFailure(failure, _) = error else {
         return StoreError::Refused(error.to_string());

@@ -1,4 +1,4 @@
-//! When the clock may be believed enough to delete what has expired.
+//! Decides whether the clock is believed enough to delete what has expired.
 //!
 //! A clock that is wrong for a while must not cost data that is kept for weeks. Expired items are deleted only after
 //! the wall clock has run evenly beside the monotonic one for a while; a leap starts that while again.

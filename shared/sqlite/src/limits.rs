@@ -1,4 +1,4 @@
-//! What the port refuses, as the cloud's table does, and a write in the form in which the writer takes it.
+//! Refuses what the cloud's table refuses, and packs writes into the form that the writer takes.
 
 use std::collections::HashSet;
 

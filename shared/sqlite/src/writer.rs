@@ -55,7 +55,7 @@ pub(crate) struct Writer {
     waiting_bytes: usize,
 }
 
-/// What the thread works with.
+/// Everything that the thread needs.
 pub(crate) struct Setup {
     pub(crate) connection: Connection,
     pub(crate) directory: Directory,

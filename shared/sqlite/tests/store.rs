@@ -164,7 +164,7 @@ fn moved(request: &Request, history: u64) -> Request {
     }
 }
 
-/// What a store answers, as text.
+/// A store's answer, as text.
 async fn answer(store: &dyn Store, request: &Request) -> String {
     match request {
         Request::Transact(writes) => format!("{:?}", kind(store.transact(writes).await)),

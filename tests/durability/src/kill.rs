@@ -3,7 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -26,20 +28,31 @@ pub fn start(program: &Path, directory: &Path, environment: &[(&str, &Path)]) ->
     command.spawn().with_context(|| format!("cannot start {}", program.display()))
 }
 
-/// Kills the process by SIGKILL after a while and answers what it acknowledged until then.
+/// Something that has not happened by now does not happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Kills the process by SIGKILL after a while, and not before it has said so many lines; answers what it acknowledged
+/// until then.
 ///
 /// # Errors
 /// It ended by itself, or said something else.
-pub fn kill_after(mut child: Child, life: Duration) -> Result<Acknowledged> {
+pub fn kill_after(mut child: Child, life: Duration, lines: u64) -> Result<Acknowledged> {
     let output = child.stdout.take().context("its output is read")?;
+    let said = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&said);
     let reading = std::thread::spawn(move || -> Result<Acknowledged> {
         let mut acknowledged = Acknowledged::new();
         for line in BufReader::new(output).lines() {
             note(&line?, &mut acknowledged)?;
+            counted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(acknowledged)
     });
     std::thread::sleep(life);
+    let until = Instant::now() + PATIENCE;
+    while said.load(Ordering::Relaxed) < lines && child.try_wait()?.is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let ended = child.try_wait()?;
     child.kill()?;
     child.wait()?;
@@ -60,7 +73,7 @@ pub async fn kill(program: &Path, times: u64, seed: u64) -> Result<Figures> {
         let longest = if rng.once_in(4) { 30 } else { 400 };
         let life = Duration::from_millis(5 + rng.below(longest));
         let child = start(program, &directory, &[])?;
-        for (client, n) in kill_after(child, life)? {
+        for (client, n) in kill_after(child, life, 0)? {
             let before = known.insert(client, n).unwrap_or(0);
             figures.acknowledged += n - before;
         }

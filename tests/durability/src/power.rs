@@ -1,6 +1,6 @@
 //! Replays what the writing process did to its disk up to a power cut.
 //!
-//! What a disk keeps: a file's bytes up to its last sync; of the writes since then any subset, each whole or torn at
+//! A disk keeps a file's bytes up to its last sync; of the writes since then any subset, each whole or torn at
 //! sectors of 512 bytes; of the created, removed and renamed names those up to the last sync of the directory, and the first
 //! few since then. What the process acknowledged before the cut must be there.
 

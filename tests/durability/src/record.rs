@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::kill::{kill_after, start};
 
+/// Lines that a recorded process says at least.
+const LINES: u64 = 50;
 const SOURCE: &str = include_str!("record.c");
 
 /// A call of the process on a file of its directory, or a line of its output.
@@ -76,7 +78,7 @@ impl Recorder {
         let environment =
             [("LD_PRELOAD", self.library()), ("RECORD_DIRECTORY", directory.clone()), ("RECORD_LOG", log.clone())];
         let environment: Vec<(&str, &Path)> = environment.iter().map(|(name, path)| (*name, path.as_path())).collect();
-        kill_after(start(program, &directory, &environment)?, life)?;
+        kill_after(start(program, &directory, &environment)?, life, LINES)?;
         parse(&std::fs::read(&log).context("nothing was recorded")?)
     }
 }
