@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use domain::id::{InstanceId, OrganizationId};
 use flow::audit::{self, By};
-use flow::instance;
+use flow::instances;
 use flow::limits::{self, Limits, LimitsRecord};
 use flow::ports::Store;
 use flow::principal::{self, NewOrganization, Renewal, create_organization};
@@ -370,7 +370,7 @@ async fn the_trail_says_who_changed_which_keys_and_no_value() {
     world.ambient.advance(step);
     principal::renew_user(ports, organization, user, Renewal::Revoke).await.expect("revoked");
     world.ambient.advance(step);
-    let operator = instance::rotate_token(ports, By::Operator, organization, InstanceId(id), TimeDelta::zero()).await;
+    let operator = instances::rotate_token(ports, By::Operator, organization, InstanceId(id), TimeDelta::zero()).await;
     assert!(operator.is_ok());
     world.ambient.advance(step);
     assert_eq!(world.call("DELETE", &of_it, None).await.0, 200);

@@ -18,7 +18,7 @@ use domain::configuration::EventSettings;
 use domain::id::InstanceId;
 use domain::secret::Secret;
 use elements::Tokens;
-use flow::instance::{self, InstanceBody};
+use flow::instances::{self, InstanceBody};
 use flow::ports::QueueName;
 use flow::principal::{self, NewOrganization, Renewal, create_organization};
 use flow::table::{self, InstanceRecord, TokensRecord};
@@ -123,7 +123,7 @@ impl LeakHunt {
         let record: InstanceRecord =
             table::read(&service.ports.store.get(&table::instance_key(id)).await.expect("read").expect("an item"))
                 .expect("an instance");
-        let token = instance::token(&service, &record).await.expect("opened");
+        let token = instances::token(&service, &record).await.expect("opened");
         self.marks.push(Mark::new("instance token", token.expose()));
         self.search_printed("instance", &format!("{record:?}{record:#?}"));
         let element = service.catalog.get(&record.element).expect("an element").clone();

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use domain::id::{InstanceId, OrganizationId};
 use flow::accounts::audit;
 use flow::accounts::limits::Allowance;
-use flow::instance::{self, NewToken};
+use flow::instances::{self, NewToken};
 use serde_json::{Value, json};
 use store::{Cursor, RecordError};
 
@@ -130,6 +130,6 @@ async fn rotate(State(state): State<ApiState>, target: Target, OptionalJsonBody(
     let grace = TimeDelta::minutes(valid_minutes(&body, 0)?);
     let caller = &target.caller;
     let NewToken { token, previous_until } =
-        instance::rotate_token(&state.service.ports, caller.by(), caller.organization, target.instance, grace).await?;
+        instances::rotate_token(&state.service.ports, caller.by(), caller.organization, target.instance, grace).await?;
     Ok(Json(json!({ "token": token.expose(), "previousValidUntil": previous_until.map(instant) })))
 }

@@ -7,17 +7,18 @@ use domain::ceql::{self, Operator};
 use domain::id::{DeliveryId, InstanceId};
 use domain::limits;
 use domain::problem::FieldProblem;
+use flow::accounts::auth::Caller;
 use flow::deliver::outbox::ElementLabel;
 use flow::deliver::query::{self, Filter, Found, FoundPage};
 use flow::deliver::redeliver;
 use flow::deliver::row::Status;
 use flow::deliver::{self as delivery, DeliveryError};
-use flow::instance::{self, ListingQuery};
-use flow::table::InstanceRecord;
+use flow::instances::{self, ListingQuery};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use store::Cursor;
 use store::records::delivery::DeliveryRow;
+use store::records::instance::InstanceRecord;
 
 use crate::ApiState;
 use crate::event_view::event_view;
@@ -377,7 +378,7 @@ pub async fn subscriptions(
 ) -> PageAnswer {
     let paging = Paging::of(parameters)?;
     let query = ListingQuery { page_size: paging.size, after: paging.after, ..ListingQuery::default() };
-    let page = instance::list(&state.service.ports, caller.organization, &query).await?;
+    let page = instances::list(&state.service.ports, caller.organization, &query).await?;
     let shown: Vec<Value> = page.entries.iter().filter_map(subscription).collect();
     Ok((page::headers(shown.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(shown))))
 }
@@ -429,7 +430,7 @@ pub async fn redeliver(
 
 async fn matching(
     state: &ApiState,
-    caller: &flow::principal::Caller,
+    caller: &Caller,
     paging: &Paging<DeliveryRow>,
     after: Option<&Cursor<DeliveryRow>>,
 ) -> Result<FoundPage, Refusal> {

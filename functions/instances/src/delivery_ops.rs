@@ -10,7 +10,7 @@ use domain::problem::FieldProblem;
 use flow::deliver;
 use flow::deliver::query::{self, Filter, Found};
 use flow::deliver::row::Status;
-use flow::instance::{self, NewSigningKey};
+use flow::instances::{self, NewSigningKey};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
@@ -210,7 +210,7 @@ pub async fn of_notification(
 pub async fn rotate(State(state): State<ApiState>, target: Target, OptionalJsonBody(body): OptionalJsonBody) -> Answer {
     let both = TimeDelta::minutes(valid_minutes(&body, DEFAULT_MINUTES)?);
     let NewSigningKey { key, previous_until } =
-        instance::rotate_signing_key(&state.service, &target.caller, target.instance, both).await?;
+        instances::rotate_signing_key(&state.service, &target.caller, target.instance, both).await?;
     Ok(Json(json!({ "signingSecret": key.expose(), "previousValidUntil": previous_until.map(instant) })))
 }
 

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use domain::problem::FieldProblem;
 use flow::deliver::TrialError;
 use flow::deliver::row::Attempt;
-use flow::instance::{self, InstanceBody, Review, TryCallbackError};
+use flow::instances::{self, InstanceBody, Review, TryCallbackError};
 use serde_json::{Map, Value};
 
 use crate::ApiState;
@@ -115,12 +115,12 @@ impl From<TryCallbackError> for Refusal {
 /// `POST /instances/check` with the body of `POST /instances`: what would be refused and what read differently. Answers
 /// 200 either way; the vendor is not asked, and a login that is still to come is not missed.
 async fn check_new(State(state): State<ApiState>, Authenticated(_): Authenticated, body: JsonBody) -> Json<Review> {
-    Json(instance::review_new(&state.service, &body.0))
+    Json(instances::review_new(&state.service, &body.0))
 }
 
 /// `POST /instances/{id}/check` with the body of `PATCH /instances/{id}`: the same of the change.
 async fn check(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Review>, Refusal> {
-    Ok(Json(instance::review(&state.service, &target.caller, target.instance, &body.0).await?))
+    Ok(Json(instances::review(&state.service, &target.caller, target.instance, &body.0).await?))
 }
 
 /// `POST /notifications/test` with the body of `POST /instances`: sends one signed test event to the callback in its
@@ -130,7 +130,7 @@ async fn test_new(
     Authenticated(caller): Authenticated,
     body: JsonBody,
 ) -> Result<Json<Attempt>, Refusal> {
-    Ok(Json(instance::try_callback_new(&state.service, &caller, &body.0).await?))
+    Ok(Json(instances::try_callback_new(&state.service, &caller, &body.0).await?))
 }
 
 /// `POST /instances/{id}/notifications/test` with the body of `PATCH /instances/{id}`: the same to the callback as it
@@ -138,7 +138,7 @@ async fn test_new(
 async fn test_of(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Attempt>, Refusal> {
     let read = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
     let given = read.configuration.as_ref();
-    Ok(Json(instance::try_callback_of(&state.service, &target.caller, target.instance, given).await?))
+    Ok(Json(instances::try_callback_of(&state.service, &target.caller, target.instance, given).await?))
 }
 
 /// `GET /instances/{id}/oauth/url`: where the user logs in again, with the application that the instance has. `state`,
@@ -157,6 +157,6 @@ async fn login_of_body(state: State<ApiState>, target: Target, body: JsonBody) -
 }
 
 async fn login(State(state): State<ApiState>, target: Target, given: Map<String, Value>) -> Answer {
-    let (record, fields) = instance::login_fields(&state.service, &target.caller, target.instance, &given).await?;
+    let (record, fields) = instances::login_fields(&state.service, &target.caller, target.instance, &given).await?;
     login_address(&state, &record.element, fields)
 }

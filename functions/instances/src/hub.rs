@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use flow::accounts::auth::Caller;
 use flow::hub::{self, HubAnswer, HubError};
-use flow::instance;
-use flow::principal::Caller;
+use flow::instances;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
@@ -131,7 +131,7 @@ async fn read_path(
             "Hub calls need an instance's token: add `Element <token>` to Authorization.",
         ));
     };
-    let record = instance::get(&state.service.ports, caller.organization, instance).await?.record;
+    let record = instances::get(&state.service.ports, caller.organization, instance).await?.record;
     if record.disabled {
         return Err(disabled());
     }

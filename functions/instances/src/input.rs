@@ -11,8 +11,8 @@ use domain::id::InstanceId;
 use domain::json::Limits;
 use domain::limits;
 use domain::problem::FieldProblem;
-use flow::instance;
-use flow::principal::{Caller, authenticate};
+use flow::accounts::auth::{Caller, authenticate};
+use flow::instances;
 use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -83,7 +83,7 @@ impl FromRequestParts<ApiState> for Target {
 impl Target {
     /// The instance as it is stored; 404 if it is not the caller's.
     pub async fn stored(&self, state: &ApiState) -> Result<Stored<InstanceRecord>, Refusal> {
-        Ok(instance::get(&state.service.ports, self.caller.organization, self.instance).await?)
+        Ok(instances::get(&state.service.ports, self.caller.organization, self.instance).await?)
     }
 
     /// The instance's record alone.

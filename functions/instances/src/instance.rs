@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::id::OrganizationId;
 use domain::problem::FieldProblem;
-use flow::instance::{self, InstanceBody, InstanceError, ListingQuery, LoginError, Made, UpdateMode};
+use flow::instances::{self, InstanceBody, InstanceError, ListingQuery, LoginError, Made, UpdateMode};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use store::records::instance::{InstanceRecord, ListingRecord};
@@ -311,9 +311,9 @@ pub async fn create(
 ) -> Result<Response, Refusal> {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
     if flag(&query, "dryRun")? {
-        return Ok(Json(instance::rehearse_new(&state.service, body).await?).into_response());
+        return Ok(Json(instances::rehearse_new(&state.service, body).await?).into_response());
     }
-    let made = instance::create(&state.service, &caller, body).await?;
+    let made = instances::create(&state.service, &caller, body).await?;
     Ok(tagged(made.version, shown(&state, &made)).into_response())
 }
 
@@ -335,7 +335,7 @@ pub async fn create_of_element(
         return Err(Refusal::invalid(vec![FieldProblem::new("element", body.element.unwrap_or_default(), expected)]));
     }
     body.element = Some(element);
-    let made = instance::create(&state.service, &caller, body).await?;
+    let made = instances::create(&state.service, &caller, body).await?;
     Ok(tagged(made.version, shown(&state, &made)))
 }
 
@@ -346,7 +346,7 @@ fn shown(state: &ApiState, made: &Made) -> Value {
 
 /// A stored instance, with its token opened.
 async fn shown_stored(state: &ApiState, record: &InstanceRecord) -> Result<Value, Refusal> {
-    let token = instance::token(&state.service, record).await?;
+    let token = instances::token(&state.service, record).await?;
     let element = state.service.catalog.get(&record.element);
     Ok(view::instance(record, element.map(|element| &**element), &token, &view::stored_warnings(record)))
 }
@@ -403,7 +403,7 @@ async fn listing(
     // Cloud Elements answers 404 where it finds none; who asks with `allowEmpty` gets the empty list.
     let may_be_empty = flag(&parameters, "allowEmpty")?;
     let (query, hydrate) = listing_query(Paging::of(parameters)?, element)?;
-    let page = instance::list(&state.service.ports, organization, &query).await?;
+    let page = instances::list(&state.service.ports, organization, &query).await?;
     if page.entries.is_empty() && !may_be_empty {
         return Err(Refusal::not_found("No element instances found."));
     }
@@ -473,13 +473,13 @@ async fn change(
     mode: UpdateMode,
 ) -> Result<Tagged, Refusal> {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    let made = instance::update(&state.service, &target.caller, target.instance, body, mode, expected).await?;
+    let made = instances::update(&state.service, &target.caller, target.instance, body, mode, expected).await?;
     Ok(tagged(made.version, shown(&state, &made)))
 }
 
 /// `DELETE /instances/{id}`: 200 without a body.
 pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<StatusCode, Refusal> {
-    instance::remove(&state.service, &target.caller, target.instance).await?;
+    instances::remove(&state.service, &target.caller, target.instance).await?;
     Ok(StatusCode::OK)
 }
 
@@ -497,7 +497,7 @@ pub async fn disable(State(state): State<ApiState>, target: Target) -> Answer {
 }
 
 async fn switch(state: &ApiState, target: Target, disabled: bool) -> Answer {
-    let record = instance::set_disabled(&state.service.ports, &target.caller, target.instance, disabled).await?;
+    let record = instances::set_disabled(&state.service.ports, &target.caller, target.instance, disabled).await?;
     Ok(Json(shown_stored(state, &record).await?))
 }
 
@@ -563,6 +563,6 @@ pub async fn change_configuration_item(
     let patch = json!({ "configuration": { key: value } });
     let body = InstanceBody::read(&patch).map_err(Refusal::invalid)?;
     let made =
-        instance::update(&state.service, &target.caller, target.instance, body, UpdateMode::Merge, expected).await?;
+        instances::update(&state.service, &target.caller, target.instance, body, UpdateMode::Merge, expected).await?;
     Ok(Json(item_of(&state, &made.record, key)?))
 }

@@ -11,7 +11,7 @@ use domain::problem::{FieldProblem, below, nearest};
 use domain::wheel::next_due;
 use elements::definition::Resource;
 use elements::pointer::Pointer;
-use flow::instance::{self, InstanceError, ResourceState};
+use flow::instances::{self, InstanceError, ResourceState};
 use flow::poll::{Mode, Outcome, PollReport, poll};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -207,7 +207,7 @@ fn summed(reports: &[PollReport]) -> Value {
 pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
     let service = &state.service;
     let record = target.record(&state).await?;
-    let states = instance::states(service, &record).await?;
+    let states = instances::states(service, &record).await?;
     let minute = service.wheel.minute_of(service.ports.now());
     let shown = states.into_iter().map(|ResourceState { resource, interval_minutes, state }| {
         let next = service.wheel.start_of(next_due(record.id, &resource, interval_minutes, minute));
@@ -238,7 +238,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
 /// `GET /instances/event-poller-records`: the state of every poller, in the original's terms.
 pub async fn poller_records(State(state): State<ApiState>, target: Target) -> Answer {
     let record = target.record(&state).await?;
-    let states = instance::states(&state.service, &record).await?;
+    let states = instances::states(&state.service, &record).await?;
     let shown = states.into_iter().map(|ResourceState { resource, interval_minutes, state }| {
         json!({
             "elementInstanceId": record.id,
@@ -262,7 +262,7 @@ pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
     if record.disabled {
         return Err(disabled());
     }
-    let refusal = match instance::ping(&state.service, &record).await {
+    let refusal = match instances::ping(&state.service, &record).await {
         Ok(()) => None,
         Err(InstanceError::Login(reason)) => Some(reason.to_string()),
         Err(error) => return Err(error.into()),

@@ -9,9 +9,9 @@ use std::fmt;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use domain::problem::FieldProblem;
+use flow::accounts::auth::AuthenticateError;
 use flow::fields::Chain;
 use flow::ports::StoreError;
-use flow::principal::AuthenticateError;
 use serde_json::{Value, json};
 
 /// Seconds after which a call that met a busy store may be tried again.

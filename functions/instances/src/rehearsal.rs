@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use flow::instance::{self, InstanceBody, Rehearsal};
+use flow::instances::{self, InstanceBody, Rehearsal};
 
 use crate::ApiState;
 use crate::input::{Authenticated, JsonBody, Target};
@@ -49,11 +49,11 @@ async fn rehearse_new(
     body: JsonBody,
 ) -> Result<Json<Rehearsal>, Refusal> {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    Ok(Json(instance::rehearse_new(&state.service, body).await?))
+    Ok(Json(instances::rehearse_new(&state.service, body).await?))
 }
 
 /// `POST /instances/{id}/rehearse` with the body of `PATCH /instances/{id}`: the same, as the instance would be then.
 async fn rehearse(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Rehearsal>, Refusal> {
     let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    Ok(Json(instance::rehearse(&state.service, &target.caller, target.instance, body).await?))
+    Ok(Json(instances::rehearse(&state.service, &target.caller, target.instance, body).await?))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use domain::problem::FieldProblem;
-use flow::instance::{self, Decision};
+use flow::instances::{self, Decision};
 use flow::poll::why;
 use serde_json::{Value, json};
 use store::records::instance::InstanceRecord;
@@ -67,7 +67,7 @@ async fn found(state: &ApiState, target: &Target, resource: &str) -> Result<Inst
 /// `GET /instances/{id}/resources/{resource}/held`: deletions that wait for a decision, or 404.
 async fn held(State(state): State<ApiState>, target: Target, Path(named): Path<Named>) -> Answer {
     let record = found(&state, &target, &named["resource"]).await?;
-    let states = instance::states(&state.service, &record).await?;
+    let states = instances::states(&state.service, &record).await?;
     let held = states.into_iter().find(|it| it.resource == named["resource"]).and_then(|it| it.state.held);
     held.map(|held| Json(json!(held))).ok_or_else(|| Refusal::not_found("No deletions of this resource are held."))
 }
@@ -81,7 +81,7 @@ async fn decide(State(state): State<ApiState>, target: Target, Path(named): Path
         "reject" => Decision::Reject,
         _ => return Err(Refusal::invalid(vec![FieldProblem::new("decision", word, "approve or reject")])),
     };
-    match instance::decide_deletions(&state.service, &target.caller, &record, &named["resource"], decision).await? {
+    match instances::decide_deletions(&state.service, &target.caller, &record, &named["resource"], decision).await? {
         Some(held) => Ok(Json(json!({ "resource": named["resource"], "decision": word, "held": held }))),
         None => Err(Refusal::not_found("No deletions of this resource are held.")),
     }

@@ -15,7 +15,7 @@ use domain::secret::Secret;
 use domain::wheel::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
 use flow::accounts::limits::{self, Allowance};
 use flow::accounts::{self, Renewal, audit};
-use flow::instance;
+use flow::instances;
 use flow::ports::Ports;
 use serde_json::{Value, json};
 use store::records::account::{Limits, LimitsRecord, OrganizationRecord, UserRecord};
@@ -393,7 +393,7 @@ async fn renew(place: &Place, owner: Owner, renewal: Renewal) -> Result<Secret> 
                 Renewal::Rotate(grace) => grace,
                 Renewal::Revoke => TimeDelta::zero(),
             };
-            let made = instance::rotate_token(ports, By::Operator, organization, instance, grace).await;
+            let made = instances::rotate_token(ports, By::Operator, organization, instance, grace).await;
             return Ok(made.context("cannot replace the token")?.token);
         }
         (Some(user), None) => accounts::renew_user(ports, organization, user, renewal).await,

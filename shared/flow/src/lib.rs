@@ -8,7 +8,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod fields;
 pub mod hub;
-pub mod instance;
+pub mod instances;
 pub mod job;
 pub mod limits;
 pub mod poll;

@@ -10,7 +10,7 @@ use super::AccountError;
 use super::organization::change_organization;
 use super::secret::put_secrets;
 use super::user::{set_user_suspended, users};
-use crate::instance::{self, InstanceError};
+use crate::instances::{self, InstanceError};
 use crate::ports::Ports;
 
 /// Why an organization could not be disabled or enabled, or not wholly.
@@ -56,7 +56,7 @@ pub async fn set_organization_disabled(
         set_user_suspended(ports, organization, user.id, disabled).await?;
     }
     for entry in listing(organization).all(&*ports.store).await? {
-        instance::suspend(ports, organization, entry.record.id, disabled).await?;
+        instances::suspend(ports, organization, entry.record.id, disabled).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::configuration::{EventSettings, ResourceConfiguration};
 use domain::json::{Limits, parse_strict};
-use flow::instance::InstanceBody;
+use flow::instances::InstanceBody;
 use flow::principal::{AuthenticateError, authenticate, create_organization};
 use flow::testing::TestPorts;
 use serde_json::Value;

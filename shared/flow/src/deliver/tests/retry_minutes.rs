@@ -4,7 +4,7 @@ use domain::id::UserId;
 use domain::wheel::Wheel;
 
 use super::*;
-use crate::instance::remove;
+use crate::instances::remove;
 use crate::principal::Caller;
 use crate::service::Service;
 

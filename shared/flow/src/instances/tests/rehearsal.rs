@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response};
 use serde_json::{Value, json};
 
 use super::{InstanceFixture, answer, friendly, shop};
-use crate::instance::{InstanceBody, Rehearsed, rehearse, rehearse_new};
+use crate::instances::{InstanceBody, Rehearsed, rehearse, rehearse_new};
 
 impl InstanceFixture {
     /// The result of trying one resource of a shop.

@@ -1,9 +1,12 @@
 //! Element instances: made, read, changed, switched off and removed, each within one organization.
 //!
-//! Written here: the instance's items, its principal, its listing, and its resources' places on the timing wheel.
+//! Written here are the instance's items, its principal, its listing, and its resources' places on the timing wheel.
 //! Next acts the dispatcher, which finds the slots, and then the poller, which reads the instance again at every
 //! poll. Not promised: that a poll which is under way when an instance changes ends at once. It reads the old
 //! configuration to its end, and its commit fails when its resource was removed or started again.
+//!
+//! Uses `accounts::{auth, limits, secret}`, `vendor`, `poll` for first polls, and `deliver` for the callback. Used by
+//! `accounts::suspend` and by the API.
 
 mod body;
 mod callback;
