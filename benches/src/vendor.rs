@@ -51,7 +51,7 @@ struct Shelf {
 }
 
 #[derive(Clone, Default)]
-struct World {
+struct OutsideServices {
     shelf: Arc<RwLock<Shelf>>,
     posts: Arc<AtomicU64>,
     cloud: Arc<Cloud>,
@@ -111,7 +111,10 @@ impl Stock {
     }
 }
 
-async fn items(State(world): State<World>, Query(asked): Query<Asked>) -> ([(&'static str, &'static str); 1], Bytes) {
+async fn items(
+    State(world): State<OutsideServices>,
+    Query(asked): Query<Asked>,
+) -> ([(&'static str, &'static str); 1], Bytes) {
     let (page, delay) = {
         let shelf = world.shelf.read().expect("nothing panics while it writes");
         let number = usize::try_from(asked.after.unwrap_or(0)).unwrap_or(usize::MAX);
@@ -121,7 +124,7 @@ async fn items(State(world): State<World>, Query(asked): Query<Asked>) -> ([(&'s
     ([("content-type", "application/json")], page)
 }
 
-async fn callback(State(world): State<World>, _body: Bytes) -> StatusCode {
+async fn callback(State(world): State<OutsideServices>, _body: Bytes) -> StatusCode {
     world.posts.fetch_add(1, Ordering::Relaxed);
     let delay = world.shelf.read().expect("nothing panics while it writes").delay;
     rest(delay).await;
@@ -135,7 +138,7 @@ async fn rest(delay: Duration) {
 }
 
 /// Takes a batch of messages, as SQS does.
-async fn queue(State(world): State<World>, body: Bytes) -> Result<Json<Value>, StatusCode> {
+async fn queue(State(world): State<OutsideServices>, body: Bytes) -> Result<Json<Value>, StatusCode> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Batch {
@@ -161,7 +164,7 @@ async fn queue(State(world): State<World>, body: Bytes) -> Result<Json<Value>, S
 }
 
 /// Gives up to ten messages of a queue, and forgets them.
-async fn take(State(world): State<World>, Path(name): Path<String>) -> Json<Vec<String>> {
+async fn take(State(world): State<OutsideServices>, Path(name): Path<String>) -> Json<Vec<String>> {
     let mut queues = world.cloud.queues.lock().expect("nothing panics with it");
     let queue = queues.entry(name).or_default();
     let some = queue.len().min(10);
@@ -169,24 +172,24 @@ async fn take(State(world): State<World>, Path(name): Path<String>) -> Json<Vec<
 }
 
 /// Makes and decrypts data keys, as KMS does, but always the same one.
-async fn keys(State(world): State<World>) -> Json<Value> {
+async fn keys(State(world): State<OutsideServices>) -> Json<Value> {
     world.cloud.keys.fetch_add(1, Ordering::Relaxed);
     let (plain, encrypted) = (STANDARD.encode([7u8; 32]), STANDARD.encode(vec![9u8; 184]));
     Json(json!({"CiphertextBlob": encrypted, "Plaintext": plain, "KeyId": "bench"}))
 }
 
-async fn calls(State(world): State<World>) -> Json<Calls> {
+async fn calls(State(world): State<OutsideServices>) -> Json<Calls> {
     let Cloud { sends, keys, .. } = &*world.cloud;
     Json(Calls { sends: sends.load(Ordering::Relaxed), keys: keys.load(Ordering::Relaxed) })
 }
 
-async fn control(State(world): State<World>, Json(stock): Json<Stock>) -> StatusCode {
+async fn control(State(world): State<OutsideServices>, Json(stock): Json<Stock>) -> StatusCode {
     let shelf = stock.shelf();
     *world.shelf.write().expect("nothing panics while it writes") = shelf;
     StatusCode::NO_CONTENT
 }
 
-async fn posts(State(world): State<World>) -> String {
+async fn posts(State(world): State<OutsideServices>) -> String {
     world.posts.load(Ordering::Relaxed).to_string()
 }
 
@@ -203,7 +206,7 @@ pub async fn serve() -> anyhow::Result<()> {
         .route("/calls", get(calls))
         .route("/control", post(control))
         .route("/posts", get(posts))
-        .with_state(World::default());
+        .with_state(OutsideServices::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
     println!("http://{}", listener.local_addr()?);
     let (ended, end) = tokio::sync::oneshot::channel();
