@@ -127,8 +127,7 @@ impl LeakHunt {
         self.marks.push(Mark::new("instance token", token.expose()));
         self.search_printed("instance", &format!("{record:?}{record:#?}"));
         let element = service.catalog.get(&record.element).expect("an element").clone();
-        let (connection, _) =
-            secrets::connection(&service, &element, &record).await.expect("opened").expect("a connection");
+        let (connection, _) = secrets::connection(&service, &element, &record).await.expect("a connection");
         self.search_printed("connection", &format!("{connection:?}"));
         self.search_printed("secrets", &format!("{:?}", secrets::open(&service, &record).await.expect("opened")));
         if let Some(item) = service.ports.store.get(&table::tokens_key(id)).await.expect("read") {

@@ -3,11 +3,9 @@
 
 pub mod accounts;
 pub mod audit;
-pub mod budget;
 pub mod deliver;
 pub mod dispatch;
 pub mod fields;
-pub mod hub;
 pub mod instances;
 pub mod job;
 pub mod limits;
@@ -17,15 +15,15 @@ pub mod principal;
 pub mod reseal;
 pub mod restore;
 pub mod schedule;
-pub mod secrets;
 pub mod service;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod tokens;
 pub mod trace;
 pub mod vendor;
 
 /// The former names of [`deliver`] and [`deliver::outbox`], until every user imports these.
 pub use deliver as delivery;
 pub use deliver::outbox;
+/// The former places of the modules of [`vendor`], until every user imports these.
+pub use vendor::{hub, secrets, tokens};

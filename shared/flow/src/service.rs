@@ -7,9 +7,9 @@ use elements::{Bases, Catalog};
 use store::records::record_index::IndexError;
 use store::{RecordError, Unreadable};
 
-use crate::budget::Budgets;
 use crate::deliver::DeliveryError;
 use crate::ports::{Ports, StoreError, VaultError};
+use crate::vendor::budget::Budgets;
 
 /// Everything a step needs to know besides its input. Cheap to clone.
 #[derive(Clone)]

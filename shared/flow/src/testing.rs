@@ -273,7 +273,7 @@ pub struct AnsweringHttp {
 }
 
 impl AnsweringHttp {
-    /// Every request is answered by `answer`, in no time.
+    /// Every request is answered by `answer`: in no time, or in the `Duration` among the answer's extensions.
     pub fn new(
         answer: impl Fn(http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> + Send + Sync + 'static,
     ) -> Self {
@@ -293,7 +293,8 @@ impl Http for AnsweringHttp {
         let mut response = (self.answer)(request)?;
         let truncated = response.body().len() > bounds.largest_body;
         response.body_mut().truncate(bounds.largest_body);
-        Ok(Exchange { response, truncated, elapsed: Duration::ZERO })
+        let elapsed = response.extensions_mut().remove::<Duration>().unwrap_or_default();
+        Ok(Exchange { response, truncated, elapsed })
     }
 }
 

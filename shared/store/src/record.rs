@@ -282,6 +282,15 @@ impl<T: Serialize> Snapshot<T> {
             None => self.key.insert(record),
         }
     }
+
+    /// Takes note that the write of [`Self::put`] went through.
+    pub fn written(&mut self, record: T) {
+        let key = self.key.key.clone();
+        match &mut self.found {
+            Some(stored) => stored.replaced(record),
+            None => self.found = Some(Stored { record, key, version: 1, expires_at: None }),
+        }
+    }
 }
 
 /// The same put, of an item that may be forgotten from that instant on. Other writes stay as they are.

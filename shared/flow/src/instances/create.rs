@@ -55,7 +55,7 @@ pub async fn create(service: &Service, caller: &Caller, mut body: InstanceBody) 
     // Before the vendor is asked: a code works once.
     may_be_made(ports, caller, &checked).await?;
     let login = log_in(service, &checked, &configuration, given).await?;
-    let proven = prove(service, &checked.element, &checked.connection, login.tokens()).await?;
+    let proven = prove(login.session(service, &checked, None)).await?.connection().clone();
     mark_intervals(ports, &checked.settings).await.map_err(RecordError::from)?;
     let mut attempts = Attempts::many();
     loop {

@@ -1,12 +1,13 @@
 //! The vendor's side of making an instance: a code, or tokens that are at hand, become tokens that are stored.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::configuration::keys::{ACCESS_TOKEN, REDIRECT_URL, REFRESH_TOKEN};
+use domain::id::InstanceId;
 use domain::problem::{FieldProblem, below};
 use domain::secret::Secret;
 use elements::auth::{Grant, grants_code, needs_tokens, unattended_grant};
-use elements::call::CallContext;
 use elements::connection::Connection;
 use elements::fault::Fault;
 use elements::single;
@@ -15,11 +16,9 @@ use serde_json::{Map, Value};
 
 use super::InstanceError;
 use super::check::{Checked, LoginGiven};
-use crate::ports::{Audience, Bounds};
-use crate::secrets;
 use crate::service::Service;
 use crate::table::InstanceRecord;
-use crate::tokens::{self, TokenError};
+use crate::vendor::{Purpose, Session, VendorError, tokens};
 
 /// The reason why there are no tokens, though the request was in order.
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +36,23 @@ pub enum LoginError {
     },
 }
 
-impl From<TokenError> for InstanceError {
-    fn from(error: TokenError) -> Self {
-        match error {
-            TokenError::Dead(said) => LoginError::Refused(said).into(),
-            TokenError::Busy { reason, after } => LoginError::Unavailable { said: reason, after }.into(),
-            TokenError::Flow(error) => error.into(),
-        }
+impl From<VendorError> for InstanceError {
+    fn from(error: VendorError) -> Self {
+        let login = match error {
+            VendorError::Flow(error) => return error.into(),
+            VendorError::LoginEnded(said) => LoginError::Refused(said),
+            VendorError::NoElement(key) => LoginError::Refused(format!("there is no element {key:?} any more")),
+            VendorError::Misconfigured(problems) => {
+                LoginError::Refused(problems.first().map(ToString::to_string).unwrap_or_default())
+            }
+            VendorError::NotRenewed { reason, after }
+            | VendorError::Fault(Fault::Retry { after, reason } | Fault::RateLimited { after, reason }) => {
+                LoginError::Unavailable { said: reason, after }
+            }
+            VendorError::Unreachable(error) => LoginError::Unavailable { said: error.to_string(), after: None },
+            refused => LoginError::Refused(refused.to_string()),
+        };
+        login.into()
     }
 }
 
@@ -59,12 +68,20 @@ pub(super) enum Login {
 }
 
 impl Login {
-    /// The new tokens, if there are any.
-    pub(super) fn tokens(&self) -> Option<&Tokens> {
-        match self {
-            Login::Tokens(tokens) => Some(tokens),
-            Login::NotNeeded | Login::Unchanged => None,
-        }
+    /// A session to prove it with. `stored` is the instance whose stored tokens are good where nothing changes.
+    pub(super) fn session<'a>(
+        &self,
+        service: &'a Service,
+        checked: &Checked,
+        stored: Option<InstanceId>,
+    ) -> Session<'a> {
+        let (tokens, instance) = match self {
+            Login::Tokens(tokens) => (Some(tokens.clone()), None),
+            Login::NotNeeded => (None, None),
+            Login::Unchanged => (None, stored),
+        };
+        let (element, connection) = (Arc::clone(&checked.element), checked.connection.clone());
+        Session::new(service, Purpose::Proof, element, connection, tokens, instance)
     }
 }
 
@@ -152,38 +169,28 @@ pub(super) async fn log_in(
     Ok(Login::Tokens(tokens::exchange(service, element, connection, grant, offered.as_ref()).await?))
 }
 
-/// Bounds of one call that proves a connection: small answers, and somebody waits.
-const PROOF_BOUNDS: Bounds =
-    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(10), largest_body: 1024 * 1024 };
-
 /// Makes the element's cheap calls, which prove that the vendor lets us in, and reads from their answers what later
 /// calls need. A vendor that cannot answer just now proves nothing, and is an error only where its answer is needed.
-pub(super) async fn prove(
-    service: &Service,
-    element: &Element,
-    connection: &Connection,
-    tokens: Option<&Tokens>,
-) -> Result<Connection, LoginError> {
-    let mut connection = connection.clone();
-    for check in &element.check {
-        let caller = CallContext { element, connection: &connection, bases: &service.bases, tokens };
-        let request =
-            single::check_request(check, &caller).map_err(|problem| LoginError::Refused(problem.to_string()))?;
-        let Some(request) = request else { continue };
-        let answer = match service.ports.http.send(request, PROOF_BOUNDS).await {
-            Ok(exchange) => single::checked(check, &caller, &exchange.response),
-            Err(error) => Err(Fault::Retry { after: None, reason: error.to_string() }),
-        };
-        connection = match answer {
-            Ok(learned) => learned,
-            Err(Fault::Retry { .. } | Fault::RateLimited { .. }) if check.sets.is_empty() || check.optional => continue,
-            Err(Fault::Retry { after, reason } | Fault::RateLimited { after, reason }) => {
-                return Err(LoginError::Unavailable { said: reason, after });
-            }
-            Err(refused) => return Err(LoginError::Refused(refused.to_string())),
-        };
+pub(super) async fn prove(mut session: Session<'_>) -> Result<Session<'_>, VendorError> {
+    for check in &Arc::clone(session.element()).check {
+        let asked = session
+            .ask(
+                |context| single::check_request(check, context),
+                |context, answer| single::checked(check, context, answer),
+            )
+            .await;
+        match asked {
+            Ok(Some(connection)) => session.learn(connection),
+            Ok(None) => {}
+            Err(
+                VendorError::Unreachable(_)
+                | VendorError::TooLarge { .. }
+                | VendorError::Fault(Fault::Retry { .. } | Fault::RateLimited { .. }),
+            ) if check.sets.is_empty() || check.optional => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(connection)
+    Ok(session)
 }
 
 /// Asks the vendor whether it lets the instance in now.
@@ -191,17 +198,6 @@ pub(super) async fn prove(
 /// # Errors
 /// [`InstanceError::Login`]: it does not, or cannot be asked. Others: our own trouble.
 pub async fn ping(service: &Service, record: &InstanceRecord) -> Result<(), InstanceError> {
-    let element = service
-        .catalog
-        .get(&record.element)
-        .ok_or_else(|| LoginError::Refused(format!("there is no element {:?} any more", record.element)))?;
-    let (connection, _) = secrets::connection(service, element, record)
-        .await?
-        .map_err(|problems| LoginError::Refused(problems.first().map(ToString::to_string).unwrap_or_default()))?;
-    let tokens = match needs_tokens(element, &connection) {
-        false => None,
-        true => Some(tokens::renewed(service, element, record.id, &connection, None).await?),
-    };
-    prove(service, element, &connection, tokens.as_ref()).await?;
+    prove(Session::open(service, record, Purpose::Proof).await?).await?;
     Ok(())
 }

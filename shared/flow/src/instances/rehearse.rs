@@ -1,38 +1,30 @@
 //! Rehearsal: a polling configuration tried against the live vendor. It stores nothing, sends nothing to a callback,
 //! and says in plain words what is wrong before the configuration is switched on.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::id::InstanceId;
 use domain::problem::{FieldProblem, Warning};
 use domain::record::{Record, Told};
-use elements::call::CallContext;
-use elements::connection::Connection;
+use elements::Fault;
 use elements::listing::{Cursor, Listing, RecordPage, ScanMode};
 use elements::plan::{ChangeStrategy, Partitions, Plan};
-use elements::{Element, Fault, Tokens};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::InstanceError;
 use super::body::InstanceBody;
 use super::check::{LoginGiven, check, choose_element};
-use super::login::{Login, log_in, prove};
+use super::login::{log_in, prove};
 use super::record::merged_with;
 use super::update::log_in_again;
 use crate::accounts::auth::Caller;
-use crate::ports::{Audience, Bounds};
-use crate::service::Service;
-use crate::tokens;
+use crate::service::{FlowError, Service};
+use crate::vendor::{Session, VendorError};
 
-/// Bounds of one exchange: somebody waits for the answer.
-const BOUNDS: Bounds =
-    Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(15), largest_body: 16 * 1024 * 1024 };
 /// Time for all resources together: an answer has to leave the gateway within 30 seconds.
 const TIME_FOR_ALL: Duration = Duration::from_secs(24);
 /// Resources that are tried at once.
@@ -108,10 +100,8 @@ pub async fn rehearse_new(service: &Service, body: InstanceBody) -> Result<Rehea
         return Err(InstanceError::Invalid(vec![FieldProblem::new("providerData.code", "a login by code", expected)]));
     }
     let login = log_in(service, &checked, &configuration, given).await?;
-    let connection = prove(service, &checked.element, &checked.connection, login.tokens()).await?;
-    let tokens = login.tokens();
-    let stage = Stage { service, element: &checked.element, connection: &connection, tokens, configuration, until };
-    let resources = stage.all(checked.settings.resources).await;
+    let session = prove(login.session(service, &checked, None)).await?.for_rehearsal(until);
+    let resources = Trial { session, configuration }.all(checked.settings.resources).await?;
     Ok(Rehearsal { resources, warnings: checked.warnings })
 }
 
@@ -132,53 +122,53 @@ pub async fn rehearse(
     let given = LoginGiven { provider_data: &nothing, tokens_given: false, needed: false };
     let checked = check(choose_element(&service.catalog, Some(&record.element)), &mut configuration, given)?;
     let (login, connection) = log_in_again(service, &record, &checked, &configuration, given).await?;
-    let tokens = match login {
-        Login::Tokens(tokens) => Some(tokens),
-        Login::Unchanged if elements::auth::needs_tokens(&checked.element, &connection) => {
-            let renewed = tokens::renewed(service, &checked.element, id, &connection, None).await;
-            Some(renewed.map_err(|error| super::LoginError::Refused(error.to_string()))?)
-        }
-        Login::Unchanged | Login::NotNeeded => None,
-    };
-    let tokens = tokens.as_ref();
-    let stage = Stage { service, element: &checked.element, connection: &connection, tokens, configuration, until };
-    let resources = stage.all(checked.settings.resources).await;
+    let mut session = login.session(service, &checked, Some(id)).for_rehearsal(until);
+    session.learn(connection);
+    session.renew_if_due().await?;
+    let resources = Trial { session, configuration }.all(checked.settings.resources).await?;
     Ok(Rehearsal { resources, warnings: checked.warnings })
 }
 
-/// The instance that is tried: the context of every request.
-struct Stage<'a> {
-    service: &'a Service,
-    element: &'a Arc<Element>,
-    connection: &'a Connection,
-    tokens: Option<&'a Tokens>,
+/// A configuration that is tried, resource by resource.
+struct Trial<'a> {
+    /// Each resource is tried in a clone of it.
+    session: Session<'a>,
     configuration: Map<String, Value>,
-    until: DateTime<Utc>,
 }
 
-impl Stage<'_> {
-    async fn all(&self, resources: impl IntoIterator<Item = (String, ResourceConfiguration)>) -> Vec<Rehearsed> {
+impl Trial<'_> {
+    async fn all(
+        &self,
+        resources: impl IntoIterator<Item = (String, ResourceConfiguration)>,
+    ) -> Result<Vec<Rehearsed>, FlowError> {
         stream::iter(resources)
-            .map(async |(name, configured)| {
-                let mut rehearsed = Rehearsed { resource: name.clone(), ..Rehearsed::default() };
-                if let Err(failure) = self.one(&name, &configured, &mut rehearsed).await {
-                    rehearsed.failure = Some(failure);
+            .map(async |(resource, configured)| {
+                let mut rehearsed = Rehearsed { resource, ..Rehearsed::default() };
+                match self.one(self.session.clone(), &configured, &mut rehearsed).await {
+                    Ok(()) => {}
+                    Err(VendorError::Flow(error)) => return Err(error),
+                    Err(error) => rehearsed.failure = Some(error.to_string()),
                 }
-                rehearsed
+                Ok(rehearsed)
             })
             .buffered(TRIED_AT_ONCE)
-            .collect()
+            .try_collect()
             .await
     }
 
-    async fn one(&self, name: &str, configured: &ResourceConfiguration, out: &mut Rehearsed) -> Result<(), String> {
-        let (plan, _) = Plan::resolve(self.element, name, configured, &self.configuration)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        let Some(partition) = self.first_partition(&plan).await? else {
+    async fn one(
+        &self,
+        mut session: Session<'_>,
+        configured: &ResourceConfiguration,
+        out: &mut Rehearsed,
+    ) -> Result<(), VendorError> {
+        let (plan, _) = Plan::resolve(session.element(), &out.resource, configured, &self.configuration)
+            .map_err(VendorError::Misconfigured)?;
+        let Some(partition) = first_partition(&mut session, &plan).await? else {
             out.findings.push("the parent listing is empty, so there is nothing to list yet".into());
             return Ok(());
         };
-        let page = self.first_page(&plan, ScanMode::Complete, &Cursor::Start, None, &partition).await?;
+        let page = first_page(&mut session, &plan, ScanMode::Complete, &Cursor::Start, None, &partition).await?;
         out.records = page.records.len();
         out.samples = page.records.iter().take(SAMPLES).map(sample).collect();
         out.problems.extend(page.problems.iter().map(|problem| match problem.sample.is_empty() {
@@ -188,128 +178,109 @@ impl Stage<'_> {
         if page.records.is_empty() && page.problems.is_empty() {
             out.findings.push("the vendor lists no records yet: dates and ids could not be tried".into());
         }
-        self.weigh_stamps(&plan, &page, out);
+        weigh_stamps(&plan, &page, out);
         if plan.change_strategy() == ChangeStrategy::Filter {
-            self.try_filter(&plan, &page, &partition, out).await?;
+            try_filter(&mut session, &plan, &page, &partition, out).await?;
         }
         Ok(())
     }
+}
 
-    /// Precision of the stamps, and whether their zone can be right.
-    fn weigh_stamps(&self, plan: &Plan, page: &RecordPage, out: &mut Rehearsed) {
-        let stamps: Vec<DateTime<Utc>> = page.records.iter().filter_map(|record| record.updated).collect();
-        if stamps.is_empty() {
-            if !page.records.is_empty() && plan.updated_reliable() {
-                out.problems.push("no record has a date that can be read at updatedDateField".into());
-            }
-            return;
+/// Precision of the stamps, and whether their zone can be right.
+fn weigh_stamps(plan: &Plan, page: &RecordPage, out: &mut Rehearsed) {
+    let stamps: Vec<DateTime<Utc>> = page.records.iter().filter_map(|record| record.updated).collect();
+    if stamps.is_empty() {
+        if !page.records.is_empty() && plan.updated_reliable() {
+            out.problems.push("no record has a date that can be read at updatedDateField".into());
         }
-        let finest = |whole: fn(&DateTime<Utc>) -> bool| stamps.iter().all(whole);
-        out.precision = Some(match () {
-            () if finest(|stamp| stamp.second() == 0 && stamp.nanosecond() == 0) => "minutes",
-            () if finest(|stamp| stamp.nanosecond() == 0) => "seconds",
-            () => "milliseconds",
-        });
-        if out.precision == Some("minutes") && stamps.len() > SAMPLES {
-            out.findings.push("stamps are cut to minutes: several edits within one may be told as one".into());
-        }
-        let newest = stamps.iter().max();
-        if let (Some(newest), Some(clock)) = (newest, page.server_date)
-            && *newest > clock + ZONE_DOUBT
-        {
-            let ahead = (*newest - clock).num_minutes();
-            out.problems.push(format!(
-                "the newest record is dated {ahead} minutes ahead of the vendor's own clock: the time zone of \
-                 updatedDateField is not the vendor's"
-            ));
+        return;
+    }
+    let finest = |whole: fn(&DateTime<Utc>) -> bool| stamps.iter().all(whole);
+    out.precision = Some(match () {
+        () if finest(|stamp| stamp.second() == 0 && stamp.nanosecond() == 0) => "minutes",
+        () if finest(|stamp| stamp.nanosecond() == 0) => "seconds",
+        () => "milliseconds",
+    });
+    if out.precision == Some("minutes") && stamps.len() > SAMPLES {
+        out.findings.push("stamps are cut to minutes: several edits within one may be told as one".into());
+    }
+    let newest = stamps.iter().max();
+    if let (Some(newest), Some(clock)) = (newest, page.server_date)
+        && *newest > clock + ZONE_DOUBT
+    {
+        let ahead = (*newest - clock).num_minutes();
+        out.problems.push(format!(
+            "the newest record is dated {ahead} minutes ahead of the vendor's own clock: the time zone of \
+             updatedDateField is not the vendor's"
+        ));
+    }
+}
+
+/// Checks that the vendor's filter filters, and that it includes records of the very bound.
+async fn try_filter(
+    session: &mut Session<'_>,
+    plan: &Plan,
+    page: &RecordPage,
+    partition: &str,
+    out: &mut Rehearsed,
+) -> Result<(), VendorError> {
+    let Some(newest) = page.records.iter().filter_map(|record| record.updated).max() else { return Ok(()) };
+    let cursor = Cursor::Watermark(newest);
+    let beyond = newest + TimeDelta::days(1);
+    let after = first_page(session, plan, ScanMode::Changes, &cursor, Some(beyond), partition).await?;
+    let older = after.records.iter().filter(|record| record.updated.is_some_and(|updated| updated < beyond)).count();
+    if older > 0 {
+        out.problems.push(format!(
+            "the vendor ignores the filter: {older} records older than the bound came back; polls drop them \
+             themselves and read more than they need"
+        ));
+        return Ok(());
+    }
+    let at = first_page(session, plan, ScanMode::Changes, &cursor, Some(newest), partition).await?;
+    // A page that is not the whole listing need not hold the newest record.
+    if page.done && !at.records.iter().any(|record| record.updated == Some(newest)) {
+        out.findings.push(
+            "the vendor compares strictly: a record of the very bound is left out; polls read back further for it"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+async fn first_partition(session: &mut Session<'_>, plan: &Plan) -> Result<Option<String>, VendorError> {
+    match plan.partitions(session.connection()) {
+        Partitions::Single => Ok(Some(String::new())),
+        Partitions::Fixed(names) => Ok(names.into_iter().next()),
+        Partitions::Parent(parent) => {
+            let page = first_page(session, &parent, ScanMode::Complete, &Cursor::Start, None, "").await?;
+            let living = page.records.into_iter().filter(|record| record.told != Told::Deleted);
+            let ids: Vec<String> = living.map(|record| record.id).collect();
+            Ok(plan.partitions_of(&ids).into_iter().next())
         }
     }
+}
 
-    /// Checks that the vendor's filter filters, and that it includes records of the very bound.
-    async fn try_filter(
-        &self,
-        plan: &Plan,
-        page: &RecordPage,
-        partition: &str,
-        out: &mut Rehearsed,
-    ) -> Result<(), String> {
-        let Some(newest) = page.records.iter().filter_map(|record| record.updated).max() else { return Ok(()) };
-        let cursor = Cursor::Watermark(newest);
-        let beyond = newest + TimeDelta::days(1);
-        let after = self.first_page(plan, ScanMode::Changes, &cursor, Some(beyond), partition).await?;
-        let older =
-            after.records.iter().filter(|record| record.updated.is_some_and(|updated| updated < beyond)).count();
-        if older > 0 {
-            out.problems.push(format!(
-                "the vendor ignores the filter: {older} records older than the bound came back; polls drop them \
-                 themselves and read more than they need"
-            ));
-            return Ok(());
-        }
-        let at = self.first_page(plan, ScanMode::Changes, &cursor, Some(newest), partition).await?;
-        // A page that is not the whole listing need not hold the newest record.
-        if page.done && !at.records.iter().any(|record| record.updated == Some(newest)) {
-            out.findings.push(
-                "the vendor compares strictly: a record of the very bound is left out; polls read back further for it"
-                    .into(),
-            );
-        }
-        Ok(())
-    }
-
-    async fn first_partition(&self, plan: &Plan) -> Result<Option<String>, String> {
-        match plan.partitions(self.connection) {
-            Partitions::Single => Ok(Some(String::new())),
-            Partitions::Fixed(names) => Ok(names.into_iter().next()),
-            Partitions::Parent(parent) => {
-                let page = self.first_page(&parent, ScanMode::Complete, &Cursor::Start, None, "").await?;
-                let ids: Vec<String> = page
-                    .records
-                    .into_iter()
-                    .filter(|record| record.told != Told::Deleted)
-                    .map(|record| record.id)
-                    .collect();
-                Ok(plan.partitions_of(&ids).into_iter().next())
-            }
+async fn first_page(
+    session: &mut Session<'_>,
+    plan: &Plan,
+    mode: ScanMode,
+    cursor: &Cursor,
+    lower: Option<DateTime<Utc>>,
+    partition: &str,
+) -> Result<RecordPage, VendorError> {
+    let mut listing = Listing::start(plan, mode, cursor, lower, partition, session.now());
+    // A second request where the vendor wants a smaller page or names its time zone first.
+    for _ in 0..4 {
+        let request = listing.request(plan, &session.context())?;
+        let response = session.send(request).await?;
+        match listing.read(plan, &session.context(), &response) {
+            Ok(page) if page.records.is_empty() && !page.done => {}
+            Ok(page) => return Ok(page),
+            Err(Fault::ShrinkPage | Fault::RestartScan { .. }) => {}
+            Err(fault) => session.renew_after(fault).await?,
         }
     }
-
-    async fn first_page(
-        &self,
-        plan: &Plan,
-        pass: ScanMode,
-        cursor: &Cursor,
-        lower: Option<DateTime<Utc>>,
-        partition: &str,
-    ) -> Result<RecordPage, String> {
-        let caller = CallContext {
-            element: self.element,
-            connection: self.connection,
-            bases: &self.service.bases,
-            tokens: self.tokens,
-        };
-        let mut listing = Listing::start(plan, pass, cursor, lower, partition, self.service.ports.now());
-        // A second request where the vendor wants a smaller page or names its time zone first.
-        for _ in 0..4 {
-            let request = listing.request(plan, &caller).map_err(|problem| problem.to_string())?;
-            let left = (self.until - self.service.ports.now()).to_std().unwrap_or_default();
-            if left.is_zero() {
-                return Err("there was no time left for it: the vendor is slow; try fewer resources at once".into());
-            }
-            let bounds = Bounds { deadline: BOUNDS.deadline.min(left), ..BOUNDS };
-            let answer: http::Response<Bytes> = match self.service.ports.http.send(request, bounds).await {
-                Ok(exchange) => exchange.response,
-                Err(error) => return Err(format!("the vendor could not be reached: {error}")),
-            };
-            match listing.read(plan, &caller, &answer) {
-                Ok(page) if page.records.is_empty() && !page.done => {}
-                Ok(page) => return Ok(page),
-                Err(Fault::ShrinkPage | Fault::RestartScan { .. }) => {}
-                Err(fault) => return Err(fault.to_string()),
-            }
-        }
-        Err("the vendor answers without records again and again".into())
-    }
+    Err(VendorError::NoPage)
 }
 
 fn sample(record: &Record) -> Sample {

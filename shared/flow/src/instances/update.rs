@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use domain::id::InstanceId;
 use domain::problem::FieldProblem;
-use elements::auth::{grants_code, needs_tokens};
+use elements::auth::grants_code;
 use elements::connection::Connection;
 use serde_json::{Map, Value};
 use store::records::audit::{Action, AuditRecord};
@@ -17,16 +17,15 @@ use super::callback::release_backlog;
 use super::check::{Checked, LoginGiven, check, choose_element};
 use super::create::Made;
 use super::first_poll::first_polls;
-use super::login::{Login, LoginError, log_in, prove};
+use super::login::{Login, log_in, prove};
 use super::record::{UpdateMode, configured, merged};
 use super::schedule::{intervals, mark_intervals, stored_intervals};
 use super::transition::Transition;
 use super::{InstanceError, get};
 use crate::accounts::auth::Caller;
 use crate::accounts::limits::Allowance;
-use crate::secrets;
 use crate::service::Service;
-use crate::tokens;
+use crate::vendor::{VendorError, secrets};
 
 /// Changes an instance. A resource that is new starts with a first poll; one that reads other records than before,
 /// or reads them differently, starts again; one that is gone loses its state; the others go on where they were.
@@ -140,22 +139,20 @@ pub(super) async fn log_in_again(
     let old = Connection::resolve(element, &secrets::revealed(before, &hidden), &Map::new());
     let moved = old.map_or(true, |(old, _)| old != checked.connection);
     if !given.needed && !moved {
-        let proven = secrets::connection(service, element, before).await?;
-        return Ok((Login::Unchanged, proven.map_or_else(|_| checked.connection.clone(), |(proven, _)| proven)));
+        let proven = match secrets::connection(service, element, before).await {
+            Ok((proven, _)) => proven,
+            Err(VendorError::Misconfigured(_)) => checked.connection.clone(),
+            Err(error) => return Err(error.into()),
+        };
+        return Ok((Login::Unchanged, proven));
     }
     let login = match given.needed || !grants_code(element) {
         true => log_in(service, checked, configuration, given).await?,
         false => Login::Unchanged,
     };
-    let stored;
-    let tokens = match &login {
-        Login::Unchanged if needs_tokens(element, &checked.connection) => {
-            stored = tokens::renewed(service, element, before.id, &checked.connection, None).await;
-            Some(stored.as_ref().map_err(|error| LoginError::Refused(error.to_string()))?)
-        }
-        login => login.tokens(),
-    };
-    let proven = prove(service, element, &checked.connection, tokens).await?;
+    let mut session = login.session(service, checked, Some(before.id));
+    session.renew_if_due().await?;
+    let proven = prove(session).await?.connection().clone();
     Ok((login, proven))
 }
 

@@ -7,7 +7,6 @@ use elements::Fault;
 use store::records::record_index::IndexError;
 
 use crate::service::FlowError;
-use crate::tokens::TokenError;
 use crate::vendor::VendorError;
 
 /// A resource cannot be polled.
@@ -21,6 +20,15 @@ pub(super) enum PrepareError {
 impl From<FlowError> for PrepareError {
     fn from(error: FlowError) -> Self {
         Self::Internal(error)
+    }
+}
+
+impl From<VendorError> for PrepareError {
+    fn from(error: VendorError) -> Self {
+        match error {
+            VendorError::Flow(error) => Self::Internal(error),
+            other => Self::Misconfigured(other.to_string()),
+        }
     }
 }
 
@@ -128,10 +136,8 @@ impl From<VendorError> for VendorFailure {
     fn from(error: VendorError) -> Self {
         match error {
             VendorError::Fault(fault) => Self::of_fault(fault),
-            VendorError::Tokens(TokenError::Dead(message)) => {
-                Self { login: LoginState::Dead, ..Self::lasting(message) }
-            }
-            VendorError::Tokens(TokenError::Busy { reason, after }) => Self::transient(reason, after),
+            VendorError::LoginEnded(message) => Self { login: LoginState::Dead, ..Self::lasting(message) },
+            VendorError::NotRenewed { reason, after } => Self::transient(reason, after),
             VendorError::OverBudget { wait } => Self::transient(error.to_string(), Some(wait)),
             other => Self::transient(other.to_string(), None),
         }

@@ -15,7 +15,7 @@ use super::request::PollRequest;
 use crate::secrets;
 use crate::service::FlowError;
 use crate::tokens;
-use crate::vendor::{Purpose, Session};
+use crate::vendor::{Purpose, Session, VendorError};
 
 /// A resource that can be listed.
 pub(super) struct Target<'a> {
@@ -34,11 +34,9 @@ impl<'a> Target<'a> {
         tokens: Option<&TokensRecord>,
     ) -> Result<(Self, Vec<Warning>), PrepareError> {
         let PollRequest { service, job, .. } = *request;
-        let Some(element) = service.catalog.get(&instance.element).cloned() else {
-            let message = format!("the element \"{}\" is not installed", instance.element);
-            return Err(PrepareError::Misconfigured(message));
-        };
-        let (connection, configuration) = secrets::connection(service, &element, instance).await??;
+        let gone = || VendorError::NoElement(instance.element.clone());
+        let element = service.catalog.get(&instance.element).cloned().ok_or_else(gone)?;
+        let (connection, configuration) = secrets::connection(service, &element, instance).await?;
         let configured: ResourceConfiguration = serde_json::from_str(instance.resources[&job.resource].get())
             .map_err(|_| FlowError::Damaged("the configuration of a resource"))?;
         let (plan, warnings) = Plan::resolve(&element, &job.resource, &configured, &configuration)?;

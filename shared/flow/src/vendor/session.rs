@@ -14,18 +14,26 @@ use elements::call::CallContext;
 use elements::connection::Connection;
 use elements::{Element, Fault, Tokens, auth};
 use sha2::{Digest, Sha256};
+use store::records::instance::InstanceRecord;
 
-use crate::budget::Payer;
+use super::budget::Payer;
+use super::{secrets, tokens};
 use crate::ports::{Audience, Bounds, HttpError};
 use crate::service::{FlowError, Service};
-use crate::tokens::{self, TokenError};
 
 /// Largest answer that is read of a listing or a record, in bytes. A page is read whole, so this bounds a step's memory.
 const LARGEST_PAGE: usize = 16 << 20;
 
-/// Why a vendor did not answer, or why its answer is none. The variants differ in what the caller does next.
+/// Why a vendor was not asked, did not answer, or gave an answer that is none. The variants differ in what the caller
+/// does next.
 #[derive(Debug, thiserror::Error)]
 pub enum VendorError {
+    /// The element of the instance is not installed.
+    #[error("the element {0:?} is not installed")]
+    NoElement(String),
+    /// The vendor cannot be reached as it is configured.
+    #[error("{}", in_words(.0))]
+    Misconfigured(Vec<FieldProblem>),
     /// The request cannot be built of what is configured.
     #[error(transparent)]
     Request(#[from] FieldProblem),
@@ -36,11 +44,11 @@ pub enum VendorError {
         wait: Duration,
     },
     /// The caller has no time left; nothing was sent.
-    #[error("there was no time left for it: the vendor is slow")]
+    #[error("there was no time left for it: the vendor is slow; try fewer resources at once")]
     OutOfTime,
     /// No answer came.
     #[error("the vendor could not be reached: {0}")]
-    Unreachable(#[from] HttpError),
+    Unreachable(HttpError),
     /// The answer is larger than is read.
     #[error("the vendor's page is larger than {} MB: configure a smaller pageSize", limit >> 20)]
     TooLarge {
@@ -51,21 +59,27 @@ pub enum VendorError {
     /// or there is none to renew.
     #[error(transparent)]
     Fault(#[from] Fault),
-    /// There are no tokens to call with.
-    #[error(transparent)]
-    Tokens(TokenError),
+    /// Answers came, and no page of records however often the listing was asked.
+    #[error("the vendor answers without records again and again")]
+    NoPage,
+    /// The vendor will not renew the tokens: someone must log in again.
+    #[error("the vendor no longer accepts the login: {0}")]
+    LoginEnded(String),
+    /// The tokens cannot be renewed now.
+    #[error("the token could not be renewed now: {reason}")]
+    NotRenewed {
+        /// What happened.
+        reason: String,
+        /// When the vendor wants to be asked again.
+        after: Option<Duration>,
+    },
     /// Our own trouble.
     #[error(transparent)]
     Flow(#[from] FlowError),
 }
 
-impl From<TokenError> for VendorError {
-    fn from(error: TokenError) -> Self {
-        match error {
-            TokenError::Flow(error) => Self::Flow(error),
-            other => Self::Tokens(other),
-        }
-    }
+fn in_words(problems: &[FieldProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What a session is for. It decides how long a call may take, how large an answer may be, and whose budget pays.
@@ -155,19 +169,42 @@ impl<'a> Session<'a> {
         Self { service, purpose, element, connection, tokens, instance, refreshed, until, latency }
     }
 
-    /// The same, in which no call outlasts that instant.
-    pub fn until(self, instant: DateTime<Utc>) -> Self {
-        Self { until: Some(instant), ..self }
+    /// A session of a stored instance, with tokens that are good now.
+    ///
+    /// # Errors
+    /// The element is gone, the configuration does not fit it, or there are no tokens.
+    pub async fn open(service: &'a Service, instance: &InstanceRecord, purpose: Purpose) -> Result<Self, VendorError> {
+        let gone = || VendorError::NoElement(instance.element.clone());
+        let element = Arc::clone(service.catalog.get(&instance.element).ok_or_else(gone)?);
+        let (connection, _) = secrets::connection(service, &element, instance).await?;
+        let mut session = Self::new(service, purpose, element, connection, None, Some(instance.id));
+        session.renew_if_due().await?;
+        Ok(session)
+    }
+
+    /// The same session for a rehearsal, which has time until that instant.
+    pub fn for_rehearsal(self, until: DateTime<Utc>) -> Self {
+        Self { purpose: Purpose::Rehearsal, until: Some(until), ..self }
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.service.ports.now()
     }
 
     /// The vendor.
-    pub fn element(&self) -> &Element {
+    pub fn element(&self) -> &Arc<Element> {
         &self.element
     }
 
     /// The account.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Uses what an answer of the vendor adds to the connection.
+    pub fn learn(&mut self, connection: Connection) {
+        self.connection = connection;
     }
 
     /// How long the vendor took so far.
@@ -204,7 +241,7 @@ impl<'a> Session<'a> {
     /// How long there is no room for a call in the budget. None: there is.
     pub fn over_budget_for(&self) -> Option<Duration> {
         let (payer, budget) = (self.payer()?, self.element.budget.as_ref()?);
-        self.service.budgets.full_for(&payer, budget, self.service.ports.now())
+        self.service.budgets.full_for(&payer, budget, self.now())
     }
 
     fn payer(&self) -> Option<Payer> {
@@ -222,7 +259,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The vendor gives none, or not now.
     pub async fn renew_if_due(&mut self) -> Result<(), VendorError> {
-        let now = self.service.ports.now();
+        let now = self.now();
         let due = self.tokens.as_ref().is_none_or(|tokens| auth::refresh_due(&self.element, tokens, now));
         match self.instance {
             Some(instance) if due && auth::needs_tokens(&self.element, &self.connection) => {
@@ -237,7 +274,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// No answer came, or not all of it.
     pub async fn send(&mut self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, VendorError> {
-        let now = self.service.ports.now();
+        let now = self.now();
         let mut bounds = self.purpose.bounds(&self.element);
         if let Some(until) = self.until {
             let left = (until - now).to_std().unwrap_or_default();
@@ -255,7 +292,7 @@ impl<'a> Session<'a> {
             Err(HttpError::Deadline(waited)) => self.latency.note(*waited),
             Err(_) => {}
         }
-        let exchange = exchange?;
+        let exchange = exchange.map_err(VendorError::Unreachable)?;
         match exchange.truncated {
             false => Ok(exchange.response),
             true => Err(VendorError::TooLarge { limit: bounds.largest_body }),

@@ -163,6 +163,11 @@ pub fn key(id: InstanceId) -> RecordKey<InstanceRecord> {
     RecordKey::of(keys::instance_key(id))
 }
 
+/// The name under which an instance's secrets are sealed: what was sealed for one instance opens for no other.
+pub fn vault_owner(id: InstanceId) -> String {
+    keys::instance_partition(id)
+}
+
 /// Key of an instance in its organization's listing.
 pub fn listing_key(organization: OrganizationId, id: InstanceId) -> RecordKey<ListingRecord> {
     RecordKey::of(keys::listing_key(organization, id))

@@ -5,21 +5,20 @@
 //! A claim left behind by a crash ends by itself; whether the old refresh token was spent then shows in the
 //! vendor's answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use domain::id::InstanceId;
 use domain::secret::{Secret, hide};
 use elements::auth::{self, AuthFault, Grant};
 use elements::connection::Connection;
 use elements::{Element, Tokens};
+use store::records::tokens::{TokensRecord, key};
+use store::{Commit, Snapshot, StoreError, commit};
 
-use crate::ports::{Audience, Bounds, Condition, Item, StoreError};
-use crate::secrets;
+use super::{VendorError, secrets};
+use crate::ports::{Audience, Bounds};
 use crate::service::{FlowError, Service};
-use crate::table::{self, TokensRecord};
 
 /// How long a claim on the refresh holds: longer than the exchange may take.
 const CLAIM: Duration = Duration::from_secs(30);
@@ -31,25 +30,6 @@ const KEEP_TRIES: u32 = 5;
 /// Bounds of a token exchange: far below the claim.
 pub const TOKEN_BOUNDS: Bounds =
     Bounds { audience: Audience::Vendor, deadline: Duration::from_secs(15), largest_body: 256 * 1024 };
-
-/// Why there are no tokens.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// The vendor will not renew them: someone must log in again.
-    #[error("the vendor no longer accepts the login: {0}")]
-    Dead(String),
-    /// Not now.
-    #[error("the token could not be renewed now: {reason}")]
-    Busy {
-        /// What happened.
-        reason: String,
-        /// When the vendor wants to be asked again.
-        after: Option<Duration>,
-    },
-    /// Our own trouble.
-    #[error(transparent)]
-    Flow(#[from] FlowError),
-}
 
 /// Opens stored tokens.
 pub async fn open(service: &Service, instance: InstanceId, record: &TokensRecord) -> Result<Tokens, FlowError> {
@@ -81,12 +61,12 @@ pub async fn exchange(
     connection: &Connection,
     grant: Grant<'_>,
     previous: Option<&Tokens>,
-) -> Result<Tokens, TokenError> {
+) -> Result<Tokens, VendorError> {
     let request = auth::token_request(element, &service.bases, connection, grant)
-        .map_err(|problem| TokenError::Dead(problem.to_string()))?;
+        .map_err(|problem| VendorError::LoginEnded(problem.to_string()))?;
     let offered = offered(&request, grant);
     let answer = service.ports.http.send(request, TOKEN_BOUNDS).await;
-    let answer = answer.map_err(|error| TokenError::Busy { reason: error.to_string(), after: None })?.response;
+    let answer = answer.map_err(|error| VendorError::NotRenewed { reason: error.to_string(), after: None })?.response;
     let read = |response: &http::Response<Bytes>| auth::read_tokens(element, response, service.ports.now(), previous);
     let tokens = read(&answer).or_else(|_| {
         // What a refusal says is stored and shown, and vendors quote what they were asked.
@@ -96,9 +76,9 @@ pub async fn exchange(
         read(&answer.map(|_| said))
     });
     tokens.map_err(|fault| match fault {
-        AuthFault::Dead { reason } => TokenError::Dead(reason),
-        AuthFault::Retry { after, reason } => TokenError::Busy { reason, after },
-        AuthFault::Unreadable { reason } => TokenError::Busy { reason, after: None },
+        AuthFault::Dead { reason } => VendorError::LoginEnded(reason),
+        AuthFault::Retry { after, reason } => VendorError::NotRenewed { reason, after },
+        AuthFault::Unreadable { reason } => VendorError::NotRenewed { reason, after: None },
     })
 }
 
@@ -115,130 +95,139 @@ fn offered(request: &http::Request<Bytes>, grant: Grant<'_>) -> Vec<Secret> {
     }
 }
 
-/// Tokens that are good now. `spent` are tokens that the vendor just refused: the answer is never those.
+/// The claim on a refresh, or why there is none.
+enum Claim {
+    /// The stored tokens are good: nothing is to be refreshed.
+    Needless(Tokens),
+    /// Somebody else refreshes.
+    Taken,
+    /// The refresh is ours. The snapshot holds the claim, where there are tokens to claim.
+    Ours(Snapshot<TokensRecord>, Option<Tokens>),
+}
+
+/// Tokens that are good now. `refused` are tokens that the vendor just refused: the answer is never those.
+///
+/// # Errors
+/// [`VendorError::LoginEnded`], [`VendorError::NotRenewed`] or [`VendorError::Flow`].
 pub async fn renewed(
-    service: &Service,
-    element: &Arc<Element>,
-    instance: InstanceId,
-    connection: &Connection,
-    spent: Option<&Tokens>,
-) -> Result<Tokens, TokenError> {
-    let key = table::tokens_key(instance);
-    let store = &service.ports.store;
-    let give_up = service.ports.now() + CLAIM;
-    loop {
-        let item = store.get(&key).await.map_err(FlowError::store("the tokens of an instance"))?;
-        let stored = match &item {
-            Some(item) => Some(table::read::<TokensRecord>(item).map_err(FlowError::from)?),
-            None => None,
-        };
-        let current = match &stored {
-            Some(record) => Some(open(service, instance, record).await?),
-            None => None,
-        };
-        let now = service.ports.now();
-        if let Some(current) = &current {
-            let usable = match spent {
-                Some(spent) => current.access != spent.access,
-                None => !auth::refresh_due(element, current, now),
-            };
-            if usable {
-                return Ok(current.clone());
-            }
-        }
-        if stored.as_ref().and_then(|record| record.refreshing_until).is_some_and(|until| until > now) {
-            if now > give_up {
-                return Err(TokenError::Busy { reason: "another refresh takes too long".into(), after: None });
-            }
-            service.ports.ambient.sleep(LOOK_AGAIN).await;
-            continue;
-        }
-        let Some(claimed) = claim(service, item.as_ref(), stored.as_ref(), now).await? else { continue };
-        let spent = current.as_ref().map(|tokens| tokens.access.clone());
-        let refreshed = refresh_claimed(service, element, instance, connection, current, stored, claimed).await;
-        // A refusal may only mean that somebody else, whose claim had run out, was faster after all.
-        if let Err(TokenError::Dead(_)) = &refreshed
-            && let Some(item) = store.get(&key).await.map_err(FlowError::store("the tokens of an instance"))?
-        {
-            let latest = open(service, instance, &table::read(&item).map_err(FlowError::from)?).await?;
-            if spent.is_some_and(|spent| spent != latest.access) {
-                return Ok(latest);
-            }
-        }
-        return refreshed;
-    }
-}
-
-/// Takes the right to refresh. None: somebody else was faster.
-async fn claim(
-    service: &Service,
-    item: Option<&Item>,
-    stored: Option<&TokensRecord>,
-    now: DateTime<Utc>,
-) -> Result<Option<u64>, FlowError> {
-    let (Some(item), Some(stored)) = (item, stored) else { return Ok(Some(0)) };
-    let claimed = TokensRecord { refreshing_until: Some(now + CLAIM), ..stored.clone() };
-    match service.ports.store.transact(&[table::replace(item.key.clone(), item.version, &claimed)]).await {
-        Ok(()) => Ok(Some(item.version + 1)),
-        Err(StoreError::Conflict { .. }) => Ok(None),
-        Err(source) => Err(FlowError::Store { subject: "the claim to refresh tokens", source }),
-    }
-}
-
-async fn refresh_claimed(
     service: &Service,
     element: &Element,
     instance: InstanceId,
     connection: &Connection,
-    current: Option<Tokens>,
-    stored: Option<TokensRecord>,
-    claimed_version: u64,
-) -> Result<Tokens, TokenError> {
-    let grant = match current.as_ref().and_then(|tokens| tokens.refresh.as_ref()) {
-        Some(refresh) => Grant::Refresh { refresh },
-        None => auth::unattended_grant(element)
-            .ok_or_else(|| TokenError::Dead("the access token ended and the vendor gave no refresh token".into()))?,
-    };
-    match exchange(service, element, connection, grant, current.as_ref()).await {
-        Ok(tokens) => {
-            keep(service, instance, claimed_version, &tokens).await?;
-            Ok(tokens)
-        }
-        Err(error) => {
-            // The claim is given back so that the next poll need not wait for its end. Losing this write costs
-            // only that wait.
-            if let Some(stored) = stored {
-                let write = table::replace(table::tokens_key(instance), claimed_version, &stored);
-                let _ = service.ports.store.transact(&[write]).await;
+    refused: Option<&Tokens>,
+) -> Result<Tokens, VendorError> {
+    let give_up = service.ports.now() + CLAIM;
+    loop {
+        match claim(service, element, instance, refused).await? {
+            Claim::Needless(tokens) => return Ok(tokens),
+            Claim::Ours(claimed, current) => {
+                return refresh(service, element, instance, connection, claimed, current.as_ref()).await;
             }
-            Err(error)
+            Claim::Taken if service.ports.now() > give_up => {
+                return Err(VendorError::NotRenewed { reason: "another refresh takes too long".into(), after: None });
+            }
+            Claim::Taken => service.ports.ambient.sleep(LOOK_AGAIN).await,
         }
     }
 }
 
+/// Takes the right to refresh, if that is needed and nobody has it.
+async fn claim(
+    service: &Service,
+    element: &Element,
+    instance: InstanceId,
+    refused: Option<&Tokens>,
+) -> Result<Claim, FlowError> {
+    let store = &*service.ports.store;
+    let mut snapshot = key(instance).snapshot(store).await.map_err(FlowError::record("the tokens of an instance"))?;
+    let Some(stored) = snapshot.record().cloned() else { return Ok(Claim::Ours(snapshot, None)) };
+    let current = open(service, instance, &stored).await?;
+    let now = service.ports.now();
+    let usable = match refused {
+        Some(refused) => current.access != refused.access,
+        None => !auth::refresh_due(element, &current, now),
+    };
+    if usable {
+        return Ok(Claim::Needless(current));
+    }
+    if stored.refreshing_until.is_some_and(|until| until > now) {
+        return Ok(Claim::Taken);
+    }
+    let claimed = TokensRecord { refreshing_until: Some(now + CLAIM), ..stored };
+    let written = commit(store, &[snapshot.put(&claimed)]).await;
+    match written.map_err(FlowError::store("the claim to refresh tokens"))? {
+        Commit::Done => {
+            snapshot.written(claimed);
+            Ok(Claim::Ours(snapshot, Some(current)))
+        }
+        Commit::Lost { .. } => Ok(Claim::Taken),
+    }
+}
+
+/// Asks the vendor for new tokens and keeps them; gives the claim back where none come.
+async fn refresh(
+    service: &Service,
+    element: &Element,
+    instance: InstanceId,
+    connection: &Connection,
+    claimed: Snapshot<TokensRecord>,
+    current: Option<&Tokens>,
+) -> Result<Tokens, VendorError> {
+    let grant = match current.and_then(|tokens| tokens.refresh.as_ref()) {
+        Some(refresh) => Some(Grant::Refresh { refresh }),
+        None => auth::unattended_grant(element),
+    };
+    let no_grant = || VendorError::LoginEnded("the access token ended and the vendor gave no refresh token".into());
+    let refreshed = match grant {
+        Some(grant) => exchange(service, element, connection, grant, current).await,
+        None => Err(no_grant()),
+    };
+    let error = match refreshed {
+        Ok(tokens) => return keep(service, instance, &claimed, &tokens).await.map(|()| tokens),
+        Err(error) => error,
+    };
+    let store = &*service.ports.store;
+    // The claim is given back so that the next poll need not wait for its end. Losing this write costs only that wait.
+    if let Some(record) = claimed.record() {
+        let _ = commit(store, &[claimed.put(&TokensRecord { refreshing_until: None, ..record.clone() })]).await;
+    }
+    // A refusal may only mean that somebody else, whose claim had run out, was faster after all.
+    if let (VendorError::LoginEnded(_), Some(current)) = (&error, current)
+        && let Some(stored) = key(instance).get(store).await.map_err(FlowError::record("the tokens of an instance"))?
+    {
+        let latest = open(service, instance, &stored.record).await?;
+        if latest.access != current.access {
+            return Ok(latest);
+        }
+    }
+    Err(error)
+}
+
 /// Stores renewed tokens, before anybody uses them.
-async fn keep(service: &Service, instance: InstanceId, claimed: u64, tokens: &Tokens) -> Result<(), TokenError> {
-    let store = &service.ports.store;
-    let key = table::tokens_key(instance);
+async fn keep(
+    service: &Service,
+    instance: InstanceId,
+    claimed: &Snapshot<TokensRecord>,
+    tokens: &Tokens,
+) -> Result<(), VendorError> {
+    let store = &*service.ports.store;
     let record = seal(service, instance, tokens).await?;
-    let condition = if claimed == 0 { Condition::Absent } else { Condition::Version(claimed) };
-    let write = [table::put(key.clone(), claimed + 1, &record, condition)];
+    let write = [claimed.put(&record)];
     let mut tries = 1;
     loop {
-        match store.transact(&write).await {
-            Ok(()) => return Ok(()),
+        match commit(store, &write).await {
+            Ok(Commit::Done) => return Ok(()),
             Err(StoreError::Busy(_)) if tries < KEEP_TRIES => {
                 tries += 1;
                 service.ports.ambient.sleep(LOOK_AGAIN).await;
             }
-            Err(StoreError::Conflict { .. }) => {
+            Ok(Commit::Lost { .. }) => {
                 // Either an earlier try was written and only its answer was lost, or the claim ended and another
                 // refresher took over.
-                let item = store.get(&key).await.map_err(FlowError::store("renewed tokens"))?;
-                let kept = item.map(|item| table::read::<TokensRecord>(&item)).transpose().map_err(FlowError::from)?;
-                return match kept.is_some_and(|kept| kept.sealed == record.sealed) {
+                let kept = key(instance).get(store).await.map_err(FlowError::record("renewed tokens"))?;
+                return match kept.is_some_and(|kept| kept.record.sealed == record.sealed) {
                     true => Ok(()),
-                    false => Err(TokenError::Busy { reason: "another refresh took over".into(), after: None }),
+                    false => Err(VendorError::NotRenewed { reason: "another refresh took over".into(), after: None }),
                 };
             }
             Err(source) => return Err(FlowError::Store { subject: "renewed tokens", source }.into()),
@@ -248,14 +237,15 @@ async fn keep(service: &Service, instance: InstanceId, claimed: u64, tokens: &To
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
-    use chrono::TimeDelta;
+    use chrono::{DateTime, TimeDelta, Utc};
     use futures::FutureExt;
     use serde_json::json;
+    use store::{Store, Write};
 
     use super::*;
-    use crate::ports::{Ports, Store, Write};
+    use crate::ports::Ports;
     use crate::testing::{Fault, FixedAmbient, MemoryStore, TestPorts};
 
     const INSTANCE: InstanceId = InstanceId(42);
@@ -293,7 +283,7 @@ mod tests {
             let (connection, _) =
                 Connection::resolve(&element, configuration, &Default::default()).expect("a connection");
             let account = Self { store, test, service, element, connection, meanwhile };
-            account.put(1, "old", None).await;
+            account.put("old", None).await;
             account
         }
 
@@ -313,23 +303,23 @@ mod tests {
             TokensRecord { refreshing_until, ..record }
         }
 
-        async fn put(&self, version: u64, access: &str, refreshing_until: Option<DateTime<Utc>>) {
+        /// Stores tokens in the next version.
+        async fn put(&self, access: &str, refreshing_until: Option<DateTime<Utc>>) {
             let record = self.record(access, refreshing_until).await;
-            let write = table::put(table::tokens_key(INSTANCE), version, &record, Condition::Unconditional);
+            let write = key(INSTANCE).snapshot(&*self.store).await.expect("the table").put(&record);
             self.store.transact(&[write]).await.expect("written");
         }
 
-        async fn renewed(&self) -> Result<String, TokenError> {
+        async fn renewed(&self) -> Result<String, VendorError> {
             let renewed = renewed(&self.service, &self.element, INSTANCE, &self.connection, None).await;
             renewed.map(|tokens| tokens.access.expose().to_owned())
         }
 
         /// Version, access token and claim as they are stored.
-        async fn stored(&self) -> (u64, String, Option<DateTime<Utc>>) {
-            let item = self.store.get(&table::tokens_key(INSTANCE)).await.expect("the table").expect("tokens");
-            let record: TokensRecord = table::read(&item).expect("tokens");
-            let tokens = open(&self.service, INSTANCE, &record).await.expect("opened");
-            (item.version, tokens.access.expose().to_owned(), record.refreshing_until)
+        async fn stored(&self) -> (String, String, Option<DateTime<Utc>>) {
+            let stored = key(INSTANCE).get(&*self.store).await.expect("the table").expect("tokens");
+            let tokens = open(&self.service, INSTANCE, &stored.record).await.expect("opened");
+            (stored.version().to_string(), tokens.access.expose().to_owned(), stored.record.refreshing_until)
         }
 
         fn asked(&self) -> usize {
@@ -342,7 +332,7 @@ mod tests {
         let account = Account::with(200).await;
         assert_eq!(account.renewed().await.expect("renewed"), "new");
         // Whoever read the tokens, or the claim on them, before cannot write over these.
-        assert_eq!(account.stored().await, (3, "new".into(), None));
+        assert_eq!(account.stored().await, ("3".into(), "new".into(), None));
         assert_eq!(account.renewed().await.expect("kept"), "new");
         assert_eq!(account.asked(), 1);
     }
@@ -352,10 +342,10 @@ mod tests {
         let account = Account::with(503).await;
         let began = account.ports().now();
         for asked in 1..=2 {
-            assert!(matches!(account.renewed().await, Err(TokenError::Busy { .. })));
+            assert!(matches!(account.renewed().await, Err(VendorError::NotRenewed { .. })));
             assert_eq!(account.asked(), asked);
         }
-        assert_eq!(account.stored().await, (5, "old".into(), None));
+        assert_eq!(account.stored().await, ("5".into(), "old".into(), None));
         assert_eq!(account.ports().now(), began, "nobody waits for the end of a claim");
     }
 
@@ -367,7 +357,7 @@ mod tests {
             account.store.plan_faults(move |number| (1..=failures).contains(&number).then_some(Fault::NotWritten));
             match account.renewed().await {
                 Ok(access) => assert!(is_kept && access == "new", "{failures}: {access}"),
-                Err(error) => assert!(!is_kept && matches!(error, TokenError::Flow(_)), "{failures}: {error:?}"),
+                Err(error) => assert!(!is_kept && matches!(error, VendorError::Flow(_)), "{failures}: {error:?}"),
             }
         }
     }
@@ -380,10 +370,10 @@ mod tests {
 
         let account = Account::with(200).await;
         let theirs = account.record("theirs", None).await;
-        let write = table::put(table::tokens_key(INSTANCE), 9, &theirs, Condition::Unconditional);
+        let write = key(INSTANCE).put(&theirs);
         account.meanwhile.lock().expect("no panic").push(write);
-        assert!(matches!(account.renewed().await, Err(TokenError::Busy { .. })));
-        assert_eq!(account.stored().await, (9, "theirs".into(), None));
+        assert!(matches!(account.renewed().await, Err(VendorError::NotRenewed { .. })));
+        assert_eq!(account.stored().await, ("1".into(), "theirs".into(), None));
     }
 
     #[tokio::test]
@@ -394,13 +384,13 @@ mod tests {
         for (left, waited) in [(-1, 0), (0, 0), (1, 100), (claim, claim), (claim + 50, claim + 100)] {
             let account = Account::with(200).await;
             let began = account.ports().now();
-            account.put(2, "old", Some(instant(&account, left))).await;
+            account.put("old", Some(instant(&account, left))).await;
             assert_eq!(account.renewed().await.expect("renewed"), "new", "{left}");
             assert_eq!((account.ports().now() - began).num_milliseconds(), waited, "{left}");
         }
         let account = Account::with(200).await;
-        account.put(2, "old", Some(instant(&account, 2 * claim))).await;
-        assert!(matches!(account.renewed().await, Err(TokenError::Busy { .. })));
+        account.put("old", Some(instant(&account, 2 * claim))).await;
+        assert!(matches!(account.renewed().await, Err(VendorError::NotRenewed { .. })));
         assert_eq!(account.asked(), 0);
     }
 

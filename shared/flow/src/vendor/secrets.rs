@@ -3,19 +3,15 @@
 use std::collections::BTreeMap;
 
 use domain::id::InstanceId;
-use domain::problem::FieldProblem;
 use domain::secret::Secret;
 use elements::Element;
 use elements::connection::Connection;
 use serde_json::{Map, Value};
+use store::records::instance::InstanceRecord;
+pub use store::records::instance::vault_owner;
 
+use super::VendorError;
 use crate::service::{FlowError, Service};
-use crate::table::{self, InstanceRecord};
-
-/// Name under which an instance's secrets are sealed: what was sealed for one instance opens for no other.
-pub fn vault_owner(instance: InstanceId) -> String {
-    table::instance_partition(instance)
-}
 
 /// Among the sealed values: the connection with what the vendor's own answers added to it, as JSON. No configuration
 /// key is called so, because none has a capital letter and a space.
@@ -49,18 +45,22 @@ pub fn revealed(instance: &InstanceRecord, secrets: &BTreeMap<String, Secret>) -
 }
 
 /// How the vendor is reached for this instance, with the revealed configuration it was read from.
+///
+/// # Errors
+/// [`VendorError::Misconfigured`]: the configuration does not fit the element. [`VendorError::Flow`].
 pub async fn connection(
     service: &Service,
     element: &Element,
     instance: &InstanceRecord,
-) -> Result<Result<(Connection, Map<String, Value>), Vec<FieldProblem>>, FlowError> {
+) -> Result<(Connection, Map<String, Value>), VendorError> {
     let secrets = open(service, instance).await?;
     let configuration = revealed(instance, &secrets);
     if let Some(proven) = secrets.get(PROVEN_CONNECTION) {
         let connection = serde_json::from_str(proven.expose());
         let connection = connection.map_err(|_| FlowError::Damaged("a sealed connection is no connection"))?;
-        return Ok(Ok((connection, configuration)));
+        return Ok((connection, configuration));
     }
     let resolved = Connection::resolve(element, &configuration, &Map::new());
-    Ok(resolved.map(|(connection, _)| (connection, configuration)))
+    let (connection, _) = resolved.map_err(VendorError::Misconfigured)?;
+    Ok((connection, configuration))
 }
