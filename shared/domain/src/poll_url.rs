@@ -269,7 +269,7 @@ impl Macro {
             return Err(UrlProblem::MacroForm { name, form: "of at most 200 bytes" });
         }
         let pattern = |text: &str| {
-            DatePattern::compile(text).map_err(|problem| UrlProblem::Pattern { name: name.clone(), problem })
+            DatePattern::parse(text).map_err(|problem| UrlProblem::Pattern { name: name.clone(), problem })
         };
         let (word, argument) = match inside.split_once(':') {
             Some((word, argument)) => (word, Some(argument)),
@@ -309,7 +309,7 @@ impl Macro {
             }
             ("milliseconds", Some(_)) => return Err(UrlProblem::MacroForm { name, form: "${milliseconds}" }),
             // A pattern without a descriptor; words such as `days` consist of pattern letters too, so a year must be in it.
-            (_, _) if inside.contains("yy") && DatePattern::compile(inside).is_ok() => {
+            (_, _) if inside.contains("yy") && DatePattern::parse(inside).is_ok() => {
                 notes.push(format!("{name} is read as ${{date:{inside}}}"));
                 (MacroTime::Since, Zone::GMT, pattern(inside)?)
             }

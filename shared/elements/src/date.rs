@@ -16,7 +16,7 @@ impl DateStyle {
                 .map(|local| zone.instant(local)),
             Self::Epoch => DateTime::from_timestamp(text.parse().ok()?, 0),
             Self::EpochMs => DateTime::from_timestamp_millis(text.parse().ok()?),
-            Self::Pattern(pattern) => pattern.parse(text, zone).ok(),
+            Self::Pattern(pattern) => pattern.parse_date(text, zone).ok(),
         }
     }
 }

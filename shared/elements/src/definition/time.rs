@@ -52,7 +52,7 @@ impl TryFrom<String> for DateStyle {
             "naive" => Self::Naive,
             "epoch" => Self::Epoch,
             "epoch_ms" => Self::EpochMs,
-            _ => Self::Pattern(DatePattern::compile(&text).map_err(|problem| problem.to_string())?),
+            _ => Self::Pattern(DatePattern::parse(&text).map_err(|problem| problem.to_string())?),
         })
     }
 }
