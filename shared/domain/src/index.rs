@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::detect::Rule;
+use crate::rule::Rule;
 
 /// Entries per bucket that the index aims at: a bucket of short ids is then below one kilobyte, one write unit.
 pub const ENTRIES_PER_BUCKET: u64 = 24;

@@ -27,6 +27,7 @@ pub mod coverage;
 pub mod detect;
 pub mod index;
 pub mod lateness;
+pub mod rule;
 
 pub mod backoff;
 

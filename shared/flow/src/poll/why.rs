@@ -2,8 +2,8 @@
 //! carried it. Reads the store alone; asks no vendor.
 
 use chrono::{DateTime, Utc};
-use domain::detect::Rule;
 use domain::index::{Entry, hash_of, key_of, parts_of};
+use domain::rule::Rule;
 use serde::Serialize;
 use store::records::delivery::{self, Attempt, EventLine, Status};
 use store::records::instance::InstanceRecord;

@@ -187,7 +187,7 @@ impl RecordIndex {
 
 #[cfg(test)]
 mod tests {
-    use domain::detect::Rule;
+    use domain::rule::Rule;
 
     use super::*;
     use crate::memory::MemoryStore;
