@@ -17,7 +17,7 @@ use domain::envelope::{self, LARGEST_RECORD, Sender};
 use domain::event::event_id;
 use domain::id::{InstanceId, OrganizationId, UserId};
 use domain::index::{Bucket, Entry, hash_of, key_of};
-use domain::record::{Change, ChangeKind, Record, Told};
+use domain::record::{Change, ChangeKind, ListedAs, Record};
 use domain::secret::Secret;
 use domain::signature::{elements_signature, standard_webhooks};
 use elements::call::CallContext;
@@ -47,7 +47,7 @@ pub fn pass() -> Pass {
         resource: "orders".into(),
         baseline: false,
         began: instant("2026-01-03T00:00:00Z"),
-        told_until: None,
+        emitted_until: None,
         reshaped: false,
         index_is_complete: true,
         covered_since: Some(instant("2026-01-02T00:00:00Z")),
@@ -69,7 +69,7 @@ pub fn records(count: u64, revision: u64) -> Vec<Record> {
             updated: Some(instant(if revision == 0 { "2026-01-01T00:00:00Z" } else { "2026-01-02T00:00:01Z" })),
             created: Some(instant("2026-01-01T00:00:00Z")),
             fingerprint: hash_of(&raw),
-            told: Told::State,
+            listed_as: ListedAs::State,
             raw: Bytes::from(raw),
         }
     };

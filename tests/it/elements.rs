@@ -116,7 +116,7 @@ fn describe(into: &mut String, record: &Record) -> anyhow::Result<()> {
     writeln!(
         into,
         "  {:?} {}{}{} updated {} created {}\n    {}",
-        record.told,
+        record.listed_as,
         record.partition,
         if record.partition.is_empty() { "" } else { " / " },
         record.id,

@@ -20,17 +20,17 @@ pub use words::{Words, words};
 /// Minutes between polls where `event.poller.refresh_interval` is absent.
 pub const DEFAULT_INTERVAL_MINUTES: u16 = 15;
 
-/// What the `event.*` keys of an instance say. Holds secrets: it is stored sealed.
+/// The platform's settings of an instance. Holds secrets: it is stored sealed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventSettings {
     /// `event.notification.enabled`: nothing is polled unless it is true.
     pub enabled: bool,
-    /// Where notifications go. None: events are only kept for reading.
+    /// The callback. None: events are only kept for reading.
     pub callback: Option<Callback>,
     /// `event.poller.refresh_interval`, minutes between polls, 1 to 1440.
     pub interval_minutes: u16,
-    /// What is polled, by name.
+    /// The polled resources by name.
     pub resources: BTreeMap<String, ResourceConfiguration>,
     /// `filter.response.nulls`: leave null fields out of answers of the hub API.
     pub filter_response_nulls: bool,
@@ -51,24 +51,24 @@ impl Default for EventSettings {
     }
 }
 
-/// How events come from the vendor.
+/// The way in which events come from the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum VendorType {
-    /// We ask.
+    /// Pollux asks the vendor.
     #[default]
     Polling,
     /// The vendor calls. Accepted for compatibility; polling goes on all the same.
     Webhook,
 }
 
-/// Where and how notifications are delivered.
+/// The callback: the address that notifications are sent to, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Callback {
     /// `event.notification.callback.url`: http or https with a host.
     pub url: String,
-    /// `event.notification.signature.key`: key of the original's HMAC signature, used as it is.
+    /// `event.notification.signature.key`: key of Cloud Elements' HMAC signature, used as it is.
     #[serde(default)]
     pub signature_key: Option<Secret>,
     /// `event.notification.callback.headers`: sent with every notification, in this order.
@@ -92,7 +92,7 @@ pub struct Callback {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NotificationFormat {
-    /// `elements`: the original envelope.
+    /// `elements`: Cloud Elements' envelope.
     #[default]
     Elements,
     /// `cloudevents`: one CloudEvents 1.0 event in structured mode.
@@ -101,18 +101,18 @@ pub enum NotificationFormat {
     CloudEventsBatch,
 }
 
-/// What follows on a failed delivery.
+/// The policy for a failed delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FailurePolicy {
-    /// `retry`: tried again on the ladder, then queued.
+    /// `retry`: tried again by the retry schedule, then queued.
     #[default]
     Retry,
     /// `queue`: queued at once, sent again when asked for.
     Queue,
 }
 
-/// How one resource is polled: an entry of `event.poller.configuration`. What is None is the element's to say.
+/// The settings of one polled resource: an entry of `event.poller.configuration`. The element decides what is None.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceConfiguration {
@@ -120,9 +120,9 @@ pub struct ResourceConfiguration {
     pub url: Option<PollUrl>,
     /// Path of the id in a record, dotted; `@.@id` for XML-like records. None for `""`.
     pub id_field: Option<String>,
-    /// When the record changed last.
+    /// The date of the last change.
     pub updated: Option<DateField>,
-    /// When the record came to be.
+    /// The date of creation.
     pub created: Option<DateField>,
     /// Drop records that were not updated since the last poll.
     pub filter_by_updated_date: bool,
@@ -134,9 +134,9 @@ pub struct ResourceConfiguration {
     pub page_size: Option<u32>,
     /// `pollDelay`: seconds taken off the last poll time, for vendors whose search lags.
     pub poll_delay_s: u32,
-    /// What tells CREATED from UPDATED.
+    /// The rule that separates CREATED from UPDATED.
     pub created_rule: CreatedRule,
-    /// What the first poll does.
+    /// The action of the first poll.
     pub initial_poll: InitialPoll,
     /// `sweepInterval`: minutes between complete listings that look for deletions.
     pub sweep_minutes: Option<u32>,
@@ -167,37 +167,37 @@ impl Default for ResourceConfiguration {
     }
 }
 
-/// A date in a record: where it is and how it is written.
+/// A date field of a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DateField {
     /// Path in the record, dotted.
     pub field: String,
-    /// How it is written.
+    /// The pattern by which it is written.
     pub pattern: DatePattern,
     /// The zone of a text without an offset. None: the element's, or GMT.
     #[serde(default)]
     pub zone: Option<Zone>,
 }
 
-/// What tells CREATED from UPDATED.
+/// The rule that separates CREATED from UPDATED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CreatedRule {
     /// `observed`: never seen before, and created in the stretch that was just polled.
     #[default]
     Observed,
-    /// `tolerance`: created and updated lie within the tolerance of each other, as the original had it.
+    /// `tolerance`: created and updated lie within the tolerance of each other, as in Cloud Elements.
     Tolerance,
 }
 
-/// What the first poll of a resource does with what is there.
+/// The action of a resource's first poll on the records that exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum InitialPoll {
-    /// `silent`: remembers it.
+    /// `silent`: remembers them.
     #[default]
     Silent,
-    /// `emit`: sends it as CREATED.
+    /// `emit`: emits them as CREATED.
     Emit,
 }

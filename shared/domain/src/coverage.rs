@@ -1,12 +1,12 @@
-//! The coverage ledger: which stretches of time were watched without a gap.
+//! Coverage: the stretches of time that were watched without a gap.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// Stretches kept; older ones fall off the front, and an answer says since when the ledger reaches back.
+/// Stretches that are kept. Older ones are dropped, so coverage begins with the oldest that is left.
 pub const STRETCHES_KEPT: usize = 16;
 
-/// Every change between the two instants was either told or is known to have been the baseline.
+/// Between the two instants every change was emitted, or belongs to the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stretch {
     /// First instant covered.
@@ -21,7 +21,7 @@ pub struct Stretch {
 pub struct Coverage(Vec<Stretch>);
 
 impl Coverage {
-    /// A finished pass that read everything changed since the last one covers up to `to`, without a gap.
+    /// Extends the coverage up to `to`, after a pass that read everything that changed since the last one.
     /// The first pass begins a stretch there.
     pub fn extend(&mut self, to: DateTime<Utc>) {
         match self.0.last_mut() {
@@ -30,7 +30,7 @@ impl Coverage {
         }
     }
 
-    /// What happened since the last pass can no longer be learnt: the vendor's history ran out.
+    /// Records that the changes since the last pass are lost, because the vendor's history ran out.
     /// A new stretch begins at `from`; the gap before it stays visible.
     pub fn break_off(&mut self, from: DateTime<Utc>) {
         if self.0.last().is_none_or(|last| last.to < from) {
@@ -50,7 +50,7 @@ impl Coverage {
         self.0.windows(2).map(|pair| Stretch { from: pair[0].to, to: pair[1].from }).collect()
     }
 
-    /// Up to when it is covered.
+    /// The end of the coverage.
     pub fn until(&self) -> Option<DateTime<Utc>> {
         self.0.last().map(|stretch| stretch.to)
     }

@@ -1,11 +1,10 @@
-//! Detection: what a page's records mean, given what is known of them.
+//! Detection: decides which records of a page become events, from what is known of them.
 //!
-//! One record is judged at a time, from the record, its index entry and the [`Pass`]; the outcome is a change to
-//! tell or a reason for silence, and the entry to remember. Nothing else decides what becomes an event, so the
-//! same function answers *why*.
+//! [`judge`] takes one record, its index entry and the [`Pass`]. It answers the change to emit, if any, the rule that
+//! decided, and the entry to remember. Nothing else decides what becomes an event, so the same function answers *why*.
 //!
-//! What types forbid: only [`Missing::of_complete_listing`] yields deletions by absence, and only the end of a complete listing can
-//! build one; a baseline has no way to tell anything.
+//! The types forbid two mistakes. Only [`Missing::of_complete_listing`] yields deletions by absence, and only the end
+//! of a complete listing can build one. A baseline has no way to emit a change.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,33 +12,33 @@ use crate::configuration::{CreatedRule, InitialPoll};
 use crate::event::event_id;
 use crate::id::InstanceId;
 use crate::index::Entry;
-use crate::record::{Change, ChangeKind, Record, Told};
+use crate::record::{Change, ChangeKind, ListedAs, Record};
 use crate::rule::Rule;
 
-/// What a pass brings to the judgement of each of its records.
+/// The facts of a pass that the judgement of each record needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pass {
-    /// Whose records.
+    /// The instance that the records belong to.
     pub instance: InstanceId,
-    /// Of which resource.
+    /// The resource that the records belong to.
     pub resource: String,
-    /// First pass: what exists is remembered and not told.
+    /// True in a first pass: records that exist are remembered and not emitted.
     pub baseline: bool,
-    /// When the pass began, by our clock; remembered with what it finds and nothing more.
+    /// The start of the pass by our clock. It is only remembered with what the pass finds.
     pub began: DateTime<Utc>,
-    /// In a first pass that follows an earlier life of the resource, or lists a partition that others preceded: what
-    /// is stamped after this instant, in the vendor's time, was told by nobody and is told now.
-    pub told_until: Option<DateTime<Utc>>,
-    /// Fingerprints are made by another rule than those remembered: where the stamp stands still, a new one is no
-    /// change.
+    /// Records updated after this instant, by the vendor's clock, are emitted even by a first pass. It is set where an
+    /// earlier pass emitted up to then: after a restart of the resource, and for a partition that others preceded.
+    pub emitted_until: Option<DateTime<Utc>>,
+    /// True: fingerprints are made by another rule than the remembered ones. A new fingerprint with an old stamp is then
+    /// no change.
     pub reshaped: bool,
-    /// Every record that exists is in the index, so an unknown one is new.
+    /// True: every record that exists is in the index, so an unknown one is new.
     pub index_is_complete: bool,
     /// The newest stamp of the baseline, in the vendor's own time: a record made at or after it is a creation.
     /// None: the baseline was empty or had no stamps.
     pub covered_since: Option<DateTime<Utc>>,
-    /// What the revisions of a record that was never seen count from: 0, or more where an earlier life of the
-    /// resource told of it already, so that no event id comes back and no sequence falls.
+    /// The number that the revisions of an unknown record count from: 0, or more after a restart of the resource, so
+    /// that no event id is repeated and no sequence falls.
     pub first_revision: u32,
     /// `createdRule`.
     pub created_rule: CreatedRule,
@@ -54,17 +53,17 @@ pub struct Pass {
 /// The judgement of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// Which rule decided.
+    /// The rule that decided.
     pub rule: Rule,
-    /// What to tell, if anything.
-    pub told: Option<ChangeKind>,
-    /// What to remember; None leaves the index as it is.
+    /// The change to emit, if any.
+    pub emit: Option<ChangeKind>,
+    /// The entry to remember. None leaves the index as it is.
     pub entry: Option<Entry>,
 }
 
 impl Judgement {
     fn silent(rule: Rule, entry: Option<Entry>) -> Self {
-        Self { rule, told: None, entry }
+        Self { rule, emit: None, entry }
     }
 }
 
@@ -76,46 +75,49 @@ pub fn judge(record: &Record, known: Option<Entry>, pass: &Pass) -> Judgement {
         // A tombstone without a stamp does not make older listings credible again.
         stamp: if stamp == 0 { known.map_or(0, |known| known.stamp) } else { stamp },
         revision: known.map_or(pass.first_revision, |known| known.revision),
-        gone: record.told == Told::Deleted,
+        gone: record.listed_as == ListedAs::Deleted,
         rule,
         seen_minute: minute_of(pass.began),
     };
     let remember = |rule| Judgement::silent(rule, Some(remembered(rule)));
-    let tell = |kind, rule| {
+    let emit = |kind, rule| {
         let seen = remembered(rule);
         let entry = Entry { revision: seen.revision.saturating_add(1), ..seen };
-        Judgement { rule, told: Some(kind), entry: Some(entry) }
+        Judgement { rule, emit: Some(kind), entry: Some(entry) }
     };
     let silent = |rule| Judgement::silent(rule, None);
     if pass.not_after.is_some_and(|limit| record.updated.is_some_and(|updated| updated > limit)) {
         return silent(Rule::AfterPollBegan);
     }
-    let untold = pass.told_until.is_some_and(|until| record.updated.or(record.created).is_some_and(|at| at > until));
-    if pass.baseline && known.is_none() && !untold {
+    let never_emitted =
+        pass.emitted_until.is_some_and(|until| record.updated.or(record.created).is_some_and(|at| at > until));
+    if pass.baseline && known.is_none() && !never_emitted {
         return match pass.initial_poll {
-            InitialPoll::Emit if record.told != Told::Deleted => tell(ChangeKind::Created, Rule::BaselineTold),
+            InitialPoll::Emit if record.listed_as != ListedAs::Deleted => {
+                emit(ChangeKind::Created, Rule::BaselineEmitted)
+            }
             _ => remember(Rule::Baseline),
         };
     }
     let stale = known.is_some_and(|known| stamp != 0 && micros(record.updated.map(latest)) < known.stamp);
-    match (known, record.told) {
-        (Some(known), Told::Deleted) if known.gone => silent(Rule::AlreadyKnown),
-        (Some(known), Told::State) if !known.gone && known.fingerprint == record.fingerprint => {
+    match (known, record.listed_as) {
+        (Some(known), ListedAs::Deleted) if known.gone => silent(Rule::AlreadyKnown),
+        (Some(known), ListedAs::State) if !known.gone && known.fingerprint == record.fingerprint => {
             silent(Rule::AlreadyKnown)
         }
         (Some(_), _) if stale => silent(Rule::OlderThanKnown),
-        (Some(_), Told::Deleted) => tell(ChangeKind::Deleted, Rule::VendorSaysDeleted),
-        (None, Told::Deleted) if pass.index_is_complete => remember(Rule::DeletedBeforeKnown),
-        (None, Told::Deleted) => tell(ChangeKind::Deleted, Rule::VendorSaysDeleted),
-        (Some(known), _) if known.gone => tell(ChangeKind::Created, Rule::Returned),
+        (Some(_), ListedAs::Deleted) => emit(ChangeKind::Deleted, Rule::VendorSaysDeleted),
+        (None, ListedAs::Deleted) if pass.index_is_complete => remember(Rule::DeletedBeforeKnown),
+        (None, ListedAs::Deleted) => emit(ChangeKind::Deleted, Rule::VendorSaysDeleted),
+        (Some(known), _) if known.gone => emit(ChangeKind::Created, Rule::Returned),
         (Some(known), _) if known.fingerprint == record.fingerprint => silent(Rule::AlreadyKnown),
         (Some(known), _) if pass.reshaped && stamp == known.stamp => remember(Rule::Reshaped),
-        (Some(_), _) => tell(ChangeKind::Updated, Rule::FingerprintChanged),
-        (None, Told::Created) => tell(ChangeKind::Created, Rule::VendorSaysCreated),
-        (None, Told::Updated) => tell(ChangeKind::Updated, Rule::VendorSaysUpdated),
-        (None, Told::State) => {
+        (Some(_), _) => emit(ChangeKind::Updated, Rule::FingerprintChanged),
+        (None, ListedAs::Created) => emit(ChangeKind::Created, Rule::VendorSaysCreated),
+        (None, ListedAs::Updated) => emit(ChangeKind::Updated, Rule::VendorSaysUpdated),
+        (None, ListedAs::State) => {
             let (kind, rule) = created_or_updated(record, pass);
-            tell(kind, rule)
+            emit(kind, rule)
         }
     }
 }
@@ -157,7 +159,7 @@ fn latest(date: DateTime<Utc>) -> DateTime<Utc> {
     if whole_second { date + TimeDelta::nanoseconds(999_999_999) } else { date }
 }
 
-/// The change that a judgement tells. `partition` and id come from the record.
+/// The change that a judgement emits. `partition` and id come from the record.
 pub fn change_of(record: &Record, kind: ChangeKind, entry: Entry, pass: &Pass) -> Change {
     Change {
         event: event_id(pass.instance, &pass.resource, &record.partition, &record.id, entry.revision),
@@ -175,20 +177,20 @@ pub fn micros(instant: Option<DateTime<Utc>>) -> i64 {
     instant.map_or(0, |instant| instant.timestamp_micros())
 }
 
-/// How many missing records are let through whatever their share: small accounts delete their only three records.
+/// Missing records that are let through without regard to their share: small accounts delete their only three records.
 pub const FUSE_FLOOR: u64 = 10;
 
-/// So many missing keys are named; more are only counted.
+/// Missing keys that are named. More are only counted.
 pub const MISSING_NAMED: usize = 10_000;
 
-/// What a complete listing did not contain.
+/// The known records that a complete listing lacked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Absent {
-    /// The first of them.
+    /// The keys of the first ones.
     pub named: Vec<String>,
-    /// How many in all.
+    /// The number of them all.
     pub count: u64,
-    /// How many live records were known.
+    /// The number of live records that were known.
     pub known: u64,
 }
 
@@ -205,12 +207,12 @@ impl Absent {
     }
 }
 
-/// What to do about it.
+/// The decision about missing records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
-    /// Few enough: each is to be confirmed by id and then told.
+    /// Few enough: each is confirmed by id and then emitted.
     ToConfirm(Absent),
-    /// So many that the listing is more likely wrong than the records gone: held until someone approves.
+    /// More than the allowed share, so the listing is probably wrong: held until a person approves.
     Held(Absent),
 }
 
@@ -241,7 +243,7 @@ mod tests {
             resource: "timesheets".into(),
             baseline: false,
             began: at(2000),
-            told_until: None,
+            emitted_until: None,
             reshaped: false,
             index_is_complete: true,
             covered_since: Some(at(1000)),
@@ -261,7 +263,7 @@ mod tests {
             updated: updated.map(at),
             created: created.map(at),
             fingerprint: 7,
-            told: Told::State,
+            listed_as: ListedAs::State,
         }
     }
 
@@ -277,13 +279,17 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(record: Record, known: Option<Entry>, pass: Pass, told: Option<ChangeKind>, rule: Rule) {
+    fn check(record: Record, known: Option<Entry>, pass: Pass, emit: Option<ChangeKind>, rule: Rule) {
         let judgement = judge(&record, known, &pass);
-        assert_eq!((judgement.told, judgement.rule), (told, rule));
-        if let (Some(_), Some(entry)) = (judgement.told, judgement.entry) {
-            assert_eq!(entry.revision, known.map_or(0, |known| known.revision) + 1, "a told change is a new revision");
+        assert_eq!((judgement.emit, judgement.rule), (emit, rule));
+        if let (Some(_), Some(entry)) = (judgement.emit, judgement.entry) {
+            assert_eq!(
+                entry.revision,
+                known.map_or(0, |known| known.revision) + 1,
+                "an emitted change is a new revision"
+            );
             let again = judge(&record, Some(entry), &Pass { baseline: false, ..pass });
-            assert_eq!(again.told, None, "judging twice tells once");
+            assert_eq!(again.emit, None, "judging twice emits once");
         }
     }
 
@@ -302,14 +308,20 @@ mod tests {
             Pass { created_rule: CreatedRule::Tolerance, created_tolerance: TimeDelta::seconds(5), ..pass() };
         check(record(Some(1000), Some(1005)), None, tolerant.clone(), Some(Created), Rule::CreatedWithinTolerance);
         check(record(Some(1000), Some(1006)), None, tolerant, Some(Updated), Rule::CreatedEarlier);
-        for (told, kind, rule) in [
-            (Told::Created, Created, Rule::VendorSaysCreated),
-            (Told::Updated, Updated, Rule::VendorSaysUpdated),
-            (Told::Deleted, Deleted, Rule::VendorSaysDeleted),
+        for (listed_as, kind, rule) in [
+            (ListedAs::Created, Created, Rule::VendorSaysCreated),
+            (ListedAs::Updated, Updated, Rule::VendorSaysUpdated),
+            (ListedAs::Deleted, Deleted, Rule::VendorSaysDeleted),
         ] {
-            check(Record { told, ..record(None, None) }, None, incomplete.clone(), Some(kind), rule);
+            check(Record { listed_as, ..record(None, None) }, None, incomplete.clone(), Some(kind), rule);
         }
-        check(Record { told: Told::Deleted, ..record(None, None) }, None, pass(), None, Rule::DeletedBeforeKnown);
+        check(
+            Record { listed_as: ListedAs::Deleted, ..record(None, None) },
+            None,
+            pass(),
+            None,
+            Rule::DeletedBeforeKnown,
+        );
     }
 
     #[test]
@@ -324,9 +336,9 @@ mod tests {
         check(record(None, None), known(8, 1001), pass(), Some(Updated), Rule::FingerprintChanged);
         let gone = Some(Entry { gone: true, ..known(7, 1001).unwrap_or_else(|| unreachable!()) });
         check(record(None, Some(1001)), gone, pass(), Some(Created), Rule::Returned);
-        check(Record { told: Told::Deleted, ..record(None, None) }, gone, pass(), None, Rule::AlreadyKnown);
+        check(Record { listed_as: ListedAs::Deleted, ..record(None, None) }, gone, pass(), None, Rule::AlreadyKnown);
         check(
-            Record { told: Told::Deleted, ..record(None, None) },
+            Record { listed_as: ListedAs::Deleted, ..record(None, None) },
             known(7, 1),
             pass(),
             Some(Deleted),
@@ -366,24 +378,24 @@ mod tests {
         let baseline = Pass { baseline: true, index_is_complete: false, covered_since: None, ..pass() };
         check(record(Some(1), Some(1)), None, baseline.clone(), None, Rule::Baseline);
         let emit = Pass { initial_poll: InitialPoll::Emit, ..baseline };
-        check(record(Some(1), Some(1)), None, emit.clone(), Some(ChangeKind::Created), Rule::BaselineTold);
-        check(Record { told: Told::Deleted, ..record(None, None) }, None, emit, None, Rule::Baseline);
+        check(record(Some(1), Some(1)), None, emit.clone(), Some(ChangeKind::Created), Rule::BaselineEmitted);
+        check(Record { listed_as: ListedAs::Deleted, ..record(None, None) }, None, emit, None, Rule::Baseline);
     }
 
     #[test]
     fn stale_listings_of_what_is_gone_or_back_tell_nothing() {
         let gone = known(7, 1001).map(|known| Entry { gone: true, ..known });
         check(record(None, Some(1000)), gone, pass(), None, Rule::OlderThanKnown);
-        let tombstone = Record { told: Told::Deleted, ..record(None, Some(1000)) };
+        let tombstone = Record { listed_as: ListedAs::Deleted, ..record(None, Some(1000)) };
         check(tombstone.clone(), known(8, 1001), pass(), None, Rule::OlderThanKnown);
-        let unstamped = Record { told: Told::Deleted, ..record(None, None) };
+        let unstamped = Record { listed_as: ListedAs::Deleted, ..record(None, None) };
         let entry = judge(&unstamped, known(8, 1001), &pass()).entry.expect("remembered");
         check(record(None, Some(1000)), Some(entry), pass(), None, Rule::OlderThanKnown);
     }
 
     #[test]
     fn a_first_pass_after_an_earlier_life_tells_what_nobody_told() {
-        let later = Pass { baseline: true, told_until: Some(at(1000)), covered_since: Some(at(1000)), ..pass() };
+        let later = Pass { baseline: true, emitted_until: Some(at(1000)), covered_since: Some(at(1000)), ..pass() };
         check(record(Some(1), Some(1000)), None, later.clone(), None, Rule::Baseline);
         check(
             record(Some(1001), Some(1001)),
@@ -427,7 +439,7 @@ mod tests {
         assert!(matches!(lacking(10, 10), Missing::ToConfirm(_)));
         assert!(matches!(lacking(11, 50), Missing::Held(_)));
         assert!(matches!(lacking(11, 55), Missing::ToConfirm(_)));
-        let Missing::Held(many) = lacking(20_000, 20_000) else { panic!("so many are held") };
+        let Missing::Held(many) = lacking(20_000, 20_000) else { panic!("more than the share are held") };
         assert_eq!((many.named.len(), many.count, many.known), (MISSING_NAMED, 20_000, 20_000));
     }
 }

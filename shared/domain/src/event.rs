@@ -1,5 +1,5 @@
-//! Ids that are derived and never drawn: whoever finds the same fact again, after a crash or in an overlap,
-//! gives it the same id, and a record that goes from A to B and back to A gets a new one each time.
+//! Ids that are derived and never drawn. The same fact, found again after a crash or in an overlap, gets the same id,
+//! and a record that goes from A to B and back to A gets a new one each time.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,7 +18,7 @@ fn digest<'a>(kind: &'a str, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 
     hash.finalize().into()
 }
 
-/// 20 characters of base64url over the first 120 bits: the shape of the original's event ids, and room enough
+/// 20 characters of base64url over the first 120 bits: the shape of Cloud Elements' event ids, and long enough
 /// that two of 10^15 ids collide with a chance below one in a million.
 fn text(digest: &[u8; 32]) -> String {
     URL_SAFE_NO_PAD.encode(&digest[..15])
@@ -31,7 +31,7 @@ pub fn event_id(instance: InstanceId, resource: &str, partition: &str, record_id
     EventId(text(&digest("pollux event v1", parts)))
 }
 
-/// What a notification of these events, in this order, is called.
+/// The ids of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationIds {
     /// `message.eventId`, `Elements-Webhook-Id` and `webhook-id`.

@@ -1,4 +1,4 @@
-//! The record index: what is known of each record, packed into small buckets so that one change rewrites one
+//! The record index: the state of each known record, packed into small buckets so that one change rewrites one
 //! small item and a million records still fit.
 //!
 //! Buckets grow by linear hashing: with `n` buckets, growing to `n + 1` splits exactly one of them, so the whole
@@ -34,24 +34,24 @@ pub fn hash_of(key: &str) -> u64 {
     xxh3_64(key.as_bytes())
 }
 
-/// What is known of one record.
+/// The known state of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Of the version last seen.
+    /// The fingerprint of the version last seen.
     pub fingerprint: u64,
     /// Its updated stamp in microseconds since 1970, 0 for none.
     pub stamp: i64,
-    /// How many events told of it; 0 while it is only known from the baseline.
+    /// The number of its events; 0 while it is only known from the baseline.
     pub revision: u32,
-    /// It is gone; the entry stays so that its return is a new revision and not a repeated id.
+    /// True: it is gone. The entry stays so that its return is a new revision and not a repeated id.
     pub gone: bool,
-    /// Which rule made it what it is: the *why* answer.
+    /// The rule that decided about it last: the *why* answer.
     pub rule: Rule,
-    /// When a poll last found it new or changed, in minutes since 1970 by our clock.
+    /// The time at which a poll last found it new or changed, in minutes since 1970 by our clock.
     pub seen_minute: u32,
 }
 
-/// How many buckets there are: the whole of the layout.
+/// The number of buckets: the whole layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Layout(pub u32);
@@ -76,7 +76,7 @@ impl Layout {
         (self.0 - floor, Layout(self.0 + 1))
     }
 
-    /// Whether `entries` ask for another bucket.
+    /// True: `entries` need another bucket.
     pub fn is_crowded(self, entries: u64) -> bool {
         entries > u64::from(self.0) * ENTRIES_PER_BUCKET
     }
@@ -86,7 +86,7 @@ impl Layout {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bucket(Bytes);
 
-/// The bytes are not a bucket of a known format.
+/// Bytes that are not a bucket of a known format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an index bucket is damaged or of an unknown format")]
 pub struct DamagedBucket;
@@ -105,7 +105,7 @@ impl Bucket {
         if self.0.is_empty() { Bytes::from_static(&[FORMAT]) } else { self.0.clone() }
     }
 
-    /// What is known of a key.
+    /// The entry of a key.
     pub fn get(&self, key: &str) -> Option<Entry> {
         let mut reader = Reader::new(&self.0).ok()?;
         while reader.advance().ok()? {
@@ -133,7 +133,7 @@ impl Bucket {
         all
     }
 
-    /// The bucket with these entries put in or replaced, and by what it grew. Of several for one key the last counts: a
+    /// The bucket with these entries put in or replaced, and its growth. Of several for one key the last counts: a
     /// record that changes while it is listed is judged twice.
     pub fn with(&self, mut changed: Vec<(String, Entry)>) -> (Bucket, Growth) {
         changed.sort_by(|a, b| a.0.cmp(&b.0));
@@ -178,12 +178,12 @@ impl Bucket {
     }
 }
 
-/// By what a bucket grew when entries were put in.
+/// The growth of a bucket when entries were put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Growth {
-    /// How many keys are new.
+    /// The number of new keys.
     pub news: u64,
-    /// How many more entries than before are of records that are gone; negative when some came back.
+    /// The increase of entries of records that are gone; negative when some came back.
     pub gone: i64,
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::limits;
 
-/// How much is read.
+/// The limits of what is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest text, in bytes.
@@ -32,7 +32,7 @@ pub struct JsonProblem {
     pub line: usize,
     /// In bytes, from 1.
     pub column: usize,
-    /// What is wrong there and what would be right.
+    /// The mistake there, and what was expected.
     pub expected: String,
 }
 

@@ -1,4 +1,4 @@
-//! How late records appear in a vendor's listings, measured, and the overlap that follows from it.
+//! Measures how late records appear in a vendor's listings, and derives the overlap from it.
 //!
 //! A record that a pass sees for the first time although its stamp lies before the *previous* pass was not yet
 //! listed then: it was late by at least the time between the two. Records within the overlap cost reads and are
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 /// Overlap until enough was measured. Search indexes that lag are minutes late, not hours.
 pub const PRIOR_OVERLAP: Duration = Duration::from_secs(15 * 60);
-/// So many records must have been seen before the measured overlap may fall below [`PRIOR_OVERLAP`].
+/// Records that must have been seen before the measured overlap may fall below [`PRIOR_OVERLAP`].
 pub const ENOUGH_SAMPLES: u64 = 1000;
 /// The overlap never grows beyond this: later records are found by the sweep.
 pub const LARGEST_OVERLAP: Duration = Duration::from_secs(6 * 3600);
-/// So many records make a measure; then all counts are halved, so that a vendor that got better is believed.
+/// Records that make a measure. Then all counts are halved, so that an improvement of the vendor counts.
 const FORGET_AT: u64 = 20_000;
 /// The overlap is this many times the latest lateness but one in a thousand.
 const MARGIN: u32 = 2;
@@ -37,7 +37,7 @@ impl Lateness {
         }
     }
 
-    /// How many records were counted.
+    /// The number of records that were counted.
     pub fn samples(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -54,7 +54,7 @@ impl Lateness {
         Duration::ZERO
     }
 
-    /// How far below the cursor the next pass reads: at least `floor`.
+    /// The stretch below the cursor that the next pass reads again: at least `floor`.
     pub fn overlap(&self, floor: Duration) -> Duration {
         let measured = self.usual_worst() * MARGIN;
         let prior = if self.samples() < ENOUGH_SAMPLES { PRIOR_OVERLAP } else { Duration::ZERO };
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(lateness.overlap(Duration::from_secs(120)), Duration::from_secs(120));
     }
 
-    /// How late all but one in a thousand are: (how many, by how many seconds).
+    /// Checks the lateness of all but one in a thousand, given pairs of a count and seconds.
     #[test]
     fn the_latest_are_counted_from_above() {
         let usual_worst = |counts: &[(u32, u64)]| {

@@ -1,7 +1,6 @@
-//! How much is taken from a caller: every limit on input, in one place, so that one table shows them all and every
-//! refusal names the same figures.
+//! The limits on input, in one place: one table shows them all, and every refusal names the same figures.
 
-/// Longest URL of a request, path and query, in bytes. What browsers, proxies and gateways carry without trouble.
+/// Longest URL of a request, path and query, in bytes. Browsers, proxies and gateways carry it without trouble.
 pub const URL_BYTES: usize = 8192;
 
 /// Query parameters of a request.
@@ -26,8 +25,8 @@ pub const VALUE_BYTES: usize = 16 * 1024;
 /// poller configuration is stored as written and as read.
 pub const CONFIGURATION_BYTES: usize = 96 * 1024;
 
-/// Polled resources of an instance: each takes two writes of the one transaction that makes an instance, which has
-/// room for a hundred, and six go to the instance itself, its place in the trail and the count of its like.
+/// Polled resources of an instance: each takes two writes of the one transaction that makes an instance, which holds
+/// a hundred, and six go to the instance itself, its place in the trail and the count of its like.
 pub const RESOURCES: usize = 46;
 
 /// Longest name of a resource, in characters: it is part of keys.

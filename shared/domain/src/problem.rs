@@ -1,4 +1,4 @@
-//! What is wrong or odd about something a user wrote, in words that the user can act on.
+//! Problems and warnings about what a user wrote, in words that the user can act on.
 //!
 //! A `field` is a path from the root of the request body, parts joined by dots; a part that holds anything but
 //! letters, digits, `_` and `-` stands in double quotes: `configuration."event.poller.configuration".timesheets.url`.
@@ -12,7 +12,7 @@ use crate::secret::MASK;
 /// Longest piece of a user's text that is repeated to the user, in characters.
 const LONGEST_ECHO: usize = 80;
 
-/// A value that was refused: where, what was read there, what would work.
+/// A value that was refused: its field, what was read there, and what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{field}: read {read}, expected {expected}")]
 pub struct FieldProblem {
@@ -20,7 +20,7 @@ pub struct FieldProblem {
     pub field: String,
     /// The value, shortened; a mask where it is secret.
     pub read: String,
-    /// What would have been accepted.
+    /// The values that would have been accepted.
     pub expected: String,
 }
 
@@ -41,7 +41,7 @@ impl FieldProblem {
 pub struct Warning {
     /// Path of the field from the root of the body, see the module.
     pub field: String,
-    /// What was done about it.
+    /// The way in which it was read.
     pub message: String,
 }
 
@@ -75,7 +75,7 @@ pub fn shorten(text: &str) -> String {
 
 /// The candidate that is most like `word`, if one is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Likeness costs the product of the lengths, and nobody mistypes a word this long.
+    // Likeness costs the product of the lengths, and a word this long is no typing error.
     if word.len() > LONGEST_ECHO {
         return None;
     }

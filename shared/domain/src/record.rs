@@ -1,4 +1,4 @@
-//! A vendor's record as a poll sees it, and a change as detection names it.
+//! A vendor's record as a poll reads it, and a change as detection finds it.
 //!
 //! A record keeps its own bytes: only id, stamps and declared fields are read out of them, and the very bytes
 //! travel on to the event and the body that is signed.
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::EventId;
 
-/// What the vendor itself says became of a record, by a flag in it or by the list it stands in.
+/// The way in which the vendor lists a record: by a flag in it, or by the list that it stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Told {
-    /// Nothing: the record is a present state, and stamps and memory decide.
+pub enum ListedAs {
+    /// As a present state: stamps and the index decide.
     State,
-    /// It was made.
+    /// As created.
     Created,
-    /// It was changed.
+    /// As updated.
     Updated,
-    /// It is gone: a tombstone, a cancelled stub, an entry of a list of deletions.
+    /// As deleted: a tombstone, a cancelled stub, an entry of a list of deletions.
     Deleted,
 }
 
@@ -32,17 +32,17 @@ pub struct Record {
     pub partition: String,
     /// The record's own bytes, a slice of the page.
     pub raw: Bytes,
-    /// When the vendor says it last changed.
+    /// The date of the last change, by the vendor.
     pub updated: Option<DateTime<Utc>>,
-    /// When the vendor says it was made.
+    /// The date of creation, by the vendor.
     pub created: Option<DateTime<Utc>>,
     /// Equal fingerprints mean nothing changed: of a version, an etag, or the content.
     pub fingerprint: u64,
-    /// What the vendor says became of it.
-    pub told: Told,
+    /// The way in which the vendor lists it.
+    pub listed_as: ListedAs,
 }
 
-/// What became of a record.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ChangeKind {
@@ -65,12 +65,12 @@ impl ChangeKind {
     }
 }
 
-/// One change: a fact that will be told once, under one id.
+/// One change: a fact that is emitted once, under one id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Derived from instance, resource, partition, record id and revision.
     pub event: EventId,
-    /// What became of it.
+    /// The kind of the change.
     pub kind: ChangeKind,
     /// The record's id; `objectId` on the wire.
     pub id: String,

@@ -1,15 +1,16 @@
-//! The rules of detection: the reasons for which a record became an event or did not.
+//! The rules of detection: the reasons why a record became an event or did not.
 
 use serde::{Deserialize, Serialize};
 
-/// Which rule made a record what it became. The words of the *why* answer.
+/// The rule that decided about a record. The *why* answer names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rule {
-    /// The first poll remembers what exists and tells nothing.
+    /// The first poll remembers what exists and emits nothing.
     Baseline,
-    /// The first poll was asked to tell what exists.
-    BaselineTold,
+    /// The first poll was asked to emit what exists.
+    #[serde(rename = "baselineTold")]
+    BaselineEmitted,
     /// Never seen before, and made since coverage began.
     CreatedSinceCoverage,
     /// Created and updated lie within the tolerance.
@@ -30,11 +31,11 @@ pub enum Rule {
     VendorSaysDeleted,
     /// A complete listing lacked it, and asking for it by id confirmed that.
     AbsenceConfirmed,
-    /// Known with the same fingerprint: already told, or part of the baseline.
+    /// Known with the same fingerprint: emitted already, or part of the baseline.
     AlreadyKnown,
     /// Older than the version already known: a stale listing.
     OlderThanKnown,
-    /// Deleted, but never known: nothing was ever told of it.
+    /// Deleted, but never known: it never had an event.
     DeletedBeforeKnown,
     /// Changed after the poll began; `filterByCurrentDate` leaves it to the next one.
     AfterPollBegan,
@@ -43,10 +44,10 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// All of them, in the order of their numbers in a packed index: new ones go to the end.
+    /// All rules, in the order of their numbers in a packed index: new ones go to the end.
     pub const ALL: [Rule; 17] = [
         Rule::Baseline,
-        Rule::BaselineTold,
+        Rule::BaselineEmitted,
         Rule::CreatedSinceCoverage,
         Rule::CreatedWithinTolerance,
         Rule::NewToCompleteIndex,
@@ -67,8 +68,8 @@ impl Rule {
     /// The rule in a sentence, for the *why* answer.
     pub fn in_words(self) -> &'static str {
         match self {
-            Rule::Baseline => "It existed when polling began; the first poll remembers what exists and tells nothing.",
-            Rule::BaselineTold => "It existed when polling began, and initialPoll asks to tell what exists.",
+            Rule::Baseline => "It existed when polling began; the first poll remembers what exists and emits nothing.",
+            Rule::BaselineEmitted => "It existed when polling began, and initialPoll asks to emit what exists.",
             Rule::CreatedSinceCoverage => "It was never seen before and was made since coverage began: CREATED.",
             Rule::CreatedWithinTolerance => {
                 "It was never seen before, and its dates of creation and update lie within createdCheckTolerance: CREATED."
@@ -83,9 +84,9 @@ impl Rule {
             Rule::Returned => "It was gone and is there again: CREATED.",
             Rule::VendorSaysDeleted => "The vendor marks it as deleted.",
             Rule::AbsenceConfirmed => "A complete listing lacked it, and asking for it by id confirmed that: DELETED.",
-            Rule::AlreadyKnown => "It is known in this very version: nothing new to tell.",
+            Rule::AlreadyKnown => "It is known in this very version: nothing new to emit.",
             Rule::OlderThanKnown => "A newer version is known: the listing is stale.",
-            Rule::DeletedBeforeKnown => "It was deleted before it was ever known, so nothing was ever told of it.",
+            Rule::DeletedBeforeKnown => "It was deleted before it was ever known, so it never had an event.",
             Rule::AfterPollBegan => {
                 "It changed after the poll began, and filterByCurrentDate leaves it to the next one."
             }

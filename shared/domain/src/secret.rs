@@ -1,10 +1,10 @@
-//! Secrets mask themselves: whoever prints one by accident prints `********`.
+//! Secrets that mask themselves: printing one by accident prints `********`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What stands in the place of a secret wherever it is shown.
+/// The text that is shown in the place of a secret.
 pub const MASK: &str = "********";
 
 /// A text that must not reach a log, an answer or an error message.
@@ -14,7 +14,7 @@ pub const MASK: &str = "********";
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes charge of `text`.
+    /// Makes a secret of a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -37,12 +37,12 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Shortest secret that is looked for in other people's words: a shorter one is found in any text, and masking it
-/// would spoil the words without hiding anything.
+/// Shortest secret that is looked for in another party's text. A shorter one is found in any text, and masking it
+/// would spoil the text without hiding anything.
 const SHORTEST_HIDDEN: usize = 6;
 
-/// What somebody else said, without the secrets that he repeats: vendors and callbacks quote requests in their
-/// errors, and those are stored and shown.
+/// Masks secrets in another party's text: vendors and callbacks quote requests in their errors, and those are stored
+/// and shown.
 pub fn hide<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
     let mut said = text.to_owned();
     for secret in secrets.into_iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_HIDDEN) {

@@ -1,4 +1,4 @@
-//! Two signatures over the very bytes that are sent: the original's, so that a customer of it need change
+//! Two signatures over the very bytes that are sent: Cloud Elements', so that a customer of it need change
 //! nothing, and that of Standard Webhooks, which also covers id and time and so shows a replay.
 
 use base64::engine::DecodePaddingMode;
@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use crate::secret::Secret;
 
-/// What stands before a Standard Webhooks secret; what follows is base64 of the key.
+/// The prefix of a Standard Webhooks secret. Base64 of the key follows.
 pub const SECRET_PREFIX: &str = "whsec_";
 
 /// The reference verifiers take a secret whose base64 has lost its padding.
@@ -25,7 +25,7 @@ fn sign(key: &[u8], parts: &[&[u8]]) -> String {
 }
 
 /// `Elements-Webhook-Signature`: `sha256=` and base64 of HMAC-SHA256 over the body. The key is used as it was
-/// typed, prefix included: the original knows no prefix. (Cloud Elements, "Event security".)
+/// typed, prefix included: Cloud Elements knows no prefix. (Cloud Elements, "Event security".)
 pub fn elements_signature(key: &Secret, body: &[u8]) -> String {
     format!("sha256={}", sign(key.expose().as_bytes(), &[body]))
 }

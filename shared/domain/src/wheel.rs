@@ -1,6 +1,6 @@
-//! The timing wheel: when a resource is due, without anything being written to schedule it.
+//! The timing wheel: finds the resources that are due, without a write to schedule them.
 //!
-//! A resource with interval `I` sits for good in slot `hash(instance, resource) mod I`, and at minute `m` exactly
+//! A resource with interval `I` stays in slot `hash(instance, resource) mod I`, and at minute `m` exactly
 //! the slots `(I, m mod I)` are due. The dispatcher reads those, the poller never writes them.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub const SHORTEST_INTERVAL: u16 = 1;
 /// The largest interval, in minutes: a day. A larger number is read as this one: clients "park" a poller with 999999999.
 pub const LONGEST_INTERVAL: u16 = 1440;
 
-/// How long a wheel minute lasts. A minute, except where a local run turns the wheel faster.
+/// The length of a wheel minute. It is a minute, except where a local run turns the wheel faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wheel {
     minute_ms: i64,
@@ -28,7 +28,7 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// The wheel of the clock on the wall.
+    /// The wheel whose minutes are minutes.
     pub const MINUTES: Wheel = Wheel { minute_ms: 60_000 };
 
     /// A wheel whose minute lasts `minute`, at least a millisecond.
@@ -46,13 +46,13 @@ impl Wheel {
         DateTime::from_timestamp_millis(minute.saturating_mul(self.minute_ms)).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// How long a wheel minute lasts.
+    /// The length of a wheel minute.
     pub fn minute(&self) -> Duration {
         Duration::from_millis(self.minute_ms.unsigned_abs())
     }
 }
 
-/// Where a resource sits on the wheel.
+/// The place of a resource on the wheel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
     /// Interval in minutes.

@@ -1,4 +1,4 @@
-//! Time zones as vendors and Java name them: an IANA zone or a fixed offset, told apart once, when the name is read.
+//! Time zones as vendors and Java name them: an IANA zone or a fixed offset, decided once, when the name is parsed.
 //!
 //! Java's three-letter ids are accepted. Java gives `EST`, `MST` and `HST` a fixed offset and `PST` and `CST` daylight
 //! saving; here all of the American ones keep daylight saving, because vendors who write `MST` mean Denver's wall clock.
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::problem::{nearest, shorten};
 
-/// `java.time.ZoneId.SHORT_IDS`, with the difference that the module tells.
+/// `java.time.ZoneId.SHORT_IDS`, with the difference that the module describes.
 const SHORT_IDS: &[(&str, Tz)] = &[
     ("ACT", Tz::Australia__Darwin),
     ("AET", Tz::Australia__Sydney),
@@ -49,7 +49,8 @@ const SHORT_IDS: &[(&str, Tz)] = &[
     ("Z", Tz::UTC),
 ];
 
-/// What printed abbreviations stand for, in hours and minutes east. Unlike a zone's name, one says whether it is summer.
+/// Printed abbreviations with their offsets, in hours and minutes east. Unlike a zone's name, an abbreviation says whether
+/// it is summer.
 const ABBREVIATIONS: &[(&str, i32, i32)] = &[
     ("GMT", 0, 0),
     ("UTC", 0, 0),
@@ -102,14 +103,14 @@ enum Rule {
     .nearest.as_ref().map(|name| format!("the nearest is {name}; ")).unwrap_or_default()
 )]
 pub struct UnknownZone {
-    /// What was read, shortened.
+    /// The text that was read, shortened.
     pub read: String,
     /// The most similar valid name.
     pub nearest: Option<String>,
 }
 
 impl Zone {
-    /// What holds where no zone is given.
+    /// The zone where none is given.
     pub const GMT: Zone = Zone { text: Cow::Borrowed("GMT"), rule: Rule::Named(Tz::UTC) };
 
     /// Reads an IANA name, a Java short id or an offset, without regard to case.
@@ -141,7 +142,7 @@ impl Zone {
         &self.text
     }
 
-    /// How far local time is ahead of UTC at an instant.
+    /// The offset of local time from UTC at an instant.
     pub fn offset_at(&self, instant: DateTime<Utc>) -> FixedOffset {
         match self.rule {
             Rule::Named(tz) => tz.offset_from_utc_datetime(&instant.naive_utc()).fix(),
@@ -149,7 +150,7 @@ impl Zone {
         }
     }
 
-    /// What the clock on the wall shows at an instant.
+    /// The local time at an instant.
     pub fn local(&self, instant: DateTime<Utc>) -> NaiveDateTime {
         instant.naive_utc() + self.offset_at(instant)
     }
@@ -172,7 +173,7 @@ impl Zone {
         utc.unwrap_or(local).and_utc()
     }
 
-    /// What is printed for the zone at an instant: `PDT` where the abbreviation can be read again, or `GMT-07:00`.
+    /// The abbreviation of the zone at an instant: `PDT` where the abbreviation can be read again, or `GMT-07:00`.
     pub fn abbreviation_at(&self, instant: DateTime<Utc>) -> String {
         let offset = self.offset_at(instant);
         let known = match self.rule {
@@ -205,7 +206,7 @@ fn whole_offset(text: &str) -> Option<FixedOffset> {
     }
 }
 
-/// Reads a signed offset at the start of a text, and tells how many bytes it took.
+/// Reads a signed offset at the start of a text. Answers the offset and the number of bytes that it took.
 pub(crate) fn leading_offset(text: &str) -> Option<(FixedOffset, usize)> {
     let bytes = text.as_bytes();
     let sign = match bytes.first()? {

@@ -1,4 +1,4 @@
-//! The instance bodies that users of the original have in their hands, as its manual prints them, minutes filled in.
+//! The instance bodies that the manual of Cloud Elements prints, with minutes filled in.
 
 use domain::configuration::{DateField, EventSettings};
 use domain::json::{Limits, parse_strict};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use domain::problem::FieldProblem;
-use domain::record::{Record, Told};
+use domain::record::{ListedAs, Record};
 use domain::zone::Zone;
 use http::{Request, Response, StatusCode};
 use serde_json::Value;
@@ -66,8 +66,8 @@ pub fn hydrate_request(
     context: &CallContext<'_>,
     record: &Record,
 ) -> Result<Option<Request<Bytes>>, FieldProblem> {
-    match record.told {
-        Told::Deleted => Ok(None),
+    match record.listed_as {
+        ListedAs::Deleted => Ok(None),
         _ => get_request(plan, context, &record.id, &record.partition).map(Some),
     }
 }
@@ -86,7 +86,7 @@ pub fn hydrated(
         let dropped = !matches!(plan.resource().hydrate, Hydrate::ById { on_404: OnMissing::Delete });
         return Ok(match dropped {
             true => Hydrated::Gone,
-            false => Hydrated::Record(Record { told: Told::Deleted, ..record.clone() }),
+            false => Hydrated::Record(Record { listed_as: ListedAs::Deleted, ..record.clone() }),
         });
     }
     if let Some(fault) = fault::classify(context.element, context.mask(), &[], response) {
@@ -94,7 +94,7 @@ pub fn hydrated(
     }
     let read = record_of(plan, context, response, &record.partition)?;
     let whole = read.ok_or_else(|| Fault::retry("the answer holds no record"))?;
-    Ok(Hydrated::Record(Record { told: record.told, fingerprint: record.fingerprint, ..whole }))
+    Ok(Hydrated::Record(Record { listed_as: record.listed_as, fingerprint: record.fingerprint, ..whole }))
 }
 
 /// Reads the record in the answer to [`get_request`]; `None` if there is none.
@@ -163,7 +163,7 @@ pub fn confirm_request(
 pub fn confirmed(plan: &Plan, context: &CallContext<'_>, response: &Response<Bytes>) -> Result<Confirmation, Fault> {
     let record = read_record(plan, context, "", response)?;
     match (record, plan.confirm()) {
-        (Some(record), _) if record.told != Told::Deleted => Ok(Confirmation::Present),
+        (Some(record), _) if record.listed_as != ListedAs::Deleted => Ok(Confirmation::Present),
         (Some(_), _) => Ok(Confirmation::Gone),
         (None, _) if is_missing(response.status()) => Ok(Confirmation::Gone),
         (None, Some(Confirm::ReadEmpty)) => Ok(Confirmation::Gone),

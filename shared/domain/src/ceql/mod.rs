@@ -31,13 +31,13 @@ pub enum Expression<T = String> {
 pub struct Comparison<T = String> {
     /// Name of the attribute, dotted where it is nested, without backticks.
     pub attribute: String,
-    /// How it is compared.
+    /// The operator.
     pub operator: Operator,
-    /// As many as the operator has: none for `IS NULL` and `IS NOT NULL`, one or more for `IN`, else one.
+    /// The values, as many as the operator takes: none for `IS NULL` and `IS NOT NULL`, one or more for `IN`, else one.
     pub values: Vec<Value<T>>,
 }
 
-/// How an attribute is compared.
+/// An operator between an attribute and its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
     /// `=`
@@ -62,24 +62,24 @@ pub enum Operator {
     IsNotNull,
 }
 
-/// What an attribute is compared with.
+/// A value that an attribute is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<T = String> {
-    /// It stood in quotes: a text, whatever it looks like.
+    /// A value in quotes: always a text.
     Quoted(T),
-    /// It stood without quotes: a number, `true`, `false`, `null`, or a text such as a date.
+    /// A value without quotes: a number, `true`, `false`, `null`, or a text such as a date.
     Bare(T),
 }
 
-/// The text is not CEQL.
+/// A text that is not CEQL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at character {position}: expected {expected}, found {found}")]
 pub struct Problem {
-    /// Where, in characters from 1.
+    /// The place, in characters from 1.
     pub position: usize,
-    /// What would have been right there.
+    /// The part that was expected there.
     pub expected: &'static str,
-    /// What is there.
+    /// The text that is there.
     pub found: String,
 }
 
@@ -91,7 +91,7 @@ pub fn parse(text: &str) -> Result<Expression, Problem> {
     Parser::new(text, false).whole()
 }
 
-/// Parses an expression in which `${…}` inside a value is one piece, whatever quotes, spaces and brackets it holds.
+/// Parses an expression in which `${…}` inside a value is one piece, with all quotes, spaces and brackets in it.
 pub(crate) fn parse_with_macros(text: &str) -> Result<Expression, Problem> {
     Parser::new(text, true).whole()
 }
@@ -173,7 +173,7 @@ impl<T> Value<T> {
 }
 
 impl Value {
-    /// What it is in JSON: a bare number, `true`, `false` or `null` is that, all else is a string.
+    /// The value in JSON: a bare number, `true`, `false` or `null` is that, all else is a string.
     pub fn to_json(&self) -> Json {
         match self {
             Self::Quoted(text) => Json::String(text.clone()),
@@ -188,7 +188,7 @@ impl Value {
 }
 
 impl Operator {
-    /// As it is written.
+    /// The operator as CEQL writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Equal => "=",

@@ -27,7 +27,7 @@ pub const BASIC_PASSWORD: &str = "event.notification.basic.password";
 pub const NOTIFICATION_FORMAT: &str = "event.notification.format";
 /// Sends only the newest waiting event of a record.
 pub const COALESCE: &str = "event.notification.coalesce";
-/// What follows a failed delivery, a [`FailurePolicy`].
+/// The policy for a failed delivery, a [`FailurePolicy`].
 pub const FAILURE_POLICY: &str = "notification.webhook.failure.policy";
 /// Minutes between polls.
 pub const REFRESH_INTERVAL: &str = "event.poller.refresh_interval";
@@ -37,9 +37,9 @@ pub const POLLER_CONFIGURATION: &str = "event.poller.configuration";
 pub const POLLER_URLS: &str = "event.poller.urls";
 /// The oldest way to name the polled resources: names with commas between them.
 pub const OBJECTS: &str = "event.objects";
-/// How events come from the vendor, a [`VendorType`].
+/// The way in which events come from the vendor, a [`VendorType`].
 pub const VENDOR_TYPE: &str = "event.vendor.type";
-/// How notifications are sent.
+/// The way in which notifications are sent.
 pub const NOTIFICATION_TYPE: &str = "event.notification.type";
 /// Leaves null fields out of the hub API's answers.
 pub const FILTER_NULLS: &str = "filter.response.nulls";
@@ -76,7 +76,7 @@ pub struct KeySpec {
     pub help: &'static str,
     /// The part of the form and of the manual that it belongs to.
     pub section: Section,
-    /// Where it can be set.
+    /// The places where it can be set.
     pub offered: Offered,
 }
 
@@ -139,7 +139,7 @@ impl Section {
     }
 }
 
-/// Where a key can be set.
+/// The places where a key can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offered {
     /// In the form of every element.
@@ -162,7 +162,7 @@ impl Offered {
     }
 }
 
-/// How the form edits a key.
+/// The control by which the form edits a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// A plain field of its kind.
@@ -215,7 +215,7 @@ const SUPERSEDED: Offered = Offered::ApiOnly("event.poller.configuration superse
 const TOKENS_GIVEN: Offered = Offered::ApiOnly("it is read with externalAuthentication: initial");
 const INTERNAL: Offered = Offered::ReadAndIgnored("Cloud Elements writes it for its own use");
 
-/// What most rows have in common: a text that nobody has to fill in.
+/// The members that most rows share: an optional text.
 const OPTIONAL: KeySpec = KeySpec {
     name: "",
     title: "",

@@ -97,7 +97,7 @@ pub enum PatternProblem {
     TooWide {
         /// The letter.
         letter: char,
-        /// How often it may stand in a row.
+        /// The most times that it may stand in a row.
         most: usize,
     },
 }

@@ -1,7 +1,7 @@
-//! Changes become the bytes that are signed, stored and posted: the original's notification, or CloudEvents 1.0.
+//! Turns changes into the bytes that are signed, stored and posted: Cloud Elements' notification, or CloudEvents 1.0.
 //!
 //! The records' own bytes are spliced in as they came. Key order and forms are those of two captured callbacks
-//! of the original (`createdDate` in the manner of Java's `Date.toString`, the instance id twice); keys of our own
+//! of Cloud Elements (`createdDate` in the manner of Java's `Date.toString`, the instance id twice); keys of our own
 //! stand at the end of each event: `id`, the event's id, `sequence`, the record's revision, and, where a resource
 //! fans out, `partition`: the calendar or store whose record it is.
 //! `schemas/notification.v1.json` describes the result.
@@ -21,13 +21,13 @@ use crate::event::notification_ids;
 use crate::id::{DeliveryId, InstanceId, OrganizationId, UserId};
 use crate::record::Change;
 
-/// At most so many events in one notification, as in the original.
+/// Most events in one notification, as in Cloud Elements.
 pub const MOST_EVENTS: usize = 10;
 
 /// Bodies stay below this many bytes by holding fewer events. A record that is larger by itself travels alone.
 pub const LARGEST_SHARED_BODY: usize = 1_000_000;
 
-/// A record above this many bytes does not travel: a stub stands in its place. The original's bound, too.
+/// A record above this many bytes does not travel: a stub stands in its place. Cloud Elements has the same bound.
 pub const LARGEST_RECORD: usize = 8 * 1024 * 1024;
 
 impl NotificationFormat {
@@ -49,12 +49,12 @@ impl NotificationFormat {
     }
 }
 
-/// What a notification says about the instance it comes from.
+/// The instance that a notification comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
     /// `instanceId` and `instance_id`.
     pub instance: InstanceId,
-    /// `accountId` and `companyId`: the two levels of the original are one here.
+    /// `accountId` and `companyId`: the two levels of Cloud Elements are one here.
     pub organization: OrganizationId,
     /// `userId`.
     pub user: UserId,
@@ -75,7 +75,7 @@ pub struct Notification {
     pub delivery: DeliveryId,
     /// `id` of the envelope, decimal digits.
     pub number: String,
-    /// Which of the changes are inside.
+    /// The changes that are inside.
     pub changes: Range<usize>,
     /// The bytes, which are JSON and so text.
     pub body: String,
@@ -88,9 +88,9 @@ pub struct Notification {
 pub struct Omitted {
     /// Place among the changes.
     pub change: usize,
-    /// How large it was, in bytes.
+    /// The size of the record in bytes.
     pub bytes: usize,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: &'static str,
 }
 
@@ -136,12 +136,12 @@ pub fn notifications(
         .collect()
 }
 
-/// Consecutive groups of at most `most` entries whose sizes add up to at most `room`, or of one.
-fn split(sizes: &[usize], most: usize, room: usize) -> Vec<Range<usize>> {
+/// Consecutive groups of at most `most` entries whose sizes add up to at most `space`, or of one.
+fn split(sizes: &[usize], most: usize, space: usize) -> Vec<Range<usize>> {
     let mut groups = Vec::new();
     let (mut start, mut filled) = (0, 0);
     for (index, size) in sizes.iter().enumerate() {
-        if index > start && (index - start == most || filled + size > room) {
+        if index > start && (index - start == most || filled + size > space) {
             groups.push(start..index);
             (start, filled) = (index, 0);
         }
@@ -292,7 +292,7 @@ impl Writer<'_> {
         }
     }
 
-    /// What this change adds to a body, commas included.
+    /// The bytes that this change adds to a body, commas included.
     fn size_of(&self, change: &Change, raw: &RawValue) -> usize {
         match self.format {
             NotificationFormat::Elements => json(&self.event(change)).len() + raw.get().len() + 2,
@@ -338,7 +338,7 @@ impl Writer<'_> {
                 user_id: sender.user,
                 events: changes.iter().map(|change| self.event(change)).collect(),
             },
-            // A constant of the original, kept because receivers may have come to rely on it.
+            // A constant of Cloud Elements, kept because receivers may have come to rely on it.
             user: "notifications@cloud-elements.com",
         }
     }

@@ -118,7 +118,7 @@ fn a_size_is_what_a_change_adds_to_a_body() {
         element: "square",
         hub: "pos",
     };
-    // Commas stand between entries only: two lists in the original's form, one in the other.
+    // Commas stand between entries only: two lists in Cloud Elements' form, one in the other.
     for (format, commas) in [(NotificationFormat::Elements, 2), (NotificationFormat::CloudEventsBatch, 1)] {
         let writer = Writer { sender: &sender, format, object_type: "orders", poll_date: at, now: at };
         for count in 1..=3 {

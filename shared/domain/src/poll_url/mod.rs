@@ -86,7 +86,7 @@ pub enum UrlProblem {
     MacroForm {
         /// The whole macro.
         name: String,
-        /// How it should look.
+        /// The form that it should have.
         form: &'static str,
     },
     /// A macro's zone.
@@ -94,7 +94,7 @@ pub enum UrlProblem {
     Zone {
         /// The whole macro.
         name: String,
-        /// What is wrong.
+        /// The problem.
         problem: UnknownZone,
     },
     /// A macro's date pattern.
@@ -102,7 +102,7 @@ pub enum UrlProblem {
     Pattern {
         /// The whole macro.
         name: String,
-        /// What is wrong.
+        /// The problem.
         problem: PatternProblem,
     },
     /// `where` is not CEQL.

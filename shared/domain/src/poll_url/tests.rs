@@ -16,7 +16,7 @@ fn parsed(url: &str) -> (PollUrl, Vec<Warning>) {
     PollUrl::parse(url).unwrap_or_else(|problem| panic!("{url}: {problem}"))
 }
 
-/// What a URL becomes with a lower bound of 2026-08-01T10:00:05.307456Z, and without one.
+/// Checks what a URL becomes with a lower bound of 2026-08-01T10:00:05.307456Z, and without one.
 #[track_caller]
 fn check(url: &str, with_bound: &str, without: &str) {
     let (url, warnings) = parsed(url);

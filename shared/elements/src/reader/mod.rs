@@ -6,7 +6,7 @@ mod operations;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::configuration::DateField;
-use domain::record::{Record, Told};
+use domain::record::{ListedAs, Record};
 use domain::zone::Zone;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -205,7 +205,7 @@ impl RecordReader {
             return reading.rows;
         }
         for raw in each {
-            self.read(raw.get(), Told::State, &mut reading);
+            self.read(raw.get(), ListedAs::State, &mut reading);
         }
         self.report_absent_fields(&mut reading);
         reading.rows
@@ -214,7 +214,7 @@ impl RecordReader {
     /// Reads one record, the vendor's answer to a call for it.
     pub(crate) fn read_one(&self, page: &Bytes, raw: &str, origin: &Origin<'_>) -> Rows {
         let mut reading = PageReading::new(page, origin);
-        self.read(raw, Told::State, &mut reading);
+        self.read(raw, ListedAs::State, &mut reading);
         reading.rows
     }
 
@@ -238,7 +238,7 @@ impl RecordReader {
         }
     }
 
-    fn read(&self, raw: &str, reported: Told, reading: &mut PageReading<'_>) {
+    fn read(&self, raw: &str, reported: ListedAs, reading: &mut PageReading<'_>) {
         let found = match self.wanted.find(raw) {
             Ok(found) => found,
             Err(error) => {
@@ -286,7 +286,7 @@ impl RecordReader {
             updated,
             created,
             fingerprint,
-            told: if gone { Told::Deleted } else { reported },
+            listed_as: if gone { ListedAs::Deleted } else { reported },
         };
         reading.rows.rows.push(Row { record, stamp });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use domain::record::Told;
+use domain::record::ListedAs;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -16,7 +16,7 @@ pub(super) struct OperationReader {
     wanted: Wanted,
     version: usize,
     /// The slot of each list, and the operation that it stands for.
-    lists: Vec<(usize, Told)>,
+    lists: Vec<(usize, ListedAs)>,
     item: Wanted,
     /// The slot of the record in an item of a list.
     record: usize,
@@ -26,7 +26,11 @@ impl OperationReader {
     pub(super) fn new(lists: &OperationLists) -> Self {
         let mut wanted = Wanted::default();
         let version = wanted.want(&lists.version);
-        let kinds = [(&lists.created, Told::Created), (&lists.updated, Told::Updated), (&lists.deleted, Told::Deleted)];
+        let kinds = [
+            (&lists.created, ListedAs::Created),
+            (&lists.updated, ListedAs::Updated),
+            (&lists.deleted, ListedAs::Deleted),
+        ];
         let pointers =
             kinds.into_iter().flat_map(|(pointers, operation)| pointers.iter().map(move |it| (it, operation)));
         let slots = pointers.map(|(pointer, operation)| (wanted.want(pointer), operation)).collect();
@@ -60,12 +64,12 @@ impl OperationReader {
 }
 
 /// The word of an operation in fingerprints. Fingerprints are stored: the words must never change.
-fn operation_word(operation: Told) -> &'static str {
+fn operation_word(operation: ListedAs) -> &'static str {
     match operation {
-        Told::State => "State",
-        Told::Created => "Created",
-        Told::Updated => "Updated",
-        Told::Deleted => "Deleted",
+        ListedAs::State => "State",
+        ListedAs::Created => "Created",
+        ListedAs::Updated => "Updated",
+        ListedAs::Deleted => "Deleted",
     }
 }
 
@@ -82,13 +86,13 @@ fn merge(rows: Vec<Row>) -> Vec<Row> {
             kept.push(Some(row));
             continue;
         };
-        let before = kept[at].as_ref().map(|row| row.record.told);
-        row.record.told = match (before, row.record.told) {
-            (Some(Told::Created), Told::Deleted) => {
+        let before = kept[at].as_ref().map(|row| row.record.listed_as);
+        row.record.listed_as = match (before, row.record.listed_as) {
+            (Some(ListedAs::Created), ListedAs::Deleted) => {
                 kept[at] = None;
                 continue;
             }
-            (Some(Told::Created), Told::Updated | Told::State) => Told::Created,
+            (Some(ListedAs::Created), ListedAs::Updated | ListedAs::State) => ListedAs::Created,
             (_, now) => now,
         };
         kept[at] = Some(row);

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
 use domain::configuration::ResourceConfiguration;
 use domain::id::InstanceId;
 use domain::problem::{FieldProblem, Warning};
-use domain::record::{Record, Told};
+use domain::record::{ListedAs, Record};
 use elements::Fault;
 use elements::listing::{Cursor, Listing, RecordPage, ScanMode};
 use elements::plan::{ChangeStrategy, Partitions, Plan};
@@ -253,7 +253,7 @@ async fn first_partition(session: &mut Session<'_>, plan: &Plan) -> Result<Optio
         Partitions::Fixed(names) => Ok(names.into_iter().next()),
         Partitions::Parent(parent) => {
             let page = first_page(session, &parent, ScanMode::Complete, &Cursor::Start, None, "").await?;
-            let living = page.records.into_iter().filter(|record| record.told != Told::Deleted);
+            let living = page.records.into_iter().filter(|record| record.listed_as != ListedAs::Deleted);
             let ids: Vec<String> = living.map(|record| record.id).collect();
             Ok(plan.partitions_of(&ids).into_iter().next())
         }

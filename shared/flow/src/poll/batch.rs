@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use domain::detect::{self, Judgement};
 use domain::index::Entry;
-use domain::record::{Change, Record, Told};
+use domain::record::{Change, ListedAs, Record};
 use elements::listing::Cursor;
 use store::records::record_index::RecordIndex;
 use store::records::resource::{ListedVersion, Recent, ResourceRecord};
@@ -71,12 +71,12 @@ impl Batch {
     ) {
         for Candidate { record, key, hash } in candidates {
             let known = self.judged.get(&key).copied().or_else(|| index.get(hash, &key));
-            let Judgement { told: kind, entry, .. } = detect::judge(&record, known, context.pass);
+            let Judgement { emit: kind, entry, .. } = detect::judge(&record, known, context.pass);
             // Only a version that the index will know counts as listed: a stale listing is no memory.
             let remembered = entry.or(known);
-            if remembered
-                .is_some_and(|it| (it.fingerprint, it.gone) == (record.fingerprint, record.told == Told::Deleted))
-            {
+            if remembered.is_some_and(|it| {
+                (it.fingerprint, it.gone) == (record.fingerprint, record.listed_as == ListedAs::Deleted)
+            }) {
                 self.note_listed(&record, hash);
                 Recent::shorten(&mut self.listed);
             }
@@ -150,5 +150,5 @@ fn came_late(state: &ResourceRecord, known: Option<Entry>, record: &Record) -> b
 /// The version of a record as it is remembered beside the cursor. A tombstone that keeps the fingerprint is another
 /// version.
 pub(super) fn version_of(record: &Record) -> u64 {
-    if record.told == Told::Deleted { !record.fingerprint } else { record.fingerprint }
+    if record.listed_as == ListedAs::Deleted { !record.fingerprint } else { record.fingerprint }
 }

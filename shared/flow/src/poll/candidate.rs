@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::index::{hash_of, key_of};
-use domain::record::{Record, Told};
+use domain::record::{ListedAs, Record};
 use elements::plan::Plan;
 use elements::single::{self, Hydrated};
 use store::records::seen::Seen;
@@ -25,7 +25,7 @@ pub(super) fn filter_seen(
         let key = key_of(&record.partition, &record.id);
         let hash = hash_of(&key);
         if let Some(seen) = seen.as_deref_mut()
-            && record.told != Told::Deleted
+            && record.listed_as != ListedAs::Deleted
         {
             seen.insert(hash);
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use domain::detect::{self, Absent, Missing};
 use domain::index::{hash_of, parts_of};
-use domain::record::{ChangeKind, Record, Told};
+use domain::record::{ChangeKind, ListedAs, Record};
 use elements::single::{self, Confirmation};
 use store::records::resource::Held;
 use store::records::seen::Seen;
@@ -99,7 +99,7 @@ async fn confirm(run: &mut Run<'_>, key: String, pass: &detect::Pass) -> Result<
         updated: None,
         created: None,
         fingerprint: known.fingerprint,
-        told: Told::Deleted,
+        listed_as: ListedAs::Deleted,
     };
     let change = detect::change_of(&stub, ChangeKind::Deleted, entry, pass);
     run.draft.batch.emit(change, key, entry, &mut run.draft.report);

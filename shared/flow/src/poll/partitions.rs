@@ -1,6 +1,6 @@
 //! The partitions of a resource, and the rules by which their records are recognized, compared with those of the index.
 
-use domain::record::Told;
+use domain::record::ListedAs;
 use elements::Fault;
 use elements::listing::{Cursor, Listing, ScanMode};
 use elements::plan::{ChangeStrategy, Partitions};
@@ -24,7 +24,9 @@ pub(super) async fn names(run: &mut Run<'_>) -> Result<Vec<String>, PassError> {
     loop {
         match read_page(&mut run.target.session, &parent, &mut listing, &mut run.draft.report).await {
             Ok(page) => {
-                names.extend(page.records.into_iter().filter(|record| record.told != Told::Deleted).map(|r| r.id));
+                names.extend(
+                    page.records.into_iter().filter(|record| record.listed_as != ListedAs::Deleted).map(|r| r.id),
+                );
                 if page.done {
                     return Ok(run.target.plan.partitions_of(&names));
                 }

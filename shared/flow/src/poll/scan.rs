@@ -279,7 +279,7 @@ fn detection(run: &Run<'_>, is_baseline: bool) -> detect::Pass {
         resource: run.request.job.resource.clone(),
         baseline: is_baseline,
         began: run.request.began,
-        told_until: match (is_baseline, state.has_baseline) {
+        emitted_until: match (is_baseline, state.has_baseline) {
             (false, _) => None,
             (true, false) => state.emitted_until,
             // A partition that others preceded: what changed in it while they were covered is news.

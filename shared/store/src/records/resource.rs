@@ -36,7 +36,7 @@ pub struct ResourceRecord {
     #[serde(skip_serializing_if = "is_zero")]
     pub first_revision: u32,
     /// Before the first pass is complete: changes stamped later are emitted although the pass is the first, because
-    /// nobody has emitted them; see [`domain::detect::Pass::told_until`].
+    /// nobody has emitted them; see [`domain::detect::Pass::emitted_until`].
     #[serde(rename = "toldUntil", skip_serializing_if = "Option::is_none")]
     pub emitted_until: Option<DateTime<Utc>>,
     /// The rules by which the records of the index were recognized.

@@ -8,7 +8,6 @@ use domain::poll_url::{MacroTimes, PollUrl};
 use domain::retry_schedule::{self, AttemptOutcome, Verdict};
 use domain::zone::Zone;
 use elements::catalog;
-use serde_json::json;
 
 use super::{SEEDED, now, sort_of};
 use crate::fuzz::Target;

@@ -5,7 +5,7 @@ use std::fmt;
 use super::fields::Fields;
 use crate::problem::{FieldProblem, Warning, nearest};
 
-/// Most problems, and most warnings, that are reported together: nobody reads more at once.
+/// Most problems, and most warnings, that are reported together. More help nobody.
 pub(super) const MOST_REMARKS: usize = 100;
 
 /// The problems and warnings found so far.
