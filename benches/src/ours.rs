@@ -25,7 +25,7 @@ use flow::service::Service;
 use flow::testing::{MemoryQueue, MemoryStore};
 use futures::{StreamExt, TryStreamExt, stream};
 use instances::ApiState;
-use local::cli::VendorAt;
+use local::options::VendorOverride;
 use local::system::{Options, System};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -288,7 +288,7 @@ pub async fn whole_service(directory: &Path, vendor: &str) -> anyhow::Result<Sys
     System::start(&Options {
         address: "127.0.0.1:0".parse()?,
         data: directory.join("data"),
-        vendors: vec![VendorAt { element: "bench".into(), base: vendor.parse()? }],
+        vendors: vec![VendorOverride { element: "bench".into(), base: vendor.parse()? }],
         elements: Some(element_directory(directory)?),
         minute: Duration::from_secs(24 * 60 * 60),
         allow_private: true,

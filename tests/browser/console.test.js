@@ -696,7 +696,7 @@ describe("the console", { concurrency: false }, () => {
   test("a vendor in trouble is shown where one looks, and mended", async () => {
     await go("#/sandbox");
     await page.getByLabel("Vendor", { exact: true }).selectOption("maximizer");
-    await page.getByLabel("Mood").selectOption({ label: "is down" });
+    await page.getByLabel("Behavior").selectOption({ label: "is down" });
     await seen("Maximizer now is one that is down.");
     await go(`#/instances/${ids.maximizer}`);
     await press("Poll now");
@@ -753,7 +753,7 @@ describe("the console", { concurrency: false }, () => {
     await page.getByRole("link", { name: /Attention/ }).click();
     await heading("Attention");
     await press("Reject");
-    await seen("Rejected: nothing is told");
+    await seen("Rejected: no event is sent");
     await seen("Nothing waits for you");
     await go(`#/instances/${ids.square}`);
     await heading("Our square");
@@ -764,7 +764,7 @@ describe("the console", { concurrency: false }, () => {
     await press("Approve the deletes");
     await page
       .getByRole("dialog")
-      .getByRole("button", { name: /^Tell / })
+      .getByRole("button", { name: /^Send / })
       .click();
     await seen("Approved.");
     await page.waitForFunction(

@@ -8,7 +8,7 @@ use aws_lambda_events::eventbridge::EventBridgeEvent;
 use flow::dispatch::{self, DispatchReport};
 use flow::service::{FlowError, Service};
 
-/// Why the minute was not dispatched, or not wholly. The next call catches up.
+/// The reason why the minute was not dispatched, or not wholly. The next call catches up.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
     /// The event does not say when it was due: it is not from a rule's schedule.

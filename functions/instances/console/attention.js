@@ -32,20 +32,20 @@ export function heldDeletes(instance, resource, done) {
   const approve = button("Approve the deletes", () => confirm(), { icon: "check", kind: "danger" });
   const refuse = async () => {
     await decideDeletions(instance.id, resource.resource, "reject");
-    toast("Rejected: nothing is told, and the records stay known.");
+    toast("Rejected: no event is sent, and the records stay known.");
     done();
   };
   const reject = button("Reject", (event) => busy(event.currentTarget, refuse), { icon: "cross" });
   function confirm() {
     const go = button(
-      `Tell ${plural(held.missing, "delete")}`,
+      `Send ${plural(held.missing, "delete")}`,
       (event) =>
         busy(event.currentTarget, async () => {
           await decideDeletions(instance.id, resource.resource, "approve");
-          // The next complete listing tells them; this is it.
+          // The next complete listing emits them, and this is it.
           await pollNow(instance.id, resource.resource, true);
           dialog.close();
-          toast("Approved. Each is confirmed at the vendor by its id and then told.");
+          toast("Approved. Each is confirmed at the vendor by its id, and then an event is sent.");
           done();
         }),
       { kind: "danger solid", icon: "trash" },

@@ -826,14 +826,14 @@ class Form {
       if (!(error instanceof api.ApiError)) throw error;
       // A code works once, whatever came of it.
       if (error.provider) this.#loggedOut();
-      if (error.status === 412) this.#overtaken();
+      if (error.status === 412) this.#superseded();
       else this.#refused(error);
     }
     return undefined;
   }
 
-  /** Somebody else was faster. */
-  #overtaken() {
+  /** Shows that somebody else changed the instance first. */
+  #superseded() {
     show(
       this.summary,
       notice(

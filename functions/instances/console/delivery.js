@@ -1,4 +1,4 @@
-// One notification: what it tells, the body as it is sent, every attempt, sending it again; and why a record did or did not become an event.
+// One notification: its events, the body as it is sent, every attempt, and redelivery; and why a record did or did not become an event.
 
 import * as api from "./api.js";
 import {

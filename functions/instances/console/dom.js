@@ -35,9 +35,9 @@ export function show(node, ...children) {
 const LIVING = new Set(["aria-busy", "open", "id", "aria-labelledby", "aria-describedby", "for"]);
 
 /**
- * Makes a node's children like these, changing what is there where it can: what somebody is about to press stays under
+ * Makes a node's children like these, changing what is there where it can: what a user is about to press stays under
  * the finger, and the focus, an opened fold and a scroll position stay where they are. Children with a `data-key` are
- * told by it, others by their place.
+ * matched by it, others by their place.
  */
 export function update(node, ...children) {
   const keyed = new Map();
@@ -196,6 +196,7 @@ const DELIVERY = {
   waiting: ["warn", "clock", "waiting in line"],
   queued: ["bad", "pause", "stopped"],
   kept: ["plain", "inbox", "kept, no callback"],
+  superseded: ["plain", "check", "superseded"],
 };
 
 /** The badge of a delivery's status. */

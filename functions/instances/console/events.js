@@ -259,7 +259,7 @@ export default async function events(visit) {
   });
   show(
     visit.place,
-    pageHead("Events", "What changed, what was told, and how the callback answered.", live.node),
+    pageHead("Events", "The changes, their events, and how the callback answered.", live.node),
     h("div", { class: "filters" }, instance.node, resource.node, kind.node, status.node, id.node),
     h(
       "div",

@@ -88,5 +88,5 @@ export async function attention() {
   return found;
 }
 
-/** Lets the frame count anew. */
+/** Lets the frame count again. */
 export const recount = () => dispatchEvent(new Event("pollux:attention"));

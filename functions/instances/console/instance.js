@@ -1,4 +1,4 @@
-// One instance: its resources, what was polled, what was told, and everything one can do to it.
+// One instance: its resources, polls and events, and every action on it.
 
 import * as api from "./api.js";
 import {
@@ -93,7 +93,7 @@ function pollReport(report) {
                 "td",
                 null,
                 badge(...(OUTCOMES[one.outcome] ?? ["plain", "question", one.outcome])),
-                one.baseline && h("span", { class: "dim small" }, " first poll: remembered, not told"),
+                one.baseline && h("span", { class: "dim small" }, " first poll: remembered, no events"),
               ),
               columns.map((name) => h("td", { class: "number" }, number(one[name]))),
               h("td", { class: "number" }, `${number(one.durationMs)} ms`),
@@ -175,7 +175,7 @@ function resourceCard(instance, resource, { poll, changed }) {
         ["Records known", number(resource.records)],
         ["Appear late by up to", span(resource.latenessSeconds)],
         ["Last poll read", lastPoll ? plural(lastPoll.records, "record") : "–"],
-        ["and told", lastPoll ? plural(lastPoll.changes, "change") : "–"],
+        ["and emitted", lastPoll ? plural(lastPoll.changes, "change") : "–"],
         ["in", lastPoll ? `${number(lastPoll.durationMs)} ms` : "–"],
         ["of it the vendor", lastPoll?.vendorMs === undefined ? "–" : `${number(lastPoll.vendorMs)} ms`],
         ["Complete listing", when(resource.lastSweep, "never")],

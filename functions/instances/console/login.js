@@ -49,7 +49,7 @@ export async function logIn(element, ask, left, came, failed) {
     location.assign(address);
     return () => {};
   }
-  // Whether the window is still open cannot be told: a vendor's page may cut the tie to its opener. Only the message counts.
+  // Nothing shows that the window is still open: a vendor's page may cut the tie to its opener. Only the message counts.
   const channel = new BroadcastChannel(CHANNEL);
   channel.onmessage = ({ data }) => {
     // Another tab's login, or somebody else's: not ours to take.

@@ -33,8 +33,8 @@ const WATCHED = {
   icontact: "contacts",
 };
 
-/** Moods of a vendor, as faults of the sandbox. */
-const MOODS = [
+/** Behaviors of a vendor, as faults of the sandbox. */
+const BEHAVIORS = [
   ["{}", "well behaved"],
   ['{"seed":7,"rate_limit_every":3}', "answers 429 every third time"],
   ['{"seed":7,"status_5xx_every":3}', "fails every third time"],
@@ -46,7 +46,7 @@ const MOODS = [
   ['{"seed":7,"duplicate_rows":4}', "lists rows twice"],
 ];
 
-/** A line that tells one record from another. */
+/** A title by which records can be distinguished. */
 function title(record) {
   const named = [
     "name",
@@ -113,7 +113,7 @@ function vendorPanel(visit, described) {
   });
   const collectionField = new Field({ label: "Records", kind: "select", options: [] });
   const account = new Field({ label: "Account", value: "main", help: "Each account name is a data set of its own." });
-  const mood = new Field({ label: "Mood", kind: "select", options: MOODS });
+  const behavior = new Field({ label: "Behavior", kind: "select", options: BEHAVIORS });
   const names = h("datalist", { id: "accounts" });
   account.input.setAttribute("list", "accounts");
   const list = h("ul", { class: "list" }, h("li", { class: "item" }, skeleton(4)));
@@ -227,14 +227,14 @@ function vendorPanel(visit, described) {
   });
   collectionField.input.addEventListener("change", load);
   account.input.addEventListener("change", load);
-  mood.input.addEventListener("change", async () => {
+  behavior.input.addEventListener("change", async () => {
     try {
-      await api.sandboxFaults(vendor.key, JSON.parse(mood.value));
+      await api.sandboxFaults(vendor.key, JSON.parse(behavior.value));
       toast(
-        `${vendor.name} now is one that ${mood.value === "{}" ? "behaves well" : mood.input.selectedOptions[0].text}.`,
+        `${vendor.name} now is one that ${behavior.value === "{}" ? "behaves well" : behavior.input.selectedOptions[0].text}.`,
       );
     } catch (error) {
-      mood.complain(error.message);
+      behavior.complain(error.message);
     }
   });
   offer();
@@ -248,7 +248,7 @@ function vendorPanel(visit, described) {
       { class: "card stack" },
       h("h2", null, "Vendors"),
       h("div", { class: "pair" }, vendorField.node, collectionField.node),
-      h("div", { class: "pair" }, account.node, mood.node),
+      h("div", { class: "pair" }, account.node, behavior.node),
       names,
       h("div", { class: "row between" }, h("div", { class: "row" }, make, makeWith), counted),
       h(

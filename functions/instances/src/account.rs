@@ -1,4 +1,4 @@
-//! Calls about the account itself: who changed what, what the organization may have, and a new token for an instance.
+//! Calls about the account: the audit trail, the limits of the organization, and token rotation of an instance.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,16 +12,14 @@ use serde_json::{Value, json};
 use store::{Cursor, RecordError};
 
 use crate::ApiState;
-use crate::deliveries::own;
-use crate::delivery_ops::valid_minutes;
-use crate::input::{Authenticated, OptionalJsonBody, Query, Target};
-use crate::page::{self, Paging, Parameters};
-use crate::refusal::Refusal;
+use crate::error::ApiError;
+use crate::input::{Authenticated, OptionalJsonBody, Query, Target, valid_minutes};
+use crate::pagination::{self, Paging, Parameters};
 use crate::route::{Routes, op};
 use crate::view::instant;
 
-type Answer = Result<Json<Value>, Refusal>;
-type PageAnswer = Result<(HeaderMap, Json<Value>), Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
+type PageAnswer = Result<(HeaderMap, Json<Value>), ApiError>;
 
 /// The routes of this page.
 pub fn routes() -> Routes {
@@ -80,7 +78,7 @@ pub fn routes() -> Routes {
         )
 }
 
-impl From<RecordError> for Refusal {
+impl From<RecordError> for ApiError {
     fn from(error: RecordError) -> Self {
         Self::internal(&error)
     }
@@ -97,7 +95,7 @@ async fn audit_of_all(
 
 /// `GET /instances/{id}/audit`: the same of one instance.
 async fn audit_of_one(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> PageAnswer {
-    own(&state, &target).await?;
+    target.record(&state).await?;
     trail(&state, target.caller.organization, Some(target.instance), parameters).await
 }
 
@@ -109,7 +107,7 @@ async fn trail(
 ) -> PageAnswer {
     let paging = Paging::of(parameters)?;
     let page = audit::list(&state.service.ports, organization, instance, paging.size, paging.after.as_ref()).await?;
-    Ok((page::headers(page.entries.len(), page.next.as_ref().map(Cursor::as_str)), Json(json!(page.entries))))
+    Ok((pagination::headers(page.entries.len(), page.next.as_ref().map(Cursor::as_str)), Json(json!(page.entries))))
 }
 
 /// `GET /organizations/limits`: what the organization may have. `usedInstances` is null where nothing is counted.

@@ -1,4 +1,4 @@
-//! How much was told, minute by minute, and what became of it: the original's analytics and dispositions.
+//! The number of events, minute by minute, and the outcome of their deliveries: Cloud Elements' analytics and dispositions.
 //!
 //! The figures count events, the dispositions notifications. Both are read from the deliveries themselves, which are
 //! kept for thirty days, so that no counter has to be kept right beside them.
@@ -21,15 +21,14 @@ use store::Cursor;
 use store::records::delivery::DeliveryRow;
 
 use crate::ApiState;
-use crate::deliveries::own;
+use crate::error::ApiError;
 use crate::input::{Authenticated, Query, Target};
-use crate::page::{self, Paging, Parameters};
-use crate::refusal::Refusal;
+use crate::pagination::{self, Paging, Parameters};
 use crate::route::{Kind, Operation, Routes, op};
 use crate::view::instant;
 
-type Answer = Result<Json<Value>, Refusal>;
-type PageAnswer = Result<(HeaderMap, Json<Value>), Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
+type PageAnswer = Result<(HeaderMap, Json<Value>), ApiError>;
 
 /// Most buckets of one answer: a day of minutes, both ends included.
 const MOST_BUCKETS: i64 = 1441;
@@ -146,7 +145,7 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn of(parameters: &Parameters, now: DateTime<Utc>) -> Result<Self, Refusal> {
+    fn of(parameters: &Parameters, now: DateTime<Utc>) -> Result<Self, ApiError> {
         let mut problems = Vec::new();
         let mut width = INTERVALS[0].1;
         if let Some(word) = value_of(parameters, "interval") {
@@ -164,7 +163,7 @@ impl Buckets {
         }
         match problems.is_empty() {
             true => Ok(Self { width, first: start_of(from, width), count }),
-            false => Err(Refusal::invalid(problems)),
+            false => Err(ApiError::invalid(problems)),
         }
     }
 
@@ -197,7 +196,7 @@ fn range_of(parameters: &Parameters, now: DateTime<Utc>, problems: &mut Vec<Fiel
     let mut time = |name: &str| {
         let text = value_of(parameters, name)?;
         let read = text.parse().ok().or_else(|| DateTime::from_timestamp_millis(text.parse().ok()?));
-        // Far years have no place in a key, and nothing was told in them.
+        // Far years have no place in a key, and no event was emitted in them.
         let read = read.filter(|at: &DateTime<Utc>| (0..=253_402_300_799).contains(&at.timestamp()));
         if read.is_none() {
             let expected = "a time like 2026-01-05T09:00:00Z, or milliseconds since 1970";
@@ -223,14 +222,14 @@ fn value_of<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
 }
 
 /// Refuses accounts that are not the caller's.
-fn check_accounts(parameters: &Parameters, organization: OrganizationId) -> Result<(), Refusal> {
+fn check_accounts(parameters: &Parameters, organization: OrganizationId) -> Result<(), ApiError> {
     let named = parameters.iter().filter(|(name, _)| matches!(name.as_str(), "accountIds[]" | "accountIds"));
     for (name, value) in named {
         let id: u64 = value
             .parse()
-            .map_err(|_| Refusal::invalid(vec![FieldProblem::new(name, value, "the number of an organization")]))?;
+            .map_err(|_| ApiError::invalid(vec![FieldProblem::new(name, value, "the number of an organization")]))?;
         if id != organization.0 {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "The account is not the caller's organization."));
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "The account is not the caller's organization."));
         }
     }
     Ok(())
@@ -239,19 +238,19 @@ fn check_accounts(parameters: &Parameters, organization: OrganizationId) -> Resu
 // ---------------------------------------------------------------- Counting
 
 /// Every notification of a stretch of time, of one instance or of all, or 400 where they are too many for one call.
-async fn told(
+async fn notifications_in(
     ports: &Ports,
     organization: OrganizationId,
     only: Option<InstanceId>,
     range: Range<DateTime<Utc>>,
-) -> Result<Vec<Found>, Refusal> {
+) -> Result<Vec<Found>, ApiError> {
     let filter = Filter { committed: Some(range), ..Filter::default() };
     let page = query::of_organization(ports, organization, &filter, only, MOST_READ, None).await?;
     match page.next {
         None => Ok(page.deliveries),
         Some(_) => {
             let expected = format!("a shorter range: more than {MOST_READ} notifications lie in this one");
-            Err(Refusal::invalid(vec![FieldProblem::new("from", "the range", expected)]))
+            Err(ApiError::invalid(vec![FieldProblem::new("from", "the range", expected)]))
         }
     }
 }
@@ -309,16 +308,16 @@ fn broken_down(buckets: &Buckets, found: &[Found], of: &str, key: fn(&Found) -> 
     Json(buckets.starts().map(shown).collect())
 }
 
-/// What is asked for over all that the caller may see.
+/// Reads the buckets that a call asks for, over all instances that the caller may see.
 async fn asked_of_all(
     state: &ApiState,
     caller: &Caller,
     parameters: &Parameters,
-) -> Result<(Buckets, Vec<Found>), Refusal> {
+) -> Result<(Buckets, Vec<Found>), ApiError> {
     let ports = &state.service.ports;
     check_accounts(parameters, caller.organization)?;
     let buckets = Buckets::of(parameters, ports.now())?;
-    let found = told(ports, caller.organization, caller.instance, buckets.whole()).await?;
+    let found = notifications_in(ports, caller.organization, caller.instance, buckets.whole()).await?;
     Ok((buckets, found))
 }
 
@@ -334,10 +333,10 @@ async fn counts_of_all(
 
 /// `GET /instances/{id}/events/analytics`.
 async fn counts(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> Answer {
-    let record = own(&state, &target).await?;
+    let record = target.record(&state).await?;
     let ports = &state.service.ports;
     let buckets = Buckets::of(&parameters, ports.now())?;
-    let found = told(ports, record.organization, Some(record.id), buckets.whole()).await?;
+    let found = notifications_in(ports, record.organization, Some(record.id), buckets.whole()).await?;
     Ok(counted(&buckets, &found))
 }
 
@@ -374,7 +373,7 @@ async fn dispositions_of_all(
 
 /// `GET /instances/{id}/events/dispositions`.
 async fn dispositions(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> PageAnswer {
-    let record = own(&state, &target).await?;
+    let record = target.record(&state).await?;
     disposed(&state.service.ports, record.organization, Some(record.id), parameters).await
 }
 
@@ -388,7 +387,7 @@ async fn disposed(
     let mut problems = Vec::new();
     let asked = range_of(&paging.others, ports.now(), &mut problems);
     if !problems.is_empty() {
-        return Err(Refusal::invalid(problems));
+        return Err(ApiError::invalid(problems));
     }
     // `to` is the last millisecond asked for.
     let range = asked.start.unwrap_or(DateTime::UNIX_EPOCH)..asked.end + TimeDelta::milliseconds(1);
@@ -399,10 +398,10 @@ async fn disposed(
         json!({ "eventId": found.row.id, "elementInstanceId": found.row.instance, "notificationData": messages })
     };
     let shown = page.deliveries.iter().map(shown).collect();
-    Ok((page::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str)), Json(shown)))
+    Ok((pagination::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str)), Json(shown)))
 }
 
-/// What became of a notification, a line an attempt.
+/// Describes the outcome of a notification, one line for each attempt.
 fn messages(found: &Found) -> Vec<String> {
     let row = &found.row;
     let mut lines: Vec<String> = row
@@ -427,7 +426,7 @@ fn messages(found: &Found) -> Vec<String> {
         Status::Waiting => Some("The event waits behind another".to_owned()),
         Status::Queued => Some("The event is not sent by itself any more; send it again to resume".to_owned()),
         Status::Kept => Some("The event is only kept: there was no callback".to_owned()),
-        Status::Superseded => Some("The event was not sent: newer ones told of all its records".to_owned()),
+        Status::Superseded => Some("The event was not sent: newer ones had all its records".to_owned()),
     });
     lines
 }
@@ -442,7 +441,7 @@ mod tests {
         let parameters = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Buckets::of(&parameters, NOW.parse().unwrap())
             .map(|buckets| (instant(buckets.first), buckets.count))
-            .map_err(|refusal| refusal.to_string())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -459,8 +458,8 @@ mod tests {
     #[test]
     fn what_makes_no_range_is_refused() {
         let refused = |query: &[(&str, &str)], part: &str| {
-            let refusal = buckets(query).unwrap_err();
-            assert!(refusal.starts_with("400 ") && refusal.contains(part), "{refusal}");
+            let error = buckets(query).unwrap_err();
+            assert!(error.starts_with("400 ") && error.contains(part), "{error}");
         };
         refused(&[("interval", "second")], "interval: read second, expected minute, hour, day or week");
         refused(&[("from", "yesterday")], "from: read yesterday");

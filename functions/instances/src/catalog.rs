@@ -7,19 +7,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::configuration::keys::{self, Control, KEYS, KeySpec, Kind as KeyKind, Offered, Section};
-use domain::problem::nearest;
 use elements::Element;
 use elements::auth::{LoginPage, authorize_url};
 use elements::definition::{Auth, ChangeDetection, ConnectionField, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
-use crate::input::{Authenticated, JsonBody, Path, Query};
-use crate::refusal::Refusal;
+use crate::error::ApiError;
+use crate::input::{Authenticated, JsonBody, Path, Query, find_element};
 use crate::route::{Kind, Operation, Routes, op};
 use crate::view;
 
-pub(crate) type Answer = Result<Json<Value>, Refusal>;
+pub(crate) type Answer = Result<Json<Value>, ApiError>;
 
 /// The routes of this page.
 pub fn routes() -> Routes {
@@ -77,23 +76,14 @@ pub fn routes() -> Routes {
         )
 }
 
-/// What a login's address is made of.
+/// Adds the parameters of a login's address.
 fn login_parameters(operation: Operation) -> Operation {
     operation
         .query("apiKey", Kind::Text, "The client id that the vendor gave your application.")
-        .query("apiSecret", Kind::Text, "Taken for the original's sake, and not needed.")
+        .query("apiSecret", Kind::Text, "Accepted as in Cloud Elements, and not needed.")
         .query("callbackUrl", Kind::Text, "Where the vendor sends the browser back to.")
         .query("scope", Kind::Text, "Instead of the element's own scopes.")
         .query("state", Kind::Text, "Comes back with the code. The element's key where it is left out.")
-}
-
-/// The element of this key or number, or 404 that names the nearest key.
-pub fn find<'a>(state: &'a ApiState, key_or_id: &str) -> Result<&'a Arc<Element>, Refusal> {
-    state.service.catalog.get(key_or_id).ok_or_else(|| {
-        let near = nearest(key_or_id, state.service.catalog.iter().map(|element| element.key.as_str()));
-        let near = near.map_or_else(String::new, |key| format!(" The nearest key is {key:?}."));
-        Refusal::not_found(format!("There is no element of this key or id.{near}"))
-    })
 }
 
 /// `GET /elements`.
@@ -110,17 +100,17 @@ pub async fn keys(State(state): State<ApiState>) -> Json<Value> {
 
 /// `GET /elements/{element}`.
 pub async fn get(State(state): State<ApiState>, Path(element): Path<String>) -> Answer {
-    Ok(Json(whole(find(&state, &element)?)))
+    Ok(Json(whole(find_element(&state, &element)?)))
 }
 
 /// `GET /elements/{element}/configuration`.
 pub async fn configuration(State(state): State<ApiState>, Path(element): Path<String>) -> Answer {
-    Ok(Json(Value::Array(properties(find(&state, &element)?))))
+    Ok(Json(Value::Array(properties(find_element(&state, &element)?))))
 }
 
 /// `GET /elements/{element}/metadata`.
 pub async fn metadata(State(state): State<ApiState>, Path(element): Path<String>) -> Answer {
-    let element = find(&state, &element)?;
+    let element = find_element(&state, &element)?;
     let polling: Map<String, Value> = element
         .resources
         .iter()
@@ -267,15 +257,15 @@ pub async fn oauth_url_of_body(
 ) -> Answer {
     match body {
         Value::Object(given) => login_address(&state, &element, given),
-        _ => Err(Refusal::bad_request("The body must be a JSON object with apiKey, apiSecret and callbackUrl.")),
+        _ => Err(ApiError::bad_request("The body must be a JSON object with apiKey, apiSecret and callbackUrl.")),
     }
 }
 
-/// Where the user logs in at the vendor.
+/// Answers with the address where the user logs in at the vendor.
 pub(crate) fn login_address(state: &ApiState, element: &str, given: Map<String, Value>) -> Answer {
-    let element = find(state, element)?;
+    let element = find_element(state, element)?;
     if !matches!(element.auth, Auth::Oauth2Code(_)) {
-        return Err(Refusal::bad_request(format!(
+        return Err(ApiError::bad_request(format!(
             "{} needs no login in the browser: create the instance with its configuration alone.",
             element.name
         )));
@@ -298,7 +288,7 @@ pub(crate) fn login_address(state: &ApiState, element: &str, given: Map<String, 
         state: Some(text("state", "state").unwrap_or(&element.key)),
         params: &texts,
     };
-    let url = authorize_url(element, &state.service.bases, &page).map_err(Refusal::invalid)?;
+    let url = authorize_url(element, &state.service.bases, &page).map_err(ApiError::invalid)?;
     Ok(Json(json!({ "oauthUrl": url.as_str(), "element": element.key })))
 }
 
@@ -319,7 +309,7 @@ pub async fn elements_of_hub(State(state): State<ApiState>, Path(hub): Path<Stri
     let of_hub: Vec<Value> =
         state.service.catalog.iter().filter(|element| element.hub == hub).map(|element| whole(element)).collect();
     match of_hub.is_empty() {
-        true => Err(Refusal::new(StatusCode::NOT_FOUND, "There is no hub of this key.")),
+        true => Err(ApiError::new(StatusCode::NOT_FOUND, "There is no hub of this key.")),
         false => Ok(Json(Value::Array(of_hub))),
     }
 }

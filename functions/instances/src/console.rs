@@ -17,15 +17,15 @@ use axum::routing::get;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::refusal::Refusal;
+use crate::error::ApiError;
 
-/// What the pages may load and do: their own files and their own service, and no other page may frame them.
+/// The content security policy: pages load their own files and call their own service, and no other page may frame them.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
-/// Pages are asked for anew each time; the answer is mostly 304.
+/// Browsers ask for pages again each time; the answer is mostly 304.
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// A year, the longest there is, in a path that changes with the content.
@@ -171,7 +171,7 @@ async fn file(Path((version, name)): Path<(String, String)>, headers: HeaderMap)
     match CONSOLE.files.iter().find(|asset| asset.name == name) {
         // A page of an older version asks for files that are no more: it gets the present ones, but does not keep them.
         Some(asset) => asset.answer(&headers, if version == CONSOLE.version { KEEP } else { ASK_AGAIN }),
-        None => Refusal::not_found("The console has no such file.").into_response(),
+        None => ApiError::not_found("The console has no such file.").into_response(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Calls about what was told: events and deliveries listed, sent again, tried out, and the callback's own state.
+//! Calls about events and deliveries: list, read, redeliver, send a test event, and read the callback's own state.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,15 +21,15 @@ use store::records::delivery::DeliveryRow;
 use store::records::instance::InstanceRecord;
 
 use crate::ApiState;
+use crate::error::ApiError;
 use crate::event_view::event_view;
-use crate::input::{Authenticated, Path, Query, Target, flag};
-use crate::page::{self, Paging, Parameters};
-use crate::refusal::Refusal;
+use crate::input::{Authenticated, Path, Query, Target, find_element, flag, part};
+use crate::pagination::{self, Paging, Parameters};
 use crate::route::{Kind, Operation, Routes, op};
 use crate::view::instant;
 
-type Answer = Result<Json<Value>, Refusal>;
-type PageAnswer = Result<(HeaderMap, Json<Value>), Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
+type PageAnswer = Result<(HeaderMap, Json<Value>), ApiError>;
 
 /// Bodies of a page that are read at once.
 const READ_AT_ONCE: usize = 16;
@@ -47,7 +47,7 @@ pub fn routes() -> Routes {
                 "listEvents",
                 EVENTS,
                 "List the events of all instances",
-                "The youngest first, as the original lists them: one entry is one notification. With an instance's \
+                "The youngest first, as Cloud Elements lists them: one entry is one notification. With an instance's \
                  token, of that instance alone, in pages.",
             ))
             .answers("Events"),
@@ -178,15 +178,10 @@ fn by_clause(operation: Operation) -> Operation {
 /// Every status, for messages.
 pub(crate) const STATUSES: &str = "created, delivered, retry, waiting, queued, kept or superseded";
 
-impl From<DeliveryError> for Refusal {
+impl From<DeliveryError> for ApiError {
     fn from(error: DeliveryError) -> Self {
         Self::internal(&error)
     }
-}
-
-/// The caller's instance.
-pub(crate) async fn own(state: &ApiState, target: &Target) -> Result<InstanceRecord, Refusal> {
-    target.record(state).await
 }
 
 /// A page of an instance's deliveries, the youngest first, and where it goes on.
@@ -194,34 +189,34 @@ async fn page_of(
     state: &ApiState,
     target: &Target,
     parameters: Parameters,
-) -> Result<(Vec<Found>, HeaderMap), Refusal> {
-    own(state, target).await?;
+) -> Result<(Vec<Found>, HeaderMap), ApiError> {
+    target.record(state).await?;
     let paging = Paging::<DeliveryRow>::of(parameters)?;
     let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
     let ports = &state.service.ports;
     let page = query::of_instance(ports, target.instance, &filter, paging.size, paging.after.as_ref()).await?;
-    let headers = page::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str));
+    let headers = pagination::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str));
     Ok((page.deliveries, headers))
 }
 
-fn statuses_of(parameters: &Parameters) -> Result<Vec<Status>, Refusal> {
+fn statuses_of(parameters: &Parameters) -> Result<Vec<Status>, ApiError> {
     let named = parameters.iter().filter(|(name, _)| name == "status");
     let statuses = named.flat_map(|(_, words)| words.split(',')).map(|word| {
-        Status::named(word).ok_or_else(|| Refusal::invalid(vec![FieldProblem::new("status", word, STATUSES)]))
+        Status::named(word).ok_or_else(|| ApiError::invalid(vec![FieldProblem::new("status", word, STATUSES)]))
     });
     statuses.collect()
 }
 
 /// One delivery of the caller's instance, or 404.
-pub(crate) async fn find(state: &ApiState, target: &Target, id: &str) -> Result<Found, Refusal> {
-    own(state, target).await?;
+pub(crate) async fn find(state: &ApiState, target: &Target, id: &str) -> Result<Found, ApiError> {
+    target.record(state).await?;
     let found = query::one(&state.service.ports, target.instance, &DeliveryId(id.to_owned())).await?;
-    found.ok_or_else(|| Refusal::not_found("The instance has no event or delivery of this id."))
+    found.ok_or_else(|| ApiError::not_found("The instance has no event or delivery of this id."))
 }
 
 // ---------------------------------------------------------------- Events
 
-/// `GET /instances/{id}/events`: notifications as the original lists its events.
+/// `GET /instances/{id}/events`: notifications as Cloud Elements lists its events.
 pub async fn events(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> PageAnswer {
     let (found, headers) = page_of(&state, &target, parameters).await?;
     Ok((headers, Json(shown_events(&state, &found).await?)))
@@ -240,11 +235,11 @@ pub async fn events_of_all(
     let filter = Filter { statuses: statuses_of(&paging.others)?, ..Filter::default() };
     let (ports, after) = (&state.service.ports, paging.after.as_ref());
     let page = query::of_organization(ports, caller.organization, &filter, None, paging.size, after).await?;
-    let headers = page::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str));
+    let headers = pagination::headers(page.deliveries.len(), page.next.as_ref().map(Cursor::as_str));
     Ok((headers, Json(shown_events(&state, &page.deliveries).await?)))
 }
 
-async fn shown_events(state: &ApiState, found: &[Found]) -> Result<Value, Refusal> {
+async fn shown_events(state: &ApiState, found: &[Found]) -> Result<Value, ApiError> {
     let views: Vec<_> = found.iter().map(|found| event_view(&state.service.ports, found)).collect();
     let views: Vec<_> = stream::iter(views).buffered(READ_AT_ONCE).try_collect().await?;
     Ok(json!(views))
@@ -256,14 +251,9 @@ pub async fn event(State(state): State<ApiState>, target: Target, Path(path): Pa
     Ok(Json(json!(event_view(&state.service.ports, &found).await?)))
 }
 
-/// A part of the path by its name in the route.
-pub(crate) fn part<'a>(path: &'a Parameters, name: &str) -> &'a str {
-    path.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
-}
-
 // ---------------------------------------------------------------- Deliveries
 
-/// A delivery: the original's keys, and everything that was tried.
+/// A delivery: the keys of Cloud Elements, and everything that was tried.
 pub(crate) fn shown(found: &Found) -> Value {
     let row = &found.row;
     json!({
@@ -305,7 +295,7 @@ pub async fn get(State(state): State<ApiState>, target: Target, Path(path): Path
 /// `PUT /instances/{id}/deliveries`: sends again what is queued, or what has the given `status`, and resumes the
 /// callback.
 pub async fn resume(State(state): State<ApiState>, target: Target, Query(parameters): Query) -> Answer {
-    own(&state, &target).await?;
+    target.record(&state).await?;
     let mut statuses = statuses_of(&parameters)?;
     if statuses.is_empty() {
         statuses.push(Status::Queued);
@@ -337,8 +327,8 @@ pub(crate) async fn send_again(state: &ApiState, found: &[Found]) -> Answer {
 
 /// `POST /instances/{id}/deliveries/test`: sends an event that says it is a test.
 pub async fn test(State(state): State<ApiState>, target: Target) -> Answer {
-    let record = own(&state, &target).await?;
-    let element = crate::catalog::find(&state, &record.element)?;
+    let record = target.record(&state).await?;
+    let element = find_element(&state, &record.element)?;
     let label = ElementLabel { key: &element.key, hub: &element.hub };
     let sent = redeliver::send_test(&state.service.ports, &record, label).await?;
     Ok(Json(json!({ "delivery": sent, "callbackUrl": record.callback.map(|callback| callback.url) })))
@@ -346,9 +336,9 @@ pub async fn test(State(state): State<ApiState>, target: Target) -> Answer {
 
 /// `GET /instances/{id}/callback`: how the callback is doing.
 pub async fn callback(State(state): State<ApiState>, target: Target) -> Answer {
-    let record = own(&state, &target).await?;
+    let record = target.record(&state).await?;
     let Some(callback) = &record.callback else {
-        return Err(Refusal::not_found("The instance has no callback: its events are only kept."));
+        return Err(ApiError::not_found("The instance has no callback: its events are only kept."));
     };
     let view = delivery::callback_view(&state.service.ports, record.organization, &callback.url).await?;
     let mut shown = json!(view);
@@ -356,7 +346,7 @@ pub async fn callback(State(state): State<ApiState>, target: Target) -> Answer {
     Ok(Json(shown))
 }
 
-// ---------------------------------------------------------------- Subscriptions, the original's way
+// ---------------------------------------------------------------- Subscriptions, as in Cloud Elements
 
 /// A subscription is an instance's callback, under the instance's id.
 fn subscription(record: &InstanceRecord) -> Option<Value> {
@@ -380,13 +370,13 @@ pub async fn subscriptions(
     let query = ListingQuery { page_size: paging.size, after: paging.after, ..ListingQuery::default() };
     let page = instances::list(&state.service.ports, caller.organization, &query).await?;
     let shown: Vec<Value> = page.entries.iter().filter_map(subscription).collect();
-    Ok((page::headers(shown.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(shown))))
+    Ok((pagination::headers(shown.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(shown))))
 }
 
 /// `GET /notifications/subscriptions/{id}`.
 pub async fn subscription_of(State(state): State<ApiState>, target: Target) -> Answer {
-    let shown = subscription(&own(&state, &target).await?);
-    shown.map(Json).ok_or_else(|| Refusal::not_found("No subscription found for the given id."))
+    let shown = subscription(&target.record(&state).await?);
+    shown.map(Json).ok_or_else(|| ApiError::not_found("No subscription found for the given id."))
 }
 
 /// `GET /notifications/subscriptions/deliveries?where=status='queued' and config.url='…'`.
@@ -407,7 +397,7 @@ pub async fn find_deliveries(
                 json!({ "id": found.row.instance, "channel": "webhook", "config": { "url": found.row.callback } });
         }
     }
-    Ok((page::headers(shown.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(shown))))
+    Ok((pagination::headers(shown.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(shown))))
 }
 
 /// `PUT` of the same: sends again all that matches, page after page, and resumes its callbacks.
@@ -433,14 +423,14 @@ async fn matching(
     caller: &Caller,
     paging: &Paging<DeliveryRow>,
     after: Option<&Cursor<DeliveryRow>>,
-) -> Result<FoundPage, Refusal> {
+) -> Result<FoundPage, ApiError> {
     let clause = paging.others.iter().find(|(name, _)| name == "where").map_or("", |(_, clause)| clause.as_str());
-    let (filter, only) = filter_of(clause).map_err(|problem| Refusal::invalid(vec![problem]))?;
+    let (filter, only) = filter_of(clause).map_err(|problem| ApiError::invalid(vec![problem]))?;
     let ports = &state.service.ports;
     Ok(query::of_organization(ports, caller.organization, &filter, only, paging.size, after).await?)
 }
 
-/// What a `where` clause over deliveries asks for, and the one instance it may name.
+/// Reads a `where` clause over deliveries: the filter, and the one instance it may name.
 fn filter_of(clause: &str) -> Result<(Filter, Option<InstanceId>), FieldProblem> {
     const EXPECTED: &str =
         "comparisons with = joined by AND, of channel, status, config.url and subscriptionId, like status='queued'";

@@ -1,4 +1,4 @@
-//! What can be read through an element, as the Swagger 2.0 documents that the original hands out: one operation for
+//! The Swagger 2.0 documents of the elements, as Cloud Elements hands them out: one operation for
 //! each resource and one for each record, made from the element's file.
 
 use axum::Json;
@@ -8,15 +8,13 @@ use elements::definition::Resource;
 use elements::pointer::Pointer;
 use serde_json::{Map, Value, json};
 
-use crate::catalog::find;
-use crate::deliveries::{own, part};
-use crate::input::{Path, Query, Target};
-use crate::page::Parameters;
-use crate::refusal::Refusal;
+use crate::error::ApiError;
+use crate::input::{Path, Query, Target, find_element, part};
+use crate::pagination::Parameters;
 use crate::route::{Kind, Routes, op};
 use crate::{ApiState, BASE, view};
 
-type Answer = Result<Json<Value>, Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
 
 /// The routes of this page.
 pub fn routes() -> Routes {
@@ -30,7 +28,7 @@ pub fn routes() -> Routes {
                 "getElementDocs",
                 TAG,
                 "What can be read through an element",
-                "Swagger 2.0, as the original hands it out. It names the fields that Pollux knows of; vendors' records \
+                "Swagger 2.0, as Cloud Elements hands it out. It names the fields that Pollux knows of; vendors' records \
                  have more, and those are passed through as they are.",
             )
             .query("operationId", Kind::Text, ONLY)
@@ -60,7 +58,7 @@ pub fn routes() -> Routes {
 
 /// `GET /elements/{element}/docs`.
 async fn of_element(State(state): State<ApiState>, Path(path): Path<Parameters>, Query(query): Query) -> Answer {
-    narrowed(swagger(find(&state, part(&path, "element"))?), &query)
+    narrowed(swagger(find_element(&state, part(&path, "element"))?), &query)
 }
 
 /// `GET /instances/{id}/docs`.
@@ -89,14 +87,14 @@ async fn definitions_of_instance(State(state): State<ApiState>, target: Target) 
     Ok(Json(of_target(&state, &target).await?["definitions"].take()))
 }
 
-async fn of_target(state: &ApiState, target: &Target) -> Result<Value, Refusal> {
-    Ok(swagger(find(state, &own(state, target).await?.element)?))
+async fn of_target(state: &ApiState, target: &Target) -> Result<Value, ApiError> {
+    Ok(swagger(find_element(state, &target.record(state).await?.element)?))
 }
 
-fn no_operation(document: &Value) -> Refusal {
+fn no_operation(document: &Value) -> ApiError {
     let methods = document["paths"].as_object().into_iter().flatten();
     let known: Vec<&str> = methods.filter_map(|(_, methods)| methods["get"]["operationId"].as_str()).collect();
-    Refusal::not_found(format!("There is no such operation. There are {}.", known.join(", ")))
+    ApiError::not_found(format!("There is no such operation. There are {}.", known.join(", ")))
 }
 
 /// The document with the one operation that is asked for, if one is.
@@ -104,10 +102,10 @@ fn narrowed(mut document: Value, query: &Parameters) -> Answer {
     let Some((_, wanted)) = query.iter().find(|(name, value)| name == "operationId" && !value.is_empty()) else {
         return Ok(Json(document));
     };
-    let refusal = no_operation(&document);
-    let Some(paths) = document["paths"].as_object_mut() else { return Err(refusal) };
+    let error = no_operation(&document);
+    let Some(paths) = document["paths"].as_object_mut() else { return Err(error) };
     paths.retain(|_, methods| methods["get"]["operationId"] == wanted.as_str());
-    if paths.is_empty() { Err(refusal) } else { Ok(Json(document)) }
+    if paths.is_empty() { Err(error) } else { Ok(Json(document)) }
 }
 
 /// The document of an element.
@@ -210,7 +208,7 @@ fn listing_parameters(resource: &Resource) -> Vec<Value> {
     ]
 }
 
-/// What is known of a record: where its id and its dates are.
+/// The schema of a record, as far as it is known: its id and its dates.
 fn shape(resource: &Resource) -> Value {
     let mut shape = json!({ "type": "object" });
     let mut note = |pointer: &Pointer, leaf: Value| {

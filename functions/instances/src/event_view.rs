@@ -23,7 +23,7 @@ pub struct EventView {
     pub provider_data: String,
     /// The attempts, a line each.
     pub notified_data: Vec<String>,
-    /// For whom.
+    /// The instance of the event, in a list of one.
     pub event_element_instances: Vec<EventInstanceView>,
 }
 
@@ -33,7 +33,7 @@ pub struct EventView {
 pub struct EventInstanceView {
     /// [`EventView::id`].
     pub event_id: DeliveryId,
-    /// Which instance.
+    /// The instance.
     pub element_instance_id: InstanceId,
     /// `id` of the notification.
     pub notification_id: String,

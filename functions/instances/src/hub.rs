@@ -10,14 +10,13 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::ApiState;
-use crate::exchange::{INSTANCE_ID, NEXT_PAGE, RETURNED_COUNT, TOTAL_COUNT};
+use crate::error::ApiError;
 use crate::input::{Authenticated, Path, Query, flag};
-use crate::page::Parameters;
-use crate::polls::disabled;
-use crate::refusal::Refusal;
+use crate::pagination::Parameters;
+use crate::request_id::{INSTANCE_ID, NEXT_PAGE, RETURNED_COUNT, TOTAL_COUNT};
 use crate::route::{Kind, Operation, Routes, op};
 
-impl From<HubError> for Refusal {
+impl From<HubError> for ApiError {
     fn from(error: HubError) -> Self {
         match error {
             HubError::Invalid(problems) => Self::invalid(problems),
@@ -96,7 +95,7 @@ pub async fn read(
     Authenticated(caller): Authenticated,
     Path((_, path)): Path<(String, String)>,
     Query(parameters): Query,
-) -> Result<(HeaderMap, Json<Value>), Refusal> {
+) -> Result<(HeaderMap, Json<Value>), ApiError> {
     read_path(&state, caller, &path, &parameters).await
 }
 
@@ -105,17 +104,17 @@ pub async fn read_without_hub(
     State(state): State<ApiState>,
     method: Method,
     uri: Uri,
-    caller: Result<Authenticated, Refusal>,
-    query: Result<Query, Refusal>,
-) -> Result<(HeaderMap, Json<Value>), Refusal> {
+    caller: Result<Authenticated, ApiError>,
+    query: Result<Query, ApiError>,
+) -> Result<(HeaderMap, Json<Value>), ApiError> {
     if !matches!(method, Method::GET | Method::HEAD) {
-        return Err(Refusal::nothing_here());
+        return Err(ApiError::nothing_here());
     }
     let Authenticated(caller) = caller?;
     let path = percent_decode_str(uri.path().trim_start_matches('/')).decode_utf8();
     match path {
         Ok(path) if caller.instance.is_some() => read_path(&state, caller, &path, &query?.0).await,
-        _ => Err(Refusal::nothing_here()),
+        _ => Err(ApiError::nothing_here()),
     }
 }
 
@@ -124,16 +123,16 @@ async fn read_path(
     caller: Caller,
     path: &str,
     parameters: &Parameters,
-) -> Result<(HeaderMap, Json<Value>), Refusal> {
+) -> Result<(HeaderMap, Json<Value>), ApiError> {
     let counted = flag(parameters, "returnTotalCount")?;
     let Some(instance) = caller.instance else {
-        return Err(Refusal::bad_request(
+        return Err(ApiError::bad_request(
             "Hub calls need an instance's token: add `Element <token>` to Authorization.",
         ));
     };
     let record = instances::get(&state.service.ports, caller.organization, instance).await?.record;
     if record.disabled {
-        return Err(disabled());
+        return Err(ApiError::disabled());
     }
     let mut headers = HeaderMap::new();
     let mut body = match hub::get(&state.service, &record, path, parameters).await? {

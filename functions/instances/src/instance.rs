@@ -14,19 +14,18 @@ use store::records::instance::{InstanceRecord, ListingRecord};
 use store::{Cursor, RecordError, Version};
 
 use crate::ApiState;
-use crate::deliveries::part;
-use crate::input::{Authenticated, JsonBody, Path, Query, Target, flag};
-use crate::page::{self, Paging, Parameters};
-use crate::refusal::Refusal;
+use crate::error::ApiError;
+use crate::input::{Authenticated, JsonBody, Path, Query, Target, find_element, flag, part};
+use crate::pagination::{self, Paging, Parameters};
 use crate::route::{Input, Kind, Operation, Routes, op};
-use crate::view;
+use crate::{redelivery, view};
 
 /// Tokens of a listing that are opened at once.
 const OPENED_AT_ONCE: usize = 16;
 
-type Answer = Result<Json<Value>, Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
 
-impl From<InstanceError> for Refusal {
+impl From<InstanceError> for ApiError {
     fn from(error: InstanceError) -> Self {
         match error {
             InstanceError::Absent => Self::no_instance(),
@@ -51,7 +50,7 @@ impl From<InstanceError> for Refusal {
             }
             InstanceError::OtherVersion => Self::new(
                 StatusCode::PRECONDITION_FAILED,
-                "The instance is not at the version of If-Match any more. Read it and make your change anew.",
+                "The instance is not at the version of If-Match any more. Read it and make your change again.",
             ),
             other => Self::internal(&other),
         }
@@ -68,9 +67,9 @@ impl Input for IfMatch {
 }
 
 impl FromRequestParts<ApiState> for IfMatch {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
         let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(Self(None)) };
         let text = value.to_str().unwrap_or_default().trim();
         if text == "*" {
@@ -79,7 +78,7 @@ impl FromRequestParts<ApiState> for IfMatch {
         let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')?.parse().ok());
         match version {
             Some(version) => Ok(Self(Some(version))),
-            None => Err(Refusal::invalid(vec![FieldProblem::new("If-Match", text, "the ETag of the instance, or *")])),
+            None => Err(ApiError::invalid(vec![FieldProblem::new("If-Match", text, "the ETag of the instance, or *")])),
         }
     }
 }
@@ -114,7 +113,7 @@ fn routes_of_all() -> Routes {
                 "listInstances",
                 TAG,
                 "List the organization's instances",
-                "Ordered by id. As in the original, **404 where none is found**; `allowEmpty=true` gets an empty list \
+                "Ordered by id. As in Cloud Elements, **404 where none is found**; `allowEmpty=true` gets an empty list \
                  instead. With an instance's token beside the secrets, the answer is that instance, as of \
                  `GET /instances/{id}`.",
             ))
@@ -308,8 +307,8 @@ pub async fn create(
     Authenticated(caller): Authenticated,
     Query(query): Query,
     body: JsonBody,
-) -> Result<Response, Refusal> {
-    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+) -> Result<Response, ApiError> {
+    let body = InstanceBody::read(&body.0).map_err(ApiError::invalid)?;
     if flag(&query, "dryRun")? {
         return Ok(Json(instances::rehearse_new(&state.service, body).await?).into_response());
     }
@@ -323,16 +322,16 @@ pub async fn create_of_element(
     Authenticated(caller): Authenticated,
     Path(element): Path<String>,
     body: JsonBody,
-) -> Result<Tagged, Refusal> {
-    let mut body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
-    let element = crate::catalog::find(&state, &element)?.key.clone();
+) -> Result<Tagged, ApiError> {
+    let mut body = InstanceBody::read(&body.0).map_err(ApiError::invalid)?;
+    let element = find_element(&state, &element)?.key.clone();
     if body
         .element
         .as_deref()
         .is_some_and(|named| state.service.catalog.get(named).is_none_or(|named| named.key != element))
     {
         let expected = format!("{element:?} as in the path, or nothing");
-        return Err(Refusal::invalid(vec![FieldProblem::new("element", body.element.unwrap_or_default(), expected)]));
+        return Err(ApiError::invalid(vec![FieldProblem::new("element", body.element.unwrap_or_default(), expected)]));
     }
     body.element = Some(element);
     let made = instances::create(&state.service, &caller, body).await?;
@@ -345,14 +344,14 @@ fn shown(state: &ApiState, made: &Made) -> Value {
 }
 
 /// A stored instance, with its token opened.
-async fn shown_stored(state: &ApiState, record: &InstanceRecord) -> Result<Value, Refusal> {
+async fn shown_stored(state: &ApiState, record: &InstanceRecord) -> Result<Value, ApiError> {
     let token = instances::token(&state.service, record).await?;
     let element = state.service.catalog.get(&record.element);
     Ok(view::instance(record, element.map(|element| &**element), &token, &view::stored_warnings(record)))
 }
 
 /// `GET /instances/{id}`.
-pub async fn get(State(state): State<ApiState>, target: Target) -> Result<Tagged, Refusal> {
+pub async fn get(State(state): State<ApiState>, target: Target) -> Result<Tagged, ApiError> {
     let stored = target.stored(&state).await?;
     Ok(tagged(stored.version(), shown_stored(&state, &stored.record).await?))
 }
@@ -362,11 +361,11 @@ pub async fn get_of_element(
     State(state): State<ApiState>,
     target: Target,
     Path(path): Path<Parameters>,
-) -> Result<Tagged, Refusal> {
-    let element = crate::catalog::find(&state, part(&path, "element"))?;
+) -> Result<Tagged, ApiError> {
+    let element = find_element(&state, part(&path, "element"))?;
     let stored = target.stored(&state).await?;
     if stored.record.element != element.key {
-        return Err(Refusal::no_instance());
+        return Err(ApiError::no_instance());
     }
     Ok(tagged(stored.version(), shown_stored(&state, &stored.record).await?))
 }
@@ -376,7 +375,7 @@ pub async fn get_or_list(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
     Query(query): Query,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     if let Some(instance) = caller.instance {
         return Ok(get(State(state), Target { caller, instance }).await?.into_response());
     }
@@ -389,8 +388,8 @@ pub async fn list_of_element(
     Authenticated(caller): Authenticated,
     Path(element): Path<String>,
     Query(query): Query,
-) -> Result<(HeaderMap, Json<Value>), Refusal> {
-    let element = crate::catalog::find(&state, &element)?.key.clone();
+) -> Result<(HeaderMap, Json<Value>), ApiError> {
+    let element = find_element(&state, &element)?.key.clone();
     listing(&state, caller.organization, query, Some(element)).await
 }
 
@@ -399,13 +398,13 @@ async fn listing(
     organization: OrganizationId,
     parameters: Parameters,
     element: Option<String>,
-) -> Result<(HeaderMap, Json<Value>), Refusal> {
+) -> Result<(HeaderMap, Json<Value>), ApiError> {
     // Cloud Elements answers 404 where it finds none; who asks with `allowEmpty` gets the empty list.
     let may_be_empty = flag(&parameters, "allowEmpty")?;
     let (query, hydrate) = listing_query(Paging::of(parameters)?, element)?;
     let page = instances::list(&state.service.ports, organization, &query).await?;
     if page.entries.is_empty() && !may_be_empty {
-        return Err(Refusal::not_found("No element instances found."));
+        return Err(ApiError::not_found("No element instances found."));
     }
     let entries: Vec<Value> = if hydrate {
         let opening: Vec<_> = page.entries.iter().map(|record| shown_stored(state, record)).collect();
@@ -425,11 +424,11 @@ async fn listing(
         };
         page.entries.iter().map(brief).collect()
     };
-    Ok((page::headers(page.entries.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(entries))))
+    Ok((pagination::headers(page.entries.len(), page.next.as_ref().map(Cursor::as_str)), Json(Value::Array(entries))))
 }
 
 /// `tags[]`, `searchText` and `hydrate`; other parameters are left alone.
-fn listing_query(paging: Paging<ListingRecord>, element: Option<String>) -> Result<(ListingQuery, bool), Refusal> {
+fn listing_query(paging: Paging<ListingRecord>, element: Option<String>) -> Result<(ListingQuery, bool), ApiError> {
     let mut query = ListingQuery { element, page_size: paging.size, after: paging.after, ..ListingQuery::default() };
     let mut hydrate = true;
     for (name, value) in paging.others {
@@ -438,7 +437,7 @@ fn listing_query(paging: Paging<ListingRecord>, element: Option<String>) -> Resu
             ("searchText", _) => query.search = Some(value).filter(|text| !text.is_empty()),
             ("hydrate", "true") => hydrate = true,
             ("hydrate", "false") => hydrate = false,
-            ("hydrate", _) => return Err(Refusal::invalid(vec![FieldProblem::new(name, value, "true or false")])),
+            ("hydrate", _) => return Err(ApiError::invalid(vec![FieldProblem::new(name, value, "true or false")])),
             _ => {}
         }
     }
@@ -451,7 +450,7 @@ pub async fn replace(
     target: Target,
     expected: IfMatch,
     body: JsonBody,
-) -> Result<Tagged, Refusal> {
+) -> Result<Tagged, ApiError> {
     change(state, target, expected, body, UpdateMode::Replace).await
 }
 
@@ -461,7 +460,7 @@ pub async fn merge(
     target: Target,
     expected: IfMatch,
     body: JsonBody,
-) -> Result<Tagged, Refusal> {
+) -> Result<Tagged, ApiError> {
     change(state, target, expected, body, UpdateMode::Merge).await
 }
 
@@ -471,14 +470,14 @@ async fn change(
     IfMatch(expected): IfMatch,
     body: JsonBody,
     mode: UpdateMode,
-) -> Result<Tagged, Refusal> {
-    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+) -> Result<Tagged, ApiError> {
+    let body = InstanceBody::read(&body.0).map_err(ApiError::invalid)?;
     let made = instances::update(&state.service, &target.caller, target.instance, body, mode, expected).await?;
     Ok(tagged(made.version, shown(&state, &made)))
 }
 
 /// `DELETE /instances/{id}`: 200 without a body.
-pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<StatusCode, Refusal> {
+pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<StatusCode, ApiError> {
     instances::remove(&state.service, &target.caller, target.instance).await?;
     Ok(StatusCode::OK)
 }
@@ -487,7 +486,7 @@ pub async fn remove(State(state): State<ApiState>, target: Target) -> Result<Sta
 pub async fn enable(State(state): State<ApiState>, target: Target) -> Answer {
     let (caller, instance) = (target.caller, target.instance);
     let answer = switch(&state, target, false).await?;
-    crate::delivery_ops::send_queued(&state, &Target { caller, instance }).await?;
+    redelivery::send_queued(&state, &Target { caller, instance }).await?;
     Ok(answer)
 }
 
@@ -529,10 +528,10 @@ fn items(state: &ApiState, record: &InstanceRecord) -> Vec<Value> {
 }
 
 /// The item of this id or key.
-fn item_of(state: &ApiState, record: &InstanceRecord, wanted: &str) -> Result<Value, Refusal> {
+fn item_of(state: &ApiState, record: &InstanceRecord, wanted: &str) -> Result<Value, ApiError> {
     let is_it = |item: &Value| item["key"] == wanted || item["id"].as_u64() == wanted.parse().ok();
     let found = items(state, record).into_iter().find(is_it);
-    found.ok_or_else(|| Refusal::not_found("The instance has no configuration item of this id or key."))
+    found.ok_or_else(|| ApiError::not_found("The instance has no configuration item of this id or key."))
 }
 
 /// `GET /instances/{id}/configuration/{item}`: one item, by its id or its key.
@@ -558,10 +557,10 @@ pub async fn change_configuration_item(
     let item = item_of(&state, &stored.record, &wanted)?;
     let (Some(key), Some(value)) = (item["key"].as_str(), body.get("propertyValue")) else {
         let expected = "an object with the new propertyValue";
-        return Err(Refusal::invalid(vec![FieldProblem::new("propertyValue", "nothing", expected)]));
+        return Err(ApiError::invalid(vec![FieldProblem::new("propertyValue", "nothing", expected)]));
     };
     let patch = json!({ "configuration": { key: value } });
-    let body = InstanceBody::read(&patch).map_err(Refusal::invalid)?;
+    let body = InstanceBody::read(&patch).map_err(ApiError::invalid)?;
     let made =
         instances::update(&state.service, &target.caller, target.instance, body, UpdateMode::Merge, expected).await?;
     Ok(Json(item_of(&state, &made.record, key)?))

@@ -1,5 +1,5 @@
-//! The HTTP API: element instances and what became of their events, with the original's paths, keys and statuses;
-//! and the console, a page that uses it.
+//! The HTTP API of element instances, their events and deliveries, with the paths, keys and statuses of Cloud
+//! Elements; and the console, a page that uses it.
 //!
 //! This crate turns requests into calls of `flow` and their outcomes into answers. It decides nothing about polling
 //! or delivery, and it never answers with a credential other than an instance's own token.
@@ -7,23 +7,23 @@
 mod account;
 mod analytics;
 mod catalog;
+mod concurrency_limit;
 mod console;
 mod deliveries;
-mod delivery_ops;
+mod drafts;
 mod element_docs;
+mod error;
 mod event_view;
-mod exchange;
-mod forms;
 mod hub;
 mod input;
 mod instance;
 mod openapi;
-mod page;
+mod pagination;
 mod polls;
-mod refusal;
+mod redelivery;
 mod rehearsal;
+mod request_id;
 mod resource;
-mod room;
 mod route;
 mod view;
 
@@ -32,15 +32,15 @@ use axum::middleware;
 use axum::routing::get;
 use flow::service::Service;
 
+pub use concurrency_limit::ConcurrencyLimit;
+use error::ApiError;
 pub use openapi::document;
-use refusal::Refusal;
-pub use room::Room;
 use route::Routes;
 
-/// Where the API is mounted, as in the original.
+/// The path that the API is mounted at, as in Cloud Elements.
 pub const BASE: &str = "/elements/api-v2";
 
-/// What the handlers share.
+/// The state that all handlers share.
 #[derive(Clone)]
 pub struct ApiState {
     /// The steps and their ports.
@@ -52,9 +52,9 @@ pub fn router(state: ApiState) -> Router {
     assembled(state, api())
 }
 
-/// The same for a process that serves whoever comes: its API takes no more calls at once than there is room for.
-pub fn router_within(state: ApiState, room: Room) -> Router {
-    assembled(state, api().layer(middleware::from_fn_with_state(room, room::admit)))
+/// Every route for a process that serves all callers: its API takes no more calls at once than the limit allows.
+pub fn router_within(state: ApiState, limit: ConcurrencyLimit) -> Router {
+    assembled(state, api().layer(middleware::from_fn_with_state(limit, concurrency_limit::admit)))
 }
 
 fn api() -> Router<ApiState> {
@@ -66,12 +66,12 @@ fn assembled(state: ApiState, api: Router<ApiState>) -> Router {
         .route("/healthz", get(async || "ok"))
         .nest(BASE, api)
         .merge(console::routes())
-        .fallback(async || Refusal::nothing_here())
-        .layer(middleware::from_fn_with_state(state.clone(), exchange::wrap))
+        .fallback(async || ApiError::nothing_here())
+        .layer(middleware::from_fn_with_state(state.clone(), request_id::wrap))
         .with_state(state)
 }
 
-/// Every call of the API with its description. A module's own stand in the module.
+/// Every call of the API with its description. Each module declares its own.
 fn routes() -> Routes {
     Routes::new()
         .merge(instance::routes())
@@ -79,9 +79,9 @@ fn routes() -> Routes {
         .merge(rehearsal::routes())
         .merge(resource::routes())
         .merge(account::routes())
-        .merge(forms::routes())
+        .merge(drafts::routes())
         .merge(deliveries::routes())
-        .merge(delivery_ops::routes())
+        .merge(redelivery::routes())
         .merge(analytics::routes())
         .merge(catalog::routes())
         .merge(element_docs::routes())

@@ -19,13 +19,13 @@ use crate::{BASE, routes as all_routes};
 /// Shapes by name.
 const SCHEMAS: &str = include_str!("openapi/schemas.json");
 
-/// What each group of calls is about, in the order in which they are shown.
+/// The groups of calls with their descriptions, in the order in which they are shown.
 const TAGS: [(&str, &str); 9] = [
     ("Instances", "An instance is one authenticated account at a vendor, and what is polled of it."),
     ("Polling", "What polls found, what they cover, and how to try a configuration before it is switched on."),
-    ("Events", "What was told, in the original's terms, and how much of it."),
+    ("Events", "The events that were emitted, in the terms of Cloud Elements, and how many."),
     ("Deliveries", "Every notification on its way to the callback, and every attempt."),
-    ("Subscriptions", "Callbacks and deliveries across instances, in the original's terms."),
+    ("Subscriptions", "Callbacks and deliveries across instances, in the terms of Cloud Elements."),
     ("Elements", "What can be connected, what has to be filled in, and where a user logs in."),
     ("Hub resources", "A vendor's own records, read through an instance."),
     ("Account", "Who changed what, what the organization may have, and new tokens."),
@@ -177,7 +177,7 @@ const REFUSALS: [(u16, &str, &str); 14] = [
     ),
     (401, "Unknown", "No caller is known by these secrets: absent, wrong, or not belonging together."),
     (403, "Disabled", "The instance is disabled, or the account is another's."),
-    (404, "Absent", "It is not there, or it is another organization's: the two cannot be told apart."),
+    (404, "Absent", "It is not there, or it is another organization's: the answer does not say which."),
     (406, "NotAcceptable", "The `Accept` header excludes JSON."),
     (409, "Raced", "Others changed the instance at the same time, time and again. Read it and send the change again."),
     (412, "Changed", "The instance is not at the version of `If-Match` any more. Nothing was changed."),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use chrono::TimeDelta;
 use domain::configuration::keys::EVENTS_ENABLED;
-use domain::problem::{FieldProblem, below, nearest};
+use domain::problem::{FieldProblem, below};
 use domain::wheel::next_due;
 use elements::definition::Resource;
 use elements::pointer::Pointer;
@@ -15,19 +15,17 @@ use flow::instances::{self, InstanceError, ResourceState};
 use flow::poll::{Mode, Outcome, PollReport, poll};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
-use store::records::instance::InstanceRecord;
 use store::records::job::PollJob;
 
 use crate::ApiState;
 use crate::catalog::event_types;
-use crate::deliveries::part;
-use crate::input::{Path, Query, Target};
-use crate::page::Parameters;
-use crate::refusal::Refusal;
+use crate::error::ApiError;
+use crate::input::{Path, Query, Target, find_element, part, unknown_resource};
+use crate::pagination::Parameters;
 use crate::route::{Kind, Routes, op};
 use crate::view::instant;
 
-type Answer = Result<Json<Value>, Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
 
 /// Time for the polls of one call. The gateway gives up after 30 s.
 const POLL_BUDGET: TimeDelta = TimeDelta::seconds(24);
@@ -71,7 +69,7 @@ pub fn routes() -> Routes {
         .get(
             "/instances/{id}/event-poller-records",
             poller_records,
-            op("listPollerRecords", TAG, "The pollers' state in the original's terms", "One entry for each polled resource.")
+            op("listPollerRecords", TAG, "The pollers' state in the terms of Cloud Elements", "One entry for each polled resource.")
                 .also_at("/instances/event-poller-records")
                 .answers("PollerRecords"),
         )
@@ -122,7 +120,7 @@ pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters
     let service = &state.service;
     let record = target.record(&state).await?;
     if record.disabled {
-        return Err(disabled());
+        return Err(ApiError::disabled());
     }
     let (mut wanted, mut sweep, mut problems) = (Vec::new(), false, Vec::new());
     for (name, value) in parameters {
@@ -140,7 +138,7 @@ pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters
         problems.push(FieldProblem::new(below("configuration", EVENTS_ENABLED), "false", expected));
     }
     if !problems.is_empty() {
-        return Err(Refusal::invalid(problems));
+        return Err(ApiError::invalid(problems));
     }
     if wanted.is_empty() {
         wanted = record.resources.keys().cloned().collect();
@@ -155,21 +153,8 @@ pub async fn now(State(state): State<ApiState>, target: Target, Query(parameters
         .buffered(POLLED_AT_ONCE)
         .try_collect()
         .await
-        .map_err(|error| Refusal::internal(&error))?;
+        .map_err(|error| ApiError::internal(&error))?;
     Ok(Json(summed(&reports)))
-}
-
-/// 403: the instance is switched off.
-pub(crate) fn disabled() -> Refusal {
-    Refusal::new(StatusCode::FORBIDDEN, "The element instance is disabled. Enable it with PUT /instances/{id}/enabled.")
-}
-
-/// The 400 of a resource that the instance does not have.
-pub(crate) fn unknown_resource(record: &InstanceRecord, resource: &str) -> FieldProblem {
-    let known: Vec<&str> = record.resources.keys().map(String::as_str).collect();
-    let near =
-        nearest(resource, known.iter().copied()).map_or_else(String::new, |near| format!("; the nearest is {near}"));
-    FieldProblem::new("resource", resource, format!("one of {}{near}", known.join(", ")))
 }
 
 /// The reports of several resources and their sums.
@@ -235,7 +220,7 @@ pub async fn coverage(State(state): State<ApiState>, target: Target) -> Answer {
     Ok(Json(shown.collect()))
 }
 
-/// `GET /instances/event-poller-records`: the state of every poller, in the original's terms.
+/// `GET /instances/event-poller-records`: the state of every poller, in the terms of Cloud Elements.
 pub async fn poller_records(State(state): State<ApiState>, target: Target) -> Answer {
     let record = target.record(&state).await?;
     let states = instances::states(&state.service, &record).await?;
@@ -260,7 +245,7 @@ pub async fn poller_records(State(state): State<ApiState>, target: Target) -> An
 pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
     let record = target.record(&state).await?;
     if record.disabled {
-        return Err(disabled());
+        return Err(ApiError::disabled());
     }
     let refusal = match instances::ping(&state.service, &record).await {
         Ok(()) => None,
@@ -282,7 +267,7 @@ pub async fn ping(State(state): State<ApiState>, target: Target) -> Answer {
 /// instead of names.
 pub async fn objects(State(state): State<ApiState>, target: Target, headers: HeaderMap) -> Answer {
     let record = target.record(&state).await?;
-    let element = crate::catalog::find(&state, &record.element)?;
+    let element = find_element(&state, &record.element)?;
     let helium =
         headers.get("elements-version").is_some_and(|version| version.as_bytes().eq_ignore_ascii_case(b"helium"));
     let shown = |resource: &Resource| match helium {
@@ -296,12 +281,12 @@ pub async fn objects(State(state): State<ApiState>, target: Target, headers: Hea
 /// more; those are passed through as they are.
 pub async fn object_metadata(State(state): State<ApiState>, target: Target, Path(path): Path<Parameters>) -> Answer {
     let record = target.record(&state).await?;
-    let element = crate::catalog::find(&state, &record.element)?;
+    let element = find_element(&state, &record.element)?;
     let wanted = part(&path, "object");
     let names = |resource: &&Resource| resource.name == wanted || resource.aliases.iter().any(|alias| alias == wanted);
     let Some(resource) = element.resources.iter().find(names) else {
         let known: Vec<&str> = element.resources.iter().map(|resource| resource.name.as_str()).collect();
-        return Err(Refusal::not_found(format!("There is no such object. There are {}.", known.join(", "))));
+        return Err(ApiError::not_found(format!("There is no such object. There are {}.", known.join(", "))));
     };
     let path = |pointer: &Pointer| pointer.as_str().trim_start_matches('/').replace('/', ".");
     let mut fields: BTreeMap<String, Value> = BTreeMap::new();

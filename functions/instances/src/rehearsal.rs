@@ -5,8 +5,8 @@ use axum::extract::State;
 use flow::instances::{self, InstanceBody, Rehearsal};
 
 use crate::ApiState;
+use crate::error::ApiError;
 use crate::input::{Authenticated, JsonBody, Target};
-use crate::refusal::Refusal;
 use crate::route::{Routes, op};
 
 /// The routes of this page.
@@ -47,13 +47,13 @@ async fn rehearse_new(
     State(state): State<ApiState>,
     Authenticated(_): Authenticated,
     body: JsonBody,
-) -> Result<Json<Rehearsal>, Refusal> {
-    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+) -> Result<Json<Rehearsal>, ApiError> {
+    let body = InstanceBody::read(&body.0).map_err(ApiError::invalid)?;
     Ok(Json(instances::rehearse_new(&state.service, body).await?))
 }
 
 /// `POST /instances/{id}/rehearse` with the body of `PATCH /instances/{id}`: the same, as the instance would be then.
-async fn rehearse(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Rehearsal>, Refusal> {
-    let body = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+async fn rehearse(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Rehearsal>, ApiError> {
+    let body = InstanceBody::read(&body.0).map_err(ApiError::invalid)?;
     Ok(Json(instances::rehearse(&state.service, &target.caller, target.instance, body).await?))
 }

@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use store::records::instance::InstanceRecord;
 
 use crate::ApiState;
-use crate::input::{JsonBody, Path, Target};
-use crate::polls::unknown_resource;
-use crate::refusal::Refusal;
+use crate::error::ApiError;
+use crate::input::{JsonBody, Path, Target, unknown_resource};
 use crate::route::{Routes, op};
 
-type Answer = Result<Json<Value>, Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
 
 /// The routes of this page.
 pub fn routes() -> Routes {
@@ -56,11 +55,11 @@ pub fn routes() -> Routes {
 type Named = BTreeMap<String, String>;
 
 /// The instance, if it is the caller's and has this resource.
-async fn found(state: &ApiState, target: &Target, resource: &str) -> Result<InstanceRecord, Refusal> {
+async fn found(state: &ApiState, target: &Target, resource: &str) -> Result<InstanceRecord, ApiError> {
     let record = target.record(state).await?;
     match record.resources.contains_key(resource) {
         true => Ok(record),
-        false => Err(Refusal::invalid(vec![unknown_resource(&record, resource)])),
+        false => Err(ApiError::invalid(vec![unknown_resource(&record, resource)])),
     }
 }
 
@@ -69,7 +68,7 @@ async fn held(State(state): State<ApiState>, target: Target, Path(named): Path<N
     let record = found(&state, &target, &named["resource"]).await?;
     let states = instances::states(&state.service, &record).await?;
     let held = states.into_iter().find(|it| it.resource == named["resource"]).and_then(|it| it.state.held);
-    held.map(|held| Json(json!(held))).ok_or_else(|| Refusal::not_found("No deletions of this resource are held."))
+    held.map(|held| Json(json!(held))).ok_or_else(|| ApiError::not_found("No deletions of this resource are held."))
 }
 
 /// `POST /instances/{id}/resources/{resource}/held` with `{"decision": "approve"}` or `{"decision": "reject"}`.
@@ -79,11 +78,11 @@ async fn decide(State(state): State<ApiState>, target: Target, Path(named): Path
     let decision = match word {
         "approve" => Decision::Approve,
         "reject" => Decision::Reject,
-        _ => return Err(Refusal::invalid(vec![FieldProblem::new("decision", word, "approve or reject")])),
+        _ => return Err(ApiError::invalid(vec![FieldProblem::new("decision", word, "approve or reject")])),
     };
     match instances::decide_deletions(&state.service, &target.caller, &record, &named["resource"], decision).await? {
         Some(held) => Ok(Json(json!({ "resource": named["resource"], "decision": word, "held": held }))),
-        None => Err(Refusal::not_found("No deletions of this resource are held.")),
+        None => Err(ApiError::not_found("No deletions of this resource are held.")),
     }
 }
 
@@ -92,5 +91,5 @@ async fn decide(State(state): State<ApiState>, target: Target, Path(named): Path
 async fn why_of(State(state): State<ApiState>, target: Target, Path(named): Path<Named>) -> Answer {
     let record = found(&state, &target, &named["resource"]).await?;
     let found = why::why(&state.service, &record, &named["resource"], &named["record"]).await;
-    Ok(Json(json!(found.map_err(|error| Refusal::internal(&error))?)))
+    Ok(Json(json!(found.map_err(|error| ApiError::internal(&error))?)))
 }

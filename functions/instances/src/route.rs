@@ -11,15 +11,15 @@ use axum::routing::{MethodFilter, on};
 
 use crate::ApiState;
 
-/// What a handler takes from a request, as far as it shows in the description.
+/// An argument of a handler, as far as it shows in the description.
 pub trait Input {
-    /// Notes it.
+    /// Adds the argument to the description.
     fn describe(_: &mut Operation) {}
 }
 
-/// What all arguments of a handler say together; `M` is axum's mark of how the last is taken.
+/// All arguments of a handler together; `M` is axum's mark of how the last is taken.
 pub trait Inputs {
-    /// Notes them all.
+    /// Adds all arguments to the description.
     fn describe(operation: &mut Operation);
 }
 
@@ -43,7 +43,7 @@ inputs! { A B C D E }
 impl Input for axum::extract::State<ApiState> {}
 impl Input for axum::http::HeaderMap {}
 
-/// What kind of value a parameter has.
+/// The kind of value that a parameter has.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// Any text.
@@ -69,7 +69,7 @@ pub struct Parameter {
     pub name: &'static str,
     /// Its value.
     pub kind: Kind,
-    /// What it does.
+    /// The effect, in a sentence.
     pub about: &'static str,
 }
 
@@ -78,11 +78,11 @@ pub struct Parameter {
 pub struct Body {
     /// Name of its schema.
     pub schema: &'static str,
-    /// Whether the call is refused without it.
+    /// The call is refused without it.
     pub required: bool,
 }
 
-/// Who may call.
+/// The secrets that a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Anybody.
@@ -104,15 +104,15 @@ pub struct Operation {
     pub summary: &'static str,
     /// A paragraph, in Markdown.
     pub about: &'static str,
-    /// Who may call.
+    /// The secrets that a caller needs.
     pub access: Access,
     /// The call is about one instance.
     pub of_instance: bool,
     /// The answer comes in pages.
     pub paged: bool,
-    /// What may stand in the query.
+    /// The parameters of the query.
     pub query: Vec<Parameter>,
-    /// What may stand in the body.
+    /// The body that the call takes.
     pub body: Option<Body>,
     /// Name of the schema of a success; none: it has no body.
     pub answer: Option<&'static str>,
@@ -188,22 +188,22 @@ pub fn op(id: &'static str, tag: &'static str, summary: &'static str, about: &'s
     }
 }
 
-/// A described call and where it is.
+/// A described call with its method and path.
 #[derive(Debug, Clone)]
 pub struct Described {
     /// Method in lower case, as OpenAPI writes it.
     pub method: &'static str,
     /// Path after [`crate::BASE`].
     pub path: &'static str,
-    /// The rest.
+    /// The description.
     pub operation: Operation,
 }
 
-/// Routes and what is said of them.
+/// Routes and their descriptions.
 pub struct Routes {
-    /// What serves them.
+    /// The router that serves them.
     pub router: Router<ApiState>,
-    /// What describes them.
+    /// The descriptions, for the document.
     pub described: Vec<Described>,
 }
 

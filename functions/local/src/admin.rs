@@ -21,16 +21,16 @@ use serde_json::{Value, json};
 use store::records::account::{Limits, LimitsRecord, OrganizationRecord, UserRecord};
 use store::records::audit::By;
 
-use crate::cli::{DATA, say};
-use crate::data::{Claim, Credentials, DataDirectory};
+use crate::data::{Claim, Credentials, DEFAULT_DIRECTORY, DataDirectory};
 use crate::engine::{self, Engine};
+use crate::output::say;
 use crate::queue::LocalQueue;
 use crate::system;
 
-/// What to administer.
+/// The options of `admin`.
 #[derive(Debug, Args)]
 pub struct AdminArguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     command: AdminCommand,
     /// Directory with the embedded table; .pollux, or the cloud's table when POLLUX_TABLE is set
@@ -53,19 +53,19 @@ enum AdminCommand {
     /// Secrets of users, organizations and instances
     #[command(subcommand)]
     Secret(SecretCommand),
-    /// What an organization may have at most
+    /// Limits of an organization
     #[command(subcommand)]
     Limits(LimitsCommand),
-    /// Who changed what in an organization, the youngest first
+    /// Audit trail of an organization: who changed what, the youngest first
     Audit(AuditArguments),
     /// Make a table that was restored from a point in time ready, so that it sends no flood
     ///
-    /// Sets every delivery under way aside, as queued, and lets every resource start anew: it tells only what vendors
-    /// stamp later than the instant given. To be run before dispatcher and poller see the table.
+    /// Sets every delivery under way aside, as queued, and lets every resource start again: it emits only records
+    /// that vendors stamp later than the instant given. To be run before dispatcher and poller see the table.
     Restore {
-        /// When the lost table last worked, such as 2026-01-05T09:00:00Z; what changed by then counts as told
-        #[arg(long, value_name = "INSTANT")]
-        told_until: DateTime<Utc>,
+        /// When the lost table last worked, such as 2026-01-05T09:00:00Z; what changed by then counts as emitted
+        #[arg(long, alias = "told-until", value_name = "INSTANT")]
+        emitted_until: DateTime<Utc>,
     },
     /// Keys that seal credentials
     #[command(subcommand)]
@@ -77,7 +77,7 @@ enum KeysCommand {
     /// Make a new key for what is sealed from now on, also by a service that is running; the old ones still open what
     /// they sealed. Of the key file in a data directory; in the cloud, KMS does it by itself
     Rotate,
-    /// Seal anew, with the newest key, whatever an older one sealed
+    /// Seal again, with the newest key, all that an older one sealed
     Reseal,
 }
 
@@ -85,13 +85,13 @@ enum KeysCommand {
 enum OrganizationCommand {
     /// Make an organization with its first user; shows their secrets, this once
     Create {
-        /// What people call it
+        /// Name, for people
         #[arg(long)]
         name: String,
     },
     /// List all organizations
     List,
-    /// Let nobody of it in, and let its instances rest
+    /// Refuse its users, and let its instances rest
     Disable(Organization),
     /// Undo that; what was switched off for itself stays off
     Enable(Organization),
@@ -121,7 +121,7 @@ enum UserCommand {
         /// Id of the organization
         #[arg(long, value_name = "ID")]
         organization: OrganizationId,
-        /// What people call the user
+        /// Name of the user, for people
         #[arg(long)]
         name: String,
     },
@@ -200,9 +200,9 @@ struct AuditArguments {
 
 /// Carries out one command.
 pub async fn run(arguments: AdminArguments) -> Result<()> {
-    let place = Place::open(arguments.data.as_deref()).await?;
-    let outcome = carry_out(&place, &arguments.command).await;
-    place.close().await;
+    let target = Target::open(arguments.data.as_deref()).await?;
+    let outcome = carry_out(&target, &arguments.command).await;
+    target.close().await;
     let answer = outcome?;
     match arguments.json {
         true => say(serde_json::to_string_pretty(&answer)?),
@@ -211,15 +211,15 @@ pub async fn run(arguments: AdminArguments) -> Result<()> {
     Ok(())
 }
 
-/// Which table, and what has to be closed after use.
-struct Place {
+/// The table that is administered, with what has to be closed after use.
+struct Target {
     ports: Ports,
     engine: Option<Engine>,
     data: Option<PathBuf>,
     _directory: Option<DataDirectory>,
 }
 
-impl Place {
+impl Target {
     async fn open(data: Option<&Path>) -> Result<Self> {
         // Only whether it is there: what it says is read with the other settings, in one place.
         if data.is_none() && std::env::var_os("POLLUX_TABLE").is_some() {
@@ -227,7 +227,7 @@ impl Place {
             let ports = aws::connect(&settings).await?;
             return Ok(Self { ports, engine: None, data: None, _directory: None });
         }
-        let data = data.unwrap_or(Path::new(DATA)).to_owned();
+        let data = data.unwrap_or(Path::new(DEFAULT_DIRECTORY)).to_owned();
         if !data.is_dir() {
             bail!("there is no data directory {}; `pollux serve` makes one, --data names another", data.display());
         }
@@ -265,13 +265,13 @@ impl Place {
     }
 }
 
-async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
-    let ports = &place.ports;
+async fn carry_out(target: &Target, command: &AdminCommand) -> Result<Value> {
+    let ports = &target.ports;
     Ok(match command {
         AdminCommand::Organization(command) => organizations(ports, command).await?,
         AdminCommand::User(command) => users(ports, command).await?,
-        AdminCommand::Secret(command) => secrets(place, command).await?,
-        AdminCommand::Restore { told_until } => json!(flow::restore::restore(ports, *told_until).await?),
+        AdminCommand::Secret(command) => secrets(target, command).await?,
+        AdminCommand::Restore { emitted_until } => json!(flow::restore::restore(ports, *emitted_until).await?),
         AdminCommand::Limits(LimitsCommand::Show(Organization { organization })) => {
             let allowance = Allowance::read(ports, *organization).await?;
             limits(*organization, allowance.record())
@@ -281,7 +281,7 @@ async fn carry_out(place: &Place, command: &AdminCommand) -> Result<Value> {
             limits(*organization, Some(limits::set(ports, *organization, wanted).await?))
         }
         AdminCommand::Keys(KeysCommand::Rotate) => {
-            let Some(data) = &place.data else {
+            let Some(data) = &target.data else {
                 bail!("in the cloud KMS rotates its keys by itself; give the alias another key to change it at once");
             };
             KeyFileVault::open(&data.join(system::KEYS))?.rotate()?;
@@ -356,12 +356,12 @@ async fn switch_user(ports: &Ports, User { organization, user }: User, disabled:
     Ok(json!({"organization": organization, "user": user, "disabled": disabled}))
 }
 
-async fn secrets(place: &Place, command: &SecretCommand) -> Result<Value> {
+async fn secrets(target: &Target, command: &SecretCommand) -> Result<Value> {
     match command {
         SecretCommand::Rotate { owner, grace } => {
             let grace = TimeDelta::minutes(i64::from(*grace));
-            let secret = renew(place, *owner, Renewal::Rotate(grace)).await?;
-            place.note(*owner, &secret)?;
+            let secret = renew(target, *owner, Renewal::Rotate(grace)).await?;
+            target.note(*owner, &secret)?;
             let (field, whose) = match owner {
                 Owner { instance: Some(instance), .. } => ("token", json!({"instance": instance})),
                 Owner { user: Some(user), .. } => ("userSecret", json!({"user": user})),
@@ -372,21 +372,21 @@ async fn secrets(place: &Place, command: &SecretCommand) -> Result<Value> {
                 answer.extend(whose.clone());
             }
             if grace > TimeDelta::zero() {
-                answer["previousValidUntil"] = json!(place.ports.now() + grace);
+                answer["previousValidUntil"] = json!(target.ports.now() + grace);
             }
             Ok(answer)
         }
         SecretCommand::Revoke(owner) => {
             // What nobody has seen opens nothing.
-            renew(place, *owner, Renewal::Revoke).await?;
+            renew(target, *owner, Renewal::Revoke).await?;
             let Owner { organization, user, instance } = owner;
             Ok(json!({"organization": organization, "user": user, "instance": instance, "revoked": true}))
         }
     }
 }
 
-async fn renew(place: &Place, owner: Owner, renewal: Renewal) -> Result<Secret> {
-    let (ports, organization) = (&place.ports, owner.organization);
+async fn renew(target: &Target, owner: Owner, renewal: Renewal) -> Result<Secret> {
+    let (ports, organization) = (&target.ports, owner.organization);
     let renewed = match (owner.user, owner.instance) {
         (_, Some(instance)) => {
             let grace = match renewal {

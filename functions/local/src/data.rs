@@ -13,22 +13,24 @@ use serde::{Deserialize, Serialize};
 
 /// Held by the process that uses the directory; says where that process's table answers.
 const LOCK: &str = "lock";
-/// What scripts read.
+/// The data directory unless an option names another.
+pub const DEFAULT_DIRECTORY: &str = ".pollux";
+/// The file with the secrets, for scripts.
 const CREDENTIALS: &str = "credentials.json";
 /// Name of the organization that the first start makes.
 const OWNER: &str = "local";
 
-/// A data directory that no other process uses. Given up when dropped, or when the process dies of whatever.
+/// A data directory that no other process uses. Given up when dropped, or when the process dies.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     lock: File,
 }
 
-/// Whether the directory is ours now.
+/// The result of claiming the directory.
 #[derive(Debug)]
 pub enum Claim {
-    /// It is.
+    /// This process has it now.
     Ours(DataDirectory),
     /// Another process has it, whose table answers there; none when it is only just starting.
     Taken(Option<String>),
@@ -70,7 +72,7 @@ impl DataDirectory {
         }
     }
 
-    /// Tells other processes where the table answers.
+    /// Publishes the address of the table for other processes.
     pub fn publish(&mut self, endpoint: &str) -> Result<()> {
         self.lock.set_len(0)?;
         self.lock.rewind()?;
@@ -78,7 +80,7 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -88,7 +90,7 @@ impl DataDirectory {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
-    /// Where the service answers.
+    /// URL of the service.
     pub url: String,
     /// For the `User` part of the authorization header.
     pub user_secret: Secret,
@@ -106,7 +108,7 @@ impl Credentials {
         data.join(CREDENTIALS)
     }
 
-    /// What the file says; none when there is no file.
+    /// Reads the file; none when there is no file.
     pub fn read(data: &Path) -> Result<Option<Self>> {
         let file = Self::file(data);
         match std::fs::read_to_string(&file) {

@@ -1,5 +1,5 @@
 //! `pollux demo`: the whole story in the terminal. Everything is real but the vendor: an instance made with the body
-//! that the original's manual prints, a schedule that runs fast, signed events that arrive at a receiver.
+//! that the manual of Cloud Elements prints, a schedule that runs fast, signed events that arrive at a receiver.
 
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,8 +11,9 @@ use domain::problem::below;
 use domain::secret::Secret;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{DemoArguments, say};
+use crate::cli::DemoArguments;
 use crate::inbox::{Behaviour, Inbox, Receipt};
+use crate::output::say;
 use crate::sandbox::Sandbox;
 use crate::system::{Options, System};
 
@@ -22,14 +23,14 @@ const NAME: &str = "demo";
 /// An event that has not come by now does not come.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// So many records are at the vendor before anything is polled.
+/// The number of records at the vendor before anything is polled.
 const RECORDS_BEFORE: usize = 9;
 
 /// Between one change and the next: the dates of most vendors count whole seconds, and two changes within one second
 /// look like one.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(1100);
 
-/// So many schedule minutes nothing may arrive at the end.
+/// The number of schedule minutes at the end in which nothing may arrive.
 const QUIET_MINUTES: u32 = 4;
 
 /// One element's story.
@@ -41,23 +42,23 @@ struct Story {
     blanks: &'static [(&'static str, &'static str)],
     /// The polled resources that see the record of the story; others in the body are polled and stay silent.
     resources: &'static [&'static str],
-    /// Where the vendor keeps its records.
+    /// The vendor's collection of its records.
     collection: &'static str,
     /// Field of a record that names it in events.
     id: &'static str,
     /// Fields of a new record.
     created: &'static str,
-    /// What changes in it.
+    /// Fields that change in it.
     changed: &'static str,
-    /// How a deletion comes to light.
+    /// The way in which a deletion is found.
     deletion: Deletion,
 }
 
-/// How a deletion at the vendor comes to light.
+/// The way in which a deletion at the vendor is found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deletion {
-    /// The vendor tells of it where it tells of changes.
-    Told,
+    /// The vendor lists it among its changes.
+    Listed,
     /// Only by its absence from a complete listing, which the story asks for.
     Swept,
 }
@@ -95,7 +96,7 @@ const STORIES: &[Story] = &[
         id: "id",
         created: r#"{"summary": "Planning"}"#,
         changed: r#"{"summary": "Planning, moved"}"#,
-        deletion: Deletion::Told,
+        deletion: Deletion::Listed,
     },
     Story {
         element: "revel",
@@ -121,7 +122,7 @@ const STORIES: &[Story] = &[
     },
 ];
 
-/// Tells the story of an element. Fails unless every expected event arrived once, well signed, and nothing else did.
+/// Plays the story of an element. Fails unless every expected event arrived once, well signed, and nothing else did.
 pub async fn run(arguments: DemoArguments) -> Result<()> {
     let Some(story) = STORIES.iter().find(|story| story.element == arguments.element) else {
         let known: Vec<&str> = STORIES.iter().map(|story| story.element).collect();
@@ -138,13 +139,13 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         sandbox: true,
     };
     let system = System::start(&options).await?;
-    let told = Teller::new(&system, story, arguments.minute)?.tell().await;
+    let played = Player::new(&system, story, arguments.minute)?.play().await;
     system.stop().await;
-    told
+    played
 }
 
-/// What the story knows while it is told.
-struct Teller<'a> {
+/// A story that is being played.
+struct Player<'a> {
     began: Instant,
     system: &'a System,
     story: &'a Story,
@@ -158,7 +159,7 @@ struct Teller<'a> {
     events: Vec<String>,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> Player<'a> {
     fn new(system: &'a System, story: &'a Story, minute: Duration) -> Result<Self> {
         Ok(Self {
             began: Instant::now(),
@@ -177,7 +178,7 @@ impl<'a> Teller<'a> {
         say(format_args!("{:7.2} s  {what}", self.began.elapsed().as_secs_f64()));
     }
 
-    async fn tell(mut self) -> Result<()> {
+    async fn play(mut self) -> Result<()> {
         let Story { element, collection, .. } = *self.story;
         say(format_args!("Pollux demo: {element}. A minute of the schedule lasts {} ms.\n", self.minute.as_millis()));
         self.line(format_args!("API, schedule, poller, sandbox vendor and receiver are up at {}", self.system.url));
@@ -204,7 +205,7 @@ impl<'a> Teller<'a> {
 
         tokio::time::sleep(BETWEEN_CHANGES).await;
         match self.story.deletion {
-            Deletion::Told => {
+            Deletion::Listed => {
                 self.vendor.delete(element, collection, &id)?;
                 self.line(format_args!("vendor    {id} is deleted"));
             }
@@ -249,7 +250,7 @@ impl<'a> Teller<'a> {
         self.line(format_args!(
             "API       instance {id} is made, with the body that the manual prints; its first poll"
         ));
-        self.line("          remembers what is there and tells nothing");
+        self.line("          remembers what is there and emits nothing");
         let resources = below("configuration", keys::POLLER_CONFIGURATION);
         for warning in made["warnings"].as_array().into_iter().flatten() {
             let word = |name: &str| warning[name].as_str().unwrap_or_default();
@@ -303,12 +304,12 @@ impl<'a> Teller<'a> {
                     bail!("a notification of {} events came: {}", events.len(), receipt.raw)
                 };
                 let text = |name: &str| event[name].as_str().unwrap_or("?");
-                let (told, object, resource) = (text("eventType"), text("objectId"), text("objectType"));
+                let (kind, object, resource) = (text("eventType"), text("objectId"), text("objectType"));
                 let place = missing.iter().position(|missing| *missing == resource);
-                let expected = place.filter(|_| (told, object) == (event_type, id));
+                let expected = place.filter(|_| (kind, object) == (event_type, id));
                 let place = expected.with_context(|| {
                     format!(
-                        "{told} {object} of {resource} came where {event_type} {id} of {} was expected",
+                        "{kind} {object} of {resource} came where {event_type} {id} of {} was expected",
                         missing.join(", ")
                     )
                 })?;
@@ -317,7 +318,7 @@ impl<'a> Teller<'a> {
                 self.events.push(text("id").to_owned());
                 well_signed(&receipt)?;
                 self.line(format_args!(
-                    "callback  {told} {object} of {resource}, {} ms later, both signatures right",
+                    "callback  {kind} {object} of {resource}, {} ms later, both signatures right",
                     since.elapsed().as_millis()
                 ));
             }
@@ -325,14 +326,14 @@ impl<'a> Teller<'a> {
         Ok(())
     }
 
-    /// Lets the schedule run on and sees that nothing else is told.
+    /// Lets the schedule run on and checks that nothing else is emitted.
     async fn expect_silence(&self) -> Result<()> {
         let quiet = (self.minute * QUIET_MINUTES).clamp(Duration::from_secs(1), PATIENCE);
         if let Ok(receipts) = self.inbox.wait_for(NAME, self.seen + 1, quiet).await {
             let surplus = receipts.last().map(|receipt| receipt.raw.clone()).unwrap_or_default();
             bail!("something arrived that was not expected: {surplus}");
         }
-        self.line(format_args!("          {:.1} s more of polling, and nothing else is told", quiet.as_secs_f64()));
+        self.line(format_args!("          {:.1} s more of polling, and nothing else is emitted", quiet.as_secs_f64()));
         Ok(())
     }
 

@@ -25,18 +25,18 @@ pub const TABLE: &str = "pollux";
 /// The engine's file in the data directory.
 const FILE: &str = "table.sqlite";
 
-/// How often expired items are removed. Readers compare the time themselves, so it only frees space.
+/// The time between two removals of expired items. Readers compare the time themselves, so it only frees space.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Why the engine did not start.
+/// The reason why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The directory cannot be made or entered.
     #[error("cannot use the data directory {}", .path.display())]
     Directory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file is damaged, or of a newer version, or no database.
@@ -44,7 +44,7 @@ pub enum EngineError {
     Open {
         /// The file, or "memory".
         place: String,
-        /// Why.
+        /// The cause.
         source: dynoxide::DynoxideError,
     },
     /// No socket or thread on this machine.
@@ -100,7 +100,7 @@ impl Engine {
         Ok(Self { endpoint, client, stop, thread })
     }
 
-    /// Where it answers, such as `http://127.0.0.1:40123`.
+    /// The address of the engine, such as `http://127.0.0.1:40123`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }

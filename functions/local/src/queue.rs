@@ -14,10 +14,10 @@ use tokio::time::Instant;
 /// SQS takes a body up to 1 MiB.
 const LARGEST_MESSAGE: usize = 1024 * 1024;
 
-/// How the queues treat a message that was received.
+/// The treatment of messages that were received.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// How long a received message stays hidden unless it is deleted.
+    /// Time that a received message stays hidden unless it is deleted.
     pub visibility: Duration,
     /// A message received so often and not deleted becomes a dead letter instead of being received again.
     pub max_receives: u32,
@@ -267,7 +267,7 @@ impl LocalQueue {
         self.lock().lanes.get(&queue).map_or(0, |lane| lane.messages.len())
     }
 
-    /// Whether both queues have nothing waiting, delayed or in hand.
+    /// True if both queues have nothing waiting, delayed or in hand.
     pub fn is_empty(&self) -> bool {
         self.lock().lanes.values().all(|lane| lane.messages.is_empty())
     }
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_is_woken_by_a_send_and_by_the_end_of_a_visibility() {
+    async fn a_receiver_wakes_at_a_send_and_at_the_end_of_a_visibility() {
         let queue = Arc::new(LocalQueue::new(Policy { visibility: Duration::from_millis(5), max_receives: 2 }));
         let waiter = tokio::spawn({
             let queue = queue.clone();

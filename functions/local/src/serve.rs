@@ -6,9 +6,10 @@ use anyhow::Result;
 use domain::configuration::keys;
 use domain::secret::Secret;
 
-use crate::cli::{ServeArguments, say};
+use crate::cli::ServeArguments;
 use crate::data::Credentials;
 use crate::inbox::Behaviour;
+use crate::output::say;
 use crate::sandbox::Vendor;
 use crate::system::{Options, System};
 
@@ -37,7 +38,7 @@ pub async fn run(arguments: ServeArguments) -> Result<()> {
     Ok(())
 }
 
-/// What asks a process to end.
+/// The signals that ask a process to end.
 struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
@@ -63,7 +64,7 @@ impl Signals {
     }
 }
 
-/// What is printed at the start: where, who, and three lines to paste.
+/// The text that is printed at the start: the address, the secrets, and three lines to paste.
 fn greeting(system: &System, options: &Options) -> String {
     let url = &system.url;
     let file = Credentials::file(&options.data);
@@ -106,9 +107,9 @@ fn greeting(system: &System, options: &Options) -> String {
     )
 }
 
-/// The example's own data set in the sandbox, so that it changes nobody else's, and its name in the inbox.
+/// The example's own data set in the sandbox, so that it changes no other, and its name in the inbox.
 const ACCOUNT: &str = "hello";
-/// What the example's events are signed with. The inbox checks them with it.
+/// The key that signs the example's events. The inbox checks them with it.
 const SIGNATURE_KEY: &str = "hello-signature-key";
 
 fn lines_to_paste(system: &System) -> [String; 3] {

@@ -21,57 +21,57 @@ use domain::wheel::Wheel;
 use elements::{Bases, Catalog};
 use flow::ports::{Ports, QueueName};
 use flow::service::Service;
-use instances::{ApiState, Room};
+use instances::{ApiState, ConcurrencyLimit};
 use poller::Poller;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
-use crate::cli::VendorAt;
 use crate::data::{Credentials, DataDirectory};
 use crate::engine::Engine;
 use crate::inbox::{self, Inbox};
+use crate::options::VendorOverride;
 use crate::queue::LocalQueue;
 use crate::sandbox::{self, Sandbox, Vendor};
 use crate::wiring;
 
-/// How long requests under way may take once everything else has stopped. A poll that somebody asked for is the
+/// The longest time that requests under way may take once everything else has stopped. A poll through the API is the
 /// slowest of them.
 const LAST_REQUESTS: Duration = Duration::from_secs(60);
 
-/// How long answers already begun may take after that. Streams of the console would never end by themselves.
+/// The longest time that answers already begun may take after that. Streams of the console would never end by themselves.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
 /// The file with the keys that seal credentials, in the data directory.
 pub(crate) const KEYS: &str = "keys.json";
 
-/// How the system is to run.
+/// The options of the system.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// What keeps everything.
+    /// The data directory.
     pub data: PathBuf,
     /// Elements that are elsewhere.
-    pub vendors: Vec<VendorAt>,
+    pub vendors: Vec<VendorOverride>,
     /// More elements, one folder each.
     pub elements: Option<PathBuf>,
-    /// How long a minute of the schedule lasts.
+    /// Length of a minute of the schedule.
     pub minute: Duration,
-    /// Whether callbacks and vendors may be on private addresses.
+    /// Callbacks and vendors may be on private addresses.
     pub allow_private: bool,
-    /// Whether there are sandbox vendors, which the elements then call.
+    /// There are sandbox vendors, which the elements then call.
     pub sandbox: bool,
 }
 
 /// The running system. Dropping it leaves work in hand undone, as a crash would; [`System::stop`] does not.
 pub struct System {
-    /// Where it answers.
+    /// The URL of the service.
     pub url: String,
     /// The machine's own user.
     pub credentials: Credentials,
-    /// What the functions were given.
+    /// The service that the functions use.
     pub service: Service,
     /// The queues between them.
     pub queue: Arc<LocalQueue>,
@@ -125,7 +125,7 @@ impl System {
 
         wiring::repair(&service.ports).await.context("cannot look for lost deliveries")?;
         let inbox = Inbox::open(directory.path()).context("cannot read the inbox")?;
-        let api = instances::router_within(ApiState { service: service.clone() }, Room::default());
+        let api = instances::router_within(ApiState { service: service.clone() }, ConcurrencyLimit::default());
         let mut router = api.merge(inbox::router(inbox.clone()));
         let mut sandbox = None;
         if options.sandbox {
@@ -194,7 +194,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     }
 }
 
-/// How this machine reaches itself: where it listens on every address, on the loopback one.
+/// The URL by which this machine reaches itself: the loopback address if it listens on every address.
 fn own_url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
@@ -202,7 +202,7 @@ fn own_url(mut address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// Where the elements' vendors are: where the command line says, or else in the sandbox.
+/// The addresses of the elements' vendors: those of the command line, or else the sandbox.
 fn bases(options: &Options, catalog: &Catalog, url: &str) -> Result<Bases> {
     let mut bases = Bases::default();
     if options.sandbox {
@@ -211,7 +211,7 @@ fn bases(options: &Options, catalog: &Catalog, url: &str) -> Result<Bases> {
             bases.overrides.insert(vendor.key().to_owned(), base);
         }
     }
-    for VendorAt { element, base } in &options.vendors {
+    for VendorOverride { element, base } in &options.vendors {
         let Some(known) = catalog.get(element) else {
             let keys: Vec<&str> = catalog.iter().map(|element| element.key.as_str()).collect();
             bail!("--vendor {element}: there is no such element; there are {}", keys.join(", "));

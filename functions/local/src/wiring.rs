@@ -29,7 +29,7 @@ const BATCH: usize = 10;
 /// Calls of the poller at once for each queue. More would only wait for the one engine.
 const BATCHES_AT_ONCE: usize = 8;
 
-/// How long one call of the poller may take, as in the template.
+/// The longest time of one call of the poller, as in the template.
 const INVOCATION: Duration = Duration::from_secs(60);
 
 /// The clock is looked at this often at least: sleeping is measured by a clock that stands still while the machine
@@ -146,7 +146,7 @@ async fn call_poller(poller: &Poller, queue: &LocalQueue, name: QueueName, batch
     }
 }
 
-/// What EventBridge sends for a rule with a schedule.
+/// The event that EventBridge sends for a rule with a schedule.
 pub fn scheduled_event(at: DateTime<Utc>) -> Value {
     json!({
         "version": "0",
@@ -161,7 +161,7 @@ pub fn scheduled_event(at: DateTime<Utc>) -> Value {
     })
 }
 
-/// What Lambda sends for a batch of a queue.
+/// The event that Lambda sends for a batch of a queue.
 fn queue_event(name: QueueName, batch: &[Received]) -> Value {
     let source = match name {
         QueueName::Polls => "polls",

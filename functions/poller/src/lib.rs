@@ -49,7 +49,7 @@ pub struct NoMessageId {
     pub place: usize,
 }
 
-/// What a message asks for.
+/// The job that a message contains.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "job")]
 pub enum Job {
@@ -70,7 +70,7 @@ enum JobError {
     Delivery(#[from] DeliveryError),
 }
 
-/// What a running function keeps between its invocations.
+/// The state that a running function keeps between its invocations.
 pub struct Poller {
     service: Service,
     limits: CallbackLimits,

@@ -19,7 +19,7 @@ fn milliseconds(time: TimeDelta) -> f64 {
     time.num_milliseconds().max(0) as f64
 }
 
-/// What a poll did that was due at this instant.
+/// Counts and logs a poll that was due at this instant.
 pub(crate) fn polled(report: &PollReport, due: DateTime<Utc>, metrics: &Mutex<Metrics>) {
     let failed = report.outcome == Outcome::Failed;
     // A vendor was asked, or was to be.
@@ -45,7 +45,7 @@ pub(crate) fn polled(report: &PollReport, due: DateTime<Utc>, metrics: &Mutex<Me
         ] {
             metrics.count(metric, count);
         }
-        // What a poll found that lost its race is told by the one that won.
+        // The poll that won a race counts the changes that the losing poll found too.
         if report.outcome != Outcome::OutrunByAnother {
             metrics.count(metrics::CREATED, report.created);
             metrics.count(metrics::UPDATED, report.updated);
@@ -66,7 +66,7 @@ pub(crate) fn polled(report: &PollReport, due: DateTime<Utc>, metrics: &Mutex<Me
     );
 }
 
-/// What a delivery job came to.
+/// Counts and logs a delivery job.
 pub(crate) fn tried(report: &DeliveryReport, metrics: &Mutex<Metrics>) {
     let Some((attempt, since)) = report.attempt.as_ref().zip(report.since) else {
         return tracing::debug!({ fields::OUTCOME } = ?report.outcome, "delivery job ended without an attempt");

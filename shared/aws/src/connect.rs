@@ -15,7 +15,7 @@ use crate::settings::{KeySource, Settings};
 use crate::store::DynamoStore;
 use crate::vault::{KeyFileError, KeyFileVault, KmsVault};
 
-/// Why the ports cannot be made. Nothing was asked of the cloud yet: what is out of reach shows at its first use.
+/// The reason why the ports cannot be made. The cloud was not called yet: an unreachable part fails at its first use.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The key file.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// How strict the guard is, for one audience.
+/// The strictness of the guard, for vendors or for callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GuardPolicy {
     /// Lets loopback and private networks be reached, for a service on a developer's machine or inside a company.
@@ -19,12 +19,12 @@ pub struct GuardPolicy {
     pub allow_private: bool,
 }
 
-/// Why an address was refused, fit for the eyes of whoever gave it.
+/// The reason why an address was refused, fit to be shown to the user who gave it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);
 
-/// Whether [`GuardPolicy::allow_private`] opens a range.
+/// The rule of a range: [`GuardPolicy::allow_private`] opens a private one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     Private,
@@ -69,7 +69,7 @@ const RANGES: &[(&str, Rule, &str)] = &[
     ("ff00::/8", Rule::Never, "multicast"),
 ];
 
-/// What is neither special nor handed out as a public address.
+/// The public addresses. All others are special, or not handed out.
 const GLOBAL_V6: &str = "2000::/3";
 
 /// Ports of services that speak no HTTP and might take a request for commands.
@@ -84,7 +84,7 @@ fn parse(net: &str) -> IpNet {
 }
 
 impl GuardPolicy {
-    /// What kind of refused address this is; None when a request may go there.
+    /// The kind of a refused address; None when a request may go there.
     pub fn refuses(self, address: IpAddr) -> Option<&'static str> {
         match PARSED.iter().find(|(net, _, _)| net.contains(&address)) {
             Some((_, Rule::Private, _)) if self.allow_private => None,
@@ -131,7 +131,7 @@ impl GuardPolicy {
     }
 }
 
-/// How names become addresses.
+/// A function that resolves names to addresses.
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// The system's own resolver.
@@ -175,7 +175,7 @@ mod tests {
 
     /// First and last address of each range, and its neighbours where they are public.
     #[test]
-    fn addresses_are_told_apart() {
+    fn addresses_are_distinguished() {
         for (net, _, _) in PARSED.iter() {
             for address in [net.network(), net.broadcast()] {
                 assert!(STRICT.refuses(address).is_some(), "{address} of {net}");

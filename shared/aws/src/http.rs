@@ -16,7 +16,7 @@ use crate::guard::{GuardPolicy, GuardedResolver, Lookup, Refusal, system_lookup}
 /// Connections wait this long for another request. Short, because a function that slept longer finds them dead.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// What vendors and callbacks see as the caller.
+/// The User-Agent that vendors and callbacks see.
 const USER_AGENT: &str = concat!("pollux/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests to vendors and callbacks. Where the same addresses are open to both, they share their connections.

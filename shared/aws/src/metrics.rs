@@ -18,7 +18,7 @@ pub const TARGET: &str = "metrics";
 /// The format takes so many values of one metric in a line; of more, an even choice is written.
 const LARGEST_SAMPLE: usize = 100;
 
-/// What a number counts.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Things; those of one invocation are added up.
@@ -32,9 +32,9 @@ pub enum Unit {
 pub struct Metric {
     /// Its name in CloudWatch.
     pub name: &'static str,
-    /// What it counts.
+    /// Its unit.
     pub unit: Unit,
-    /// What it says, for people.
+    /// Its meaning, for people.
     pub about: &'static str,
 }
 
@@ -95,7 +95,7 @@ impl Metrics {
         }
     }
 
-    /// What the table charged between two readings.
+    /// Adds the capacity that the table charged between two readings.
     pub fn charged(&mut self, before: Capacity, after: Capacity) {
         self.add(READ_UNITS, after.reads - before.reads);
         self.add(WRITE_UNITS, after.writes - before.writes);

@@ -10,9 +10,9 @@ use url::Url;
 pub struct Variable {
     /// Its name; a `*` at the end stands for more letters.
     pub name: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub doc: &'static str,
-    /// Whether every deployed function needs it.
+    /// Every deployed function needs it.
     pub required: bool,
 }
 
@@ -61,7 +61,7 @@ pub const VARIABLES: &[Variable] = &[
     },
 ];
 
-/// What seals credentials.
+/// The key that seals credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// The KMS key of this id, alias or ARN.
@@ -79,17 +79,17 @@ pub struct Settings {
     pub poll_queue_url: String,
     /// URL of the queue of deliveries.
     pub delivery_queue_url: String,
-    /// What seals credentials.
+    /// The key that seals credentials.
     pub key: KeySource,
     /// Base URLs by element key, in small letters, without a slash at the end.
     pub vendors: BTreeMap<String, String>,
-    /// Whether loopback and private networks may be reached.
+    /// Loopback and private networks may be reached.
     pub allow_private: bool,
     /// Further element files.
     pub elements_dir: Option<PathBuf>,
     /// Filter of the log.
     pub log: String,
-    /// Where users reach the API, without a slash at the end.
+    /// URL by which users reach the API, without a slash at the end.
     pub public_url: Option<String>,
 }
 
@@ -99,25 +99,25 @@ pub enum SettingsProblem {
     /// A variable that must be there is not, or is empty.
     #[error("{name} is not set. {doc}")]
     Missing {
-        /// Which.
+        /// The variable.
         name: &'static str,
-        /// What it is for.
+        /// Its purpose.
         doc: &'static str,
     },
-    /// A variable does not say what it should.
+    /// A variable has a wrong value.
     #[error("{name} is {value:?}, which is {why}")]
     Invalid {
-        /// Which.
+        /// The variable.
         name: String,
-        /// What it says. No variable of ours is a secret.
+        /// Its value. No variable of ours is a secret.
         value: String,
-        /// What is wrong with it.
+        /// The mistake.
         why: &'static str,
     },
     /// A variable that begins like ours and is none.
     #[error("{name} is not a setting; did you mean {nearest}?")]
     Unknown {
-        /// What was written.
+        /// The name in the environment.
         name: String,
         /// The valid name that is most like it.
         nearest: &'static str,
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_together() {
+    fn all_mistakes_are_reported_together() {
         let problems = read(&[
             ("POLLUX_TABLE", ""),
             ("POLLUX_TABEL", "pollux"),

@@ -9,7 +9,7 @@ use crate::settings::{Settings, SettingsProblem};
 use crate::telemetry::{self, Lines, TelemetryError};
 use crate::{ConnectError, connect};
 
-/// Why a function does not start.
+/// The reason why a function does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The environment, with all of its mistakes.
@@ -29,7 +29,7 @@ pub enum StartError {
     Base {
         /// Of which element.
         element: String,
-        /// Why.
+        /// The cause.
         source: url::ParseError,
     },
 }

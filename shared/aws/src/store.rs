@@ -11,6 +11,8 @@
 //!
 //! Packing starts where the whole item passes 1 KB, the unit in which writes are paid.
 
+mod items;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,16 +23,15 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, CancellationReason, ConditionCheck, ConsumedCapacity, Delete,
     DeleteRequest, KeySchemaElement, KeyType, KeysAndAttributes, Put, PutRequest, ReturnConsumedCapacity,
     ScalarAttributeType, TableStatus, TimeToLiveSpecification, TimeToLiveStatus, TransactWriteItem, WriteRequest,
 };
-use bytes::Bytes;
-use chrono::DateTime;
 use flow::ports::{Capacity, Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
 use futures::StreamExt;
+
+use items::{attributes, item, key_attributes, pack, size, text};
 
 /// DynamoDB's limit on an item, attribute names included.
 const LARGEST_ITEM: usize = 400 * 1024;
@@ -53,7 +54,7 @@ type Attributes = HashMap<String, AttributeValue>;
 
 // ---------------------------------------------------------------- Capacity
 
-/// What the table charged so far, as DynamoDB reports it with each answer.
+/// The capacity that the table charged so far, as DynamoDB reports it with each answer.
 /// A write whose condition fails is charged too, but its answer does not say so.
 #[derive(Debug, Default)]
 pub struct CapacityMeter {
@@ -108,7 +109,7 @@ impl DynamoStore {
         Self { once: Client::from_conf(config), client, table: table.into(), meter: Arc::default() }
     }
 
-    /// What the table charged so far.
+    /// The capacity that the table charged so far.
     pub fn capacity(&self) -> Capacity {
         self.meter.read()
     }
@@ -379,88 +380,6 @@ impl Store for DynamoStore {
     }
 }
 
-// ---------------------------------------------------------------- Items
-
-fn key_attributes(key: &Key) -> Attributes {
-    HashMap::from([("pk".into(), AttributeValue::S(key.pk.clone())), ("sk".into(), AttributeValue::S(key.sk.clone()))])
-}
-
-fn attributes(item: &Item) -> Attributes {
-    let mut attributes = key_attributes(&item.key);
-    attributes.insert("v".into(), AttributeValue::N(item.version.to_string()));
-    attributes.insert("b".into(), pack(item));
-    if let Some(at) = item.expires_at {
-        attributes.insert("x".into(), AttributeValue::N(at.timestamp().to_string()));
-    }
-    attributes
-}
-
-/// Size in DynamoDB's way of counting, a little too large: names, texts as they are, a number up to 21 bytes.
-fn size(key: &Key, body: usize) -> usize {
-    "pkskvbx".len() + key.pk.len() + key.sk.len() + 2 * 21 + body
-}
-
-fn pack(item: &Item) -> AttributeValue {
-    let body = &item.body;
-    let packed = (size(&item.key, body.len()) > PACK_ABOVE && body.len() <= LARGEST_BODY)
-        .then(|| zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL).ok())
-        .flatten()
-        .filter(|packed| packed.len() < body.len());
-    let (codec, bytes) = match (&packed, std::str::from_utf8(body)) {
-        (Some(packed), _) => (ZSTD, packed.as_slice()),
-        (None, Ok(text)) => return AttributeValue::S(text.to_owned()),
-        (None, Err(_)) => (PLAIN, body.as_ref()),
-    };
-    let mut blob = Vec::with_capacity(1 + bytes.len());
-    blob.push(codec);
-    blob.extend_from_slice(bytes);
-    AttributeValue::B(Blob::new(blob))
-}
-
-fn unpack(body: AttributeValue) -> Option<Bytes> {
-    match body {
-        AttributeValue::S(text) => Some(text.into()),
-        AttributeValue::B(blob) => {
-            let blob = Bytes::from(blob.into_inner());
-            match *blob.first()? {
-                PLAIN => Some(blob.slice(1..)),
-                ZSTD => {
-                    let size = zstd::zstd_safe::get_frame_content_size(&blob[1..]).ok()??;
-                    let size = usize::try_from(size).ok().filter(|size| *size <= LARGEST_BODY)?;
-                    zstd::bulk::decompress(&blob[1..], size).ok().map(Bytes::from)
-                }
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-fn foreign(attribute: &str) -> StoreError {
-    StoreError::Refused(format!("an item whose {attribute:?} is missing or unreadable"))
-}
-
-fn text(attributes: &mut Attributes, name: &str) -> Result<String, StoreError> {
-    match attributes.remove(name) {
-        Some(AttributeValue::S(text) | AttributeValue::N(text)) => Ok(text),
-        _ => Err(foreign(name)),
-    }
-}
-
-fn item(mut attributes: Attributes) -> Result<Item, StoreError> {
-    let key = Key { pk: text(&mut attributes, "pk")?, sk: text(&mut attributes, "sk")? };
-    let version = text(&mut attributes, "v")?.parse().map_err(|_| foreign("v"))?;
-    let body = attributes.remove("b").and_then(unpack).ok_or_else(|| foreign("b"))?;
-    let expires_at = match attributes.contains_key("x") {
-        true => {
-            let seconds = text(&mut attributes, "x")?.parse().map_err(|_| foreign("x"))?;
-            Some(DateTime::from_timestamp(seconds, 0).ok_or_else(|| foreign("x"))?)
-        }
-        false => None,
-    };
-    Ok(Item { key, version, body, expires_at })
-}
-
 // ---------------------------------------------------------------- Writes
 
 const ABSENT_OR_PRESENT: &str = "attribute_not_exists(pk) OR attribute_exists(pk)";
@@ -522,7 +441,7 @@ fn request_key(request: &WriteRequest) -> Option<Key> {
 
 // ---------------------------------------------------------------- Errors
 
-/// Why a call did not succeed, as far as trying again goes.
+/// The reason why a call did not succeed: to repeat or not.
 enum Setback {
     /// For certain not done, for want of capacity or for a race that somebody else won: safe to repeat.
     NotDone(String),
@@ -649,53 +568,6 @@ pub async fn ensure_table(client: &Client, name: &str) -> Result<(), StoreError>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn stored(body: &[u8]) -> Item {
-        let key = Key::new("INST#1", "META");
-        Item {
-            key,
-            version: 7,
-            body: Bytes::copy_from_slice(body),
-            expires_at: DateTime::from_timestamp(1_767_600_000, 0),
-        }
-    }
-
-    #[test]
-    fn bodies_come_back_as_they_were() {
-        let noise: Vec<u8> = std::iter::repeat_with(|| crate::random() as u8).take(4000).collect();
-        let long = r#"{"name":"Ærøskøbing"},"#.repeat(200);
-        let cases: [(&[u8], &str); 6] = [
-            (b"", "S"),
-            (br#"{"a":1}"#, "S"),
-            (b"\xff\x00", "plain"),
-            (&b"\x01".repeat(3000), "zstd"),
-            (long.as_bytes(), "zstd"),
-            (&noise, "plain"),
-        ];
-        for (body, form) in cases {
-            let attributes = attributes(&stored(body));
-            let is = match &attributes["b"] {
-                AttributeValue::S(_) => "S",
-                AttributeValue::B(blob) if blob.as_ref()[0] == PLAIN => "plain",
-                AttributeValue::B(_) => "zstd",
-                _ => "neither",
-            };
-            assert_eq!(is, form, "{} bytes", body.len());
-            assert!(item(attributes) == Ok(stored(body)), "{form}, {} bytes", body.len());
-        }
-    }
-
-    #[test]
-    fn a_damaged_item_is_an_error_and_not_a_panic() {
-        for body in [vec![], vec![9, 1, 2], vec![ZSTD], vec![ZSTD, 1, 2, 3]] {
-            let mut attributes = attributes(&stored(b""));
-            attributes.insert("b".into(), AttributeValue::B(Blob::new(body)));
-            assert!(matches!(item(attributes), Err(StoreError::Refused(_))));
-        }
-        let mut attributes = attributes(&stored(b""));
-        attributes.remove("v");
-        assert!(matches!(item(attributes), Err(StoreError::Refused(_))));
-    }
 
     #[test]
     fn a_cancelled_transaction_names_its_first_failed_condition() {

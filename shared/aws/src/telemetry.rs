@@ -22,15 +22,15 @@ pub enum Lines {
     Compact,
 }
 
-/// Why nothing will be logged.
+/// The reason why nothing will be logged.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is none.
     #[error("{filter:?} is no log filter; a level such as info or debug works, or info,flow=debug")]
     Filter {
-        /// What was given.
+        /// The filter that was given.
         filter: String,
-        /// Why.
+        /// The cause.
         source: tracing_subscriber::filter::ParseError,
     },
     /// Somebody else has begun to log in this process.
@@ -47,7 +47,7 @@ pub fn init(lines: Lines, filter: &str) -> Result<(), TelemetryError> {
     subscriber(lines, filter, writer)?.try_init().map_err(TelemetryError::Begun)
 }
 
-/// What [`init`] begins to log with, for a test that reads the lines.
+/// The subscriber that [`init`] installs, for a test that reads the lines.
 pub fn subscriber(
     lines: Lines,
     filter: &str,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_decides_and_a_wrong_one_is_told() {
+    fn the_filter_decides_and_a_wrong_one_is_reported() {
         let text = logged(Lines::Compact, "debug");
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains("poll committed") && text.contains("instance=42"), "{text}");

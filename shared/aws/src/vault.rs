@@ -73,15 +73,15 @@ fn decrypt(cipher: &Aes256Gcm, owner: &str, text: &str) -> Result<Secret, VaultE
 
 // ---------------------------------------------------------------- Key file
 
-/// Why a key file cannot be used.
+/// The reason why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// It cannot be made, read or replaced.
     #[error("cannot use the key file {}", .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// Others than its owner may read it.
@@ -90,14 +90,14 @@ pub enum KeyFileError {
     /// It is not what this vault wrote.
     #[error("the key file {} is damaged: {why}", .path.display())]
     Damaged {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// In what way.
+        /// The mistake.
         why: String,
     },
 }
 
-/// What the file holds, newest key first.
+/// The contents of the file, newest key first.
 #[derive(Serialize, Deserialize)]
 struct KeyRing {
     keys: Vec<StoredKey>,
@@ -120,7 +120,7 @@ impl StoredKey {
 }
 
 /// Keys in a file that only its owner reads. The first key seals and every key opens, so that keys can be changed
-/// without opening and sealing everything anew. When another process changes them this one notices: before it seals,
+/// without opening and sealing everything again. When another process changes them this one notices: before it seals,
 /// and when it meets a key that it does not know.
 pub struct KeyFileVault {
     path: PathBuf,
@@ -131,7 +131,7 @@ pub struct KeyFileVault {
 struct Ring {
     /// Key ids and their ciphers, newest first; never empty.
     keys: Vec<(String, Aes256Gcm)>,
-    /// What the file looked like then.
+    /// Size and time of the file then.
     stamp: Option<Stamp>,
 }
 
@@ -354,7 +354,7 @@ impl KmsVault {
 
 /// The name under which a data key's owner stands in the encryption context, and in the cloud's audit log.
 const CONTEXT: &str = "pollux:owner";
-/// Whose a shared data key is. No instance is called so.
+/// The owner of a shared data key. No instance has this name.
 const EVERYBODY: &str = "*";
 
 fn kms_error<E>(error: SdkError<E>) -> VaultError

@@ -1,9 +1,12 @@
-//! How each vendor numbers, dates and deletes its records, as tables: the shapes a poller has to cope with.
+//! The vendors' collections as tables: how each vendor numbers, dates and deletes its records.
+
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Timelike, Utc};
 use chrono_tz::Tz;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::faults::Faults;
@@ -13,22 +16,33 @@ use super::faults::Faults;
 pub(crate) struct Collection {
     /// The name in the control API; `events` is followed by `:calendar` for another calendar than the primary one.
     pub(crate) name: &'static str,
-    /// Where the id stands and how one is made.
+    /// The field of the id, and the way a new id is made.
     pub(crate) id: Id,
-    /// Where the creation date stands.
+    /// The field of the creation date.
     pub(crate) created: Option<Stamp>,
-    /// Where the modification date stands.
+    /// The field of the modification date.
     pub(crate) updated: Option<Stamp>,
-    /// What else changes with every edit.
+    /// The field that differs after every edit, besides the date.
     pub(crate) revision: Option<Revision>,
-    /// What the vendor does when a user deletes.
+    /// The effect of a deletion by a user.
     pub(crate) deletion: Deletion,
-    /// JSON object that a new record starts from.
-    pub(crate) defaults: &'static str,
-    /// JSON array: what an account has from the vendor on its first day.
-    pub(crate) skeleton: &'static str,
-    /// JSON array of believable records.
-    pub(crate) samples: &'static str,
+}
+
+/// The records of a collection that a vendor's `collections.json` gives.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contents {
+    /// The fields that a new record starts from.
+    pub(crate) defaults: Map<String, Value>,
+    /// The records that an account has from the vendor on its first day.
+    pub(crate) skeleton: Vec<Map<String, Value>>,
+    /// Believable records.
+    pub(crate) samples: Vec<Map<String, Value>>,
+}
+
+/// Reads a vendor's `collections.json`: the contents of its collections by name.
+pub(crate) fn contents(text: &str) -> BTreeMap<String, Contents> {
+    table(text)
 }
 
 /// An id: its field, and how the vendor makes a new one from a running number.
@@ -151,11 +165,11 @@ pub(crate) enum Revision {
     Counter(&'static str),
     /// The time of the edit in milliseconds since 1970.
     Millis(&'static str),
-    /// A text nobody should read; the second part is a pattern with `{}` for a running number.
+    /// An opaque text; the second part is a pattern with `{}` for a running number.
     Opaque(&'static str, &'static str),
 }
 
-/// What is left of a deleted record.
+/// The rest that a deleted record leaves.
 #[derive(Debug)]
 pub(crate) enum Deletion {
     /// Nothing: it is absent from lists and 404 by id.
@@ -166,7 +180,7 @@ pub(crate) enum Deletion {
     Stub(&'static [&'static str], &'static str),
 }
 
-/// Parses one of the JSON texts of these tables.
+/// Parses a JSON text of the tables.
 pub(crate) fn table<T: serde::de::DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(text).expect("the tables of this module are valid JSON, a test reads them all")
 }

@@ -1,4 +1,4 @@
-//! The control API: what a console page, a script or a curl line uses to change the vendors' data and moods.
+//! The control API: what a console page, a script or a curl line uses to change the vendors' data and faults.
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -50,12 +50,12 @@ impl Options {
 }
 
 async fn describe(State(sandbox): State<Sandbox>) -> Json<Value> {
-    let world = sandbox.world();
+    let state = sandbox.state();
     let vendors: Vec<Value> = Vendor::ALL
         .into_iter()
         .map(|vendor| {
-            let manners = vendor.manners();
-            let collections: Vec<Value> = manners
+            let behavior = vendor.behavior();
+            let collections: Vec<Value> = behavior
                 .collections
                 .iter()
                 .map(|kind| {
@@ -63,13 +63,13 @@ async fn describe(State(sandbox): State<Sandbox>) -> Json<Value> {
                         "name": kind.name, "idField": kind.id.field(),
                         "createdField": kind.created.as_ref().map(|stamp| stamp.0),
                         "updatedField": kind.updated.as_ref().map(|stamp| stamp.0),
-                        "example": serde_json::from_str::<Value>(kind.defaults).unwrap_or_default(),
+                        "example": vendor.contents(kind).defaults,
                     })
                 })
                 .collect();
             json!({
-                "key": vendor.key(), "name": manners.title, "base": format!("/sandbox/{}", vendor.key()),
-                "oauth": manners.oauth.is_some(), "accounts": world.account_names(vendor), "collections": collections,
+                "key": vendor.key(), "name": behavior.title, "base": format!("/sandbox/{}", vendor.key()),
+                "oauth": behavior.oauth.is_some(), "accounts": state.account_names(vendor), "collections": collections,
             })
         })
         .collect();
@@ -93,8 +93,8 @@ struct LogQuery {
 
 async fn requests(State(sandbox): State<Sandbox>, Query(query): Query<LogQuery>) -> Result<Json<Value>, SandboxError> {
     let vendor = query.vendor.as_deref().map(Vendor::named).transpose()?;
-    let world = sandbox.world();
-    let lines: Vec<_> = world
+    let state = sandbox.state();
+    let lines: Vec<_> = state
         .log
         .iter()
         .rev()
@@ -102,7 +102,7 @@ async fn requests(State(sandbox): State<Sandbox>, Query(query): Query<LogQuery>)
         .filter(|line| query.account.is_none() || line.account == query.account)
         .take(query.limit.unwrap_or(100))
         .collect();
-    Ok(Json(json!({"requests": lines, "counters": world.counters})))
+    Ok(Json(json!({"requests": lines, "counters": state.counters})))
 }
 
 /// Without an account the faults hold for all accounts that have none of their own.
@@ -127,9 +127,9 @@ async fn set_faults(
     };
     match Vendor::named(&body.vendor) {
         Ok(vendor) => {
-            let mut world = sandbox.world();
-            world.set_faults(vendor, body.account.as_deref(), body.faults);
-            Json(json!({"faults": world.faults(vendor, body.account.as_deref().unwrap_or("main"))})).into_response()
+            let mut state = sandbox.state();
+            state.set_faults(vendor, body.account.as_deref(), body.faults);
+            Json(json!({"faults": state.faults(vendor, body.account.as_deref().unwrap_or("main"))})).into_response()
         }
         Err(error) => error.into_response(),
     }
@@ -146,7 +146,7 @@ async fn show_faults(
     Query(query): Query<WhoseFaults>,
 ) -> Result<Json<Value>, SandboxError> {
     let vendor = Vendor::named(&query.vendor)?;
-    let faults = sandbox.world().faults(vendor, query.account.as_deref().unwrap_or("main"));
+    let faults = sandbox.state().faults(vendor, query.account.as_deref().unwrap_or("main"));
     Ok(Json(json!({"faults": faults})))
 }
 

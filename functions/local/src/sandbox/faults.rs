@@ -1,22 +1,23 @@
-//! What goes wrong, and when: decided by the seed and the number of the request alone, so that a run can be repeated.
+//! The faults of a sandbox vendor. The seed and the number of the request alone decide them, so that a run can be
+//! repeated.
 
 use chrono::Duration;
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-/// Nastiness and switchable manners of one vendor, for one account or for all of them.
-/// Everything is off by default. `…_every: n` strikes once in every `n` requests, at a place that the seed chooses.
+/// The faults and switchable behavior of one vendor, for one account or for all of them.
+/// Everything is off by default. `…_every: n` hits one request in every `n`, at a place that the seed chooses.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Where in each run of `n` requests a fault strikes, and how late each change is indexed.
+    /// Decides which of every `n` requests a fault hits, and how late each change is indexed.
     pub seed: u64,
     /// A change shows up in lists only this many seconds after its date: at least the first, at most the second number.
     pub late_indexing: Option<(u32, u32)>,
     /// Rows inserted (positive: rows come twice) or removed (negative: rows are skipped) before each page after the first,
     /// wherever pages go by offset.
     pub page_shift: i32,
-    /// Every n-th request is told to slow down, in the vendor's own words.
+    /// Every n-th request is refused as too many, in the vendor's own words.
     pub rate_limit_every: Option<u32>,
     /// Every n-th answer breaks off in the middle of its body.
     pub cut_connection_every: Option<u32>,
@@ -26,9 +27,9 @@ pub struct Faults {
     pub error_200: Option<u32>,
     /// Every n-th row of a page comes twice.
     pub duplicate_rows: Option<u32>,
-    /// How far the vendor's clock is ahead of ours, in seconds.
+    /// Seconds that the vendor's clock is ahead of ours.
     pub clock_skew_s: i64,
-    /// How long every answer takes, in milliseconds.
+    /// Milliseconds that every answer takes.
     pub latency_ms: u64,
     /// Every n-th request is answered with a server error: JSON and a proxy's bare text by turns.
     pub status_5xx_every: Option<u32>,
@@ -54,9 +55,9 @@ pub struct Faults {
     pub busy_burst: Option<u32>,
 }
 
-/// What strikes one request. At most one of them, in this order of precedence.
+/// The fault of one request: at most one, in this order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Strike {
+pub(crate) enum Fault {
     /// The access token has expired.
     TokenExpired,
     /// Too many requests.
@@ -69,20 +70,20 @@ pub(crate) enum Strike {
     Cut,
 }
 
-impl Strike {
+impl Fault {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Strike::TokenExpired => "tokenExpired",
-            Strike::RateLimited => "rateLimited",
-            Strike::ServerError => "serverError",
-            Strike::ErrorIn200 => "errorIn200",
-            Strike::Cut => "cut",
+            Fault::TokenExpired => "tokenExpired",
+            Fault::RateLimited => "rateLimited",
+            Fault::ServerError => "serverError",
+            Fault::ErrorIn200 => "errorIn200",
+            Fault::Cut => "cut",
         }
     }
 }
 
 impl Faults {
-    /// The names of all faults and switches, for whoever shows them.
+    /// The names of all faults and switches.
     pub fn names() -> Vec<String> {
         match serde_json::to_value(Self::default()) {
             Ok(serde_json::Value::Object(fields)) => fields.keys().cloned().collect(),
@@ -90,25 +91,25 @@ impl Faults {
         }
     }
 
-    /// What strikes the request with this number.
-    pub(crate) fn strike(&self, request: u64) -> Option<Strike> {
+    /// The fault that hits the request with this number.
+    pub(crate) fn fault_of(&self, request: u64) -> Option<Fault> {
         let burst = self.busy_burst.is_some_and(|length| (request + mix(self.seed, 6)) % 50 < u64::from(length));
         [
-            (self.hits(self.expire_tokens_every, request, 1), Strike::TokenExpired),
-            (self.hits(self.rate_limit_every, request, 2), Strike::RateLimited),
-            (burst || self.hits(self.status_5xx_every, request, 3), Strike::ServerError),
-            (self.hits(self.error_200, request, 4), Strike::ErrorIn200),
-            (self.hits(self.cut_connection_every, request, 5), Strike::Cut),
+            (self.hits(self.expire_tokens_every, request, 1), Fault::TokenExpired),
+            (self.hits(self.rate_limit_every, request, 2), Fault::RateLimited),
+            (burst || self.hits(self.status_5xx_every, request, 3), Fault::ServerError),
+            (self.hits(self.error_200, request, 4), Fault::ErrorIn200),
+            (self.hits(self.cut_connection_every, request, 5), Fault::Cut),
         ]
         .into_iter()
-        .find_map(|(hit, strike)| hit.then_some(strike))
+        .find_map(|(hit, fault)| hit.then_some(fault))
     }
 
     fn hits(&self, every: Option<u32>, request: u64, salt: u64) -> bool {
         every.is_some_and(|every| (request + mix(self.seed, salt)).is_multiple_of(u64::from(every)))
     }
 
-    /// How long after its date the change with this number becomes visible in lists.
+    /// The time between the date of the change with this number and its appearance in lists.
     pub(crate) fn lateness(&self, serial: u64) -> Duration {
         let Some((least, most)) = self.late_indexing else { return Duration::zero() };
         let span = u64::from(most.saturating_sub(least)) + 1;
@@ -134,15 +135,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_strikes_once_in_every_n_requests_and_the_seed_chooses_where() {
+    fn a_fault_hits_one_request_in_every_n_requests_and_the_seed_chooses_where() {
         for seed in 0..5 {
             let faults = Faults { seed, rate_limit_every: Some(4), ..Faults::default() };
-            let struck: Vec<u64> =
-                (1..=12).filter(|request| faults.strike(*request) == Some(Strike::RateLimited)).collect();
-            assert_eq!(struck.len(), 3, "seed {seed}: {struck:?}");
-            assert!(struck.windows(2).all(|pair| pair[1] - pair[0] == 4));
+            let hit: Vec<u64> =
+                (1..=12).filter(|request| faults.fault_of(*request) == Some(Fault::RateLimited)).collect();
+            assert_eq!(hit.len(), 3, "seed {seed}: {hit:?}");
+            assert!(hit.windows(2).all(|pair| pair[1] - pair[0] == 4));
         }
-        assert_eq!(Faults::default().strike(1), None);
+        assert_eq!(Faults::default().fault_of(1), None);
     }
 
     #[test]

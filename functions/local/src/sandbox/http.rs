@@ -1,4 +1,4 @@
-//! One request at a vendor: read, identify, perhaps strike, answer, log.
+//! One request at a vendor: reads it, identifies the account, perhaps injects a fault, answers and logs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::faults::Strike;
-use super::world::{Logged, World};
+use super::faults::Fault;
+use super::state::{Logged, SandboxState};
 use super::{Sandbox, Vendor, oauth};
 
-/// What the vendor sees of a request.
+/// A request as the vendor sees it.
 pub(crate) struct Call {
     pub(crate) vendor: Vendor,
     pub(crate) method: Method,
@@ -60,13 +60,13 @@ impl Call {
         url::form_urlencoded::parse(&self.body).into_owned().collect()
     }
 
-    /// Whether the body claims to be of this type.
+    /// True if the Content-Type header names this type.
     pub(crate) fn is(&self, content_type: &str) -> bool {
         self.header("content-type").is_some_and(|value| value.starts_with(content_type))
     }
 }
 
-/// What the vendor answers.
+/// An answer of the vendor.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -113,38 +113,38 @@ async fn vendor_request(
     };
     let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let call = Call { vendor, method, path: format!("/{rest}"), query, headers, body };
-    let (reply, cut, latency) = answer(&mut sandbox.world(), &call);
+    let (reply, cut, latency) = answer(&mut sandbox.state(), &call);
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
     send(reply, cut)
 }
 
-/// Decides what is answered, whether it breaks off, and how long it takes.
-fn answer(world: &mut World, call: &Call) -> (Reply, bool, Duration) {
-    let manners = call.vendor.manners();
-    let mut strike = None;
+/// Decides the answer, if it breaks off, and how long it takes.
+fn answer(state: &mut SandboxState, call: &Call) -> (Reply, bool, Duration) {
+    let behavior = call.vendor.behavior();
+    let mut fault = None;
     let mut latency = Duration::ZERO;
-    let (account, reply) = match oauth::answer(world, call) {
+    let (account, reply) = match oauth::answer(state, call) {
         Some(reply) => (None, reply),
-        None => match (manners.identify)(world, call) {
+        None => match (behavior.identify)(state, call) {
             Err(reply) => (None, reply),
             Ok(account) => {
-                let state = world.account(call.vendor, &account);
-                state.requests += 1;
-                let request = state.requests;
-                let faults = world.faults(call.vendor, &account);
+                let data = state.account(call.vendor, &account);
+                data.requests += 1;
+                let request = data.requests;
+                let faults = state.faults(call.vendor, &account);
                 latency = Duration::from_millis(faults.latency_ms);
-                strike =
-                    faults.strike(request).filter(|strike| *strike != Strike::TokenExpired || call.bearer().is_some());
-                let reply = match strike {
-                    None | Some(Strike::Cut) => (manners.answer)(world, &account, call),
-                    Some(struck) => {
-                        if struck == Strike::TokenExpired {
-                            let now = world.now();
-                            world.change_grant(call.bearer().unwrap_or_default(), |grant| grant.expires = Some(now));
+                fault =
+                    faults.fault_of(request).filter(|fault| *fault != Fault::TokenExpired || call.bearer().is_some());
+                let reply = match fault {
+                    None | Some(Fault::Cut) => (behavior.answer)(state, &account, call),
+                    Some(fault) => {
+                        if fault == Fault::TokenExpired {
+                            let now = state.now();
+                            state.change_grant(call.bearer().unwrap_or_default(), |grant| grant.expires = Some(now));
                         }
-                        (manners.refusal)(struck, request, call)
+                        (behavior.refusal)(fault, request, call)
                     }
                 };
                 let reply = match (faults.retry_after, reply.status) {
@@ -152,22 +152,22 @@ fn answer(world: &mut World, call: &Call) -> (Reply, bool, Duration) {
                     _ => reply,
                 };
                 // The vendor's own clock, in the form of RFC 9110.
-                let date = world.vendor_now(call.vendor, &account).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+                let date = state.vendor_now(call.vendor, &account).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
                 (Some(account), reply.with("date", date))
             }
         },
     };
-    world.log(Logged {
-        at: world.now(),
+    state.log(Logged {
+        at: state.now(),
         vendor: call.vendor,
         account,
         method: call.method.to_string(),
         path: call.path.clone(),
         query: masked(&call.query),
         status: reply.status,
-        fault: strike.map(Strike::name),
+        fault: fault.map(Fault::name),
     });
-    (reply, strike == Some(Strike::Cut), latency)
+    (reply, fault == Some(Fault::Cut), latency)
 }
 
 fn send(reply: Reply, cut: bool) -> Response<Body> {

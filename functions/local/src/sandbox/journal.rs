@@ -1,6 +1,6 @@
 //! A file of JSON lines to which entries are only ever added: what was written before a kill is there after it.
 //!
-//! Whoever owns the state writes an entry for every change and replays all of them at the next start, then rewrites
+//! The owner of the state writes an entry for every change and replays all of them at the next start, then rewrites
 //! the file with what still counts. Not promised: survival of a power cut (nothing is synced to the disk).
 
 use std::fs::{self, File, OpenOptions};

@@ -1,4 +1,4 @@
-//! Sandbox vendors: imitations of the five vendors' HTTP APIs with the true shapes and manners, nasty on request.
+//! Sandbox vendors: imitations of the five vendors' HTTP APIs with the true shapes and behavior, and faults on request.
 //!
 //! One [`Sandbox`] holds the data of all vendors. [`router`] serves each vendor's routes under `/sandbox/{key}` and a JSON
 //! control API under `/sandbox/control`; tests and the local service change the data through the same handle.
@@ -20,24 +20,26 @@ mod icontact;
 pub(crate) mod journal;
 mod maximizer;
 mod oauth;
+mod records;
 mod revel;
 mod square;
-mod world;
+mod state;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use collection::Collection;
+use collection::{Collection, Contents};
 use http::{Call, Reply};
-use world::World;
+use state::SandboxState;
 
 pub use faults::Faults;
-pub use world::{Clock, Logged};
+pub use state::{Clock, Logged};
 
 /// A vendor that the sandbox imitates; serialized as the element's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,7 +64,7 @@ impl Vendor {
 
     /// The element's key, also the path segment.
     pub fn key(self) -> &'static str {
-        self.manners().key
+        self.behavior().key
     }
 
     /// The vendor with that key.
@@ -73,56 +75,62 @@ impl Vendor {
         })
     }
 
-    fn manners(self) -> &'static Manners {
+    fn behavior(self) -> &'static VendorBehavior {
         match self {
-            Vendor::Square => &square::MANNERS,
-            Vendor::Maximizer => &maximizer::MANNERS,
-            Vendor::GoogleSuite => &google::MANNERS,
-            Vendor::Revel => &revel::MANNERS,
-            Vendor::IContact => &icontact::MANNERS,
+            Vendor::Square => &square::BEHAVIOR,
+            Vendor::Maximizer => &maximizer::BEHAVIOR,
+            Vendor::GoogleSuite => &google::BEHAVIOR,
+            Vendor::Revel => &revel::BEHAVIOR,
+            Vendor::IContact => &icontact::BEHAVIOR,
         }
     }
 
     fn collections(self) -> &'static [Collection] {
-        self.manners().collections
+        self.behavior().collections
+    }
+
+    fn contents(self, collection: &Collection) -> &'static Contents {
+        &self.behavior().contents[collection.name]
     }
 
     fn complete(self, kind: &str, value: &mut Map<String, Value>, now: DateTime<Utc>, serial: u64, faults: &Faults) {
-        (self.manners().complete)(kind, value, now, serial, faults);
+        (self.behavior().complete)(kind, value, now, serial, faults);
     }
 
     fn changed(
         self,
-        world: &mut World,
+        state: &mut SandboxState,
         account: &str,
         collection: &str,
         before: Option<&Value>,
         after: Option<&Value>,
     ) {
-        (self.manners().changed)(world, account, collection, before, after);
+        (self.behavior().changed)(state, account, collection, before, after);
     }
 }
 
-/// One vendor's behaviour: data where the shapes allow, functions where they do not.
-struct Manners {
+/// The behavior of one vendor: data where the shapes allow, functions where they do not.
+struct VendorBehavior {
     key: &'static str,
     /// The name that people know.
     title: &'static str,
     collections: &'static [Collection],
+    /// The contents of the collections by name, from `collections.json`.
+    contents: LazyLock<BTreeMap<String, Contents>>,
     oauth: Option<oauth::Style>,
     /// Fills the fields that the vendor derives from others.
     complete: fn(&str, &mut Map<String, Value>, DateTime<Utc>, u64, &Faults),
     /// Takes note of a change, for feeds.
-    changed: fn(&mut World, &str, &str, Option<&Value>, Option<&Value>),
-    /// Whose data the request may see, or the answer to a request that names nobody or needs no name.
-    identify: fn(&mut World, &Call) -> Result<String, Reply>,
+    changed: fn(&mut SandboxState, &str, &str, Option<&Value>, Option<&Value>),
+    /// Finds the account of the request, or answers a request that names no account or needs none.
+    identify: fn(&mut SandboxState, &Call) -> Result<String, Reply>,
     /// Answers a request of a known account.
-    answer: fn(&mut World, &str, &Call) -> Reply,
-    /// How the vendor says that something struck.
-    refusal: fn(faults::Strike, u64, &Call) -> Reply,
+    answer: fn(&mut SandboxState, &str, &Call) -> Reply,
+    /// Answers with a fault, in the vendor's way.
+    refusal: fn(faults::Fault, u64, &Call) -> Reply,
 }
 
-/// What can be made to expire on command.
+/// The kinds of tokens and feeds that can be made to expire on command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expire {
@@ -138,13 +146,13 @@ pub enum Expire {
     Cursors,
 }
 
-/// Why the sandbox could not do what it was told.
+/// The reason why a call of the sandbox failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SandboxError {
     /// No such vendor.
     #[error("no vendor {key:?}; there are {known}")]
     UnknownVendor {
-        /// What was asked for.
+        /// The name or id in the call.
         key: String,
         /// The right ones.
         known: String,
@@ -154,7 +162,7 @@ pub enum SandboxError {
     UnknownCollection {
         /// The vendor.
         vendor: Vendor,
-        /// What was asked for.
+        /// The name or id in the call.
         collection: String,
         /// The right ones.
         known: String,
@@ -166,7 +174,7 @@ pub enum SandboxError {
         vendor: Vendor,
         /// The collection.
         collection: String,
-        /// What was asked for.
+        /// The name or id in the call.
         id: String,
     },
     /// Fields must come as a JSON object.
@@ -183,7 +191,7 @@ impl SandboxError {
 /// A handle on the sandbox; clones share the data. It looks at one account, `main` unless [`Sandbox::of`] said otherwise.
 #[derive(Clone)]
 pub struct Sandbox {
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<SandboxState>>,
     account: Arc<str>,
 }
 
@@ -203,68 +211,68 @@ impl Default for Sandbox {
 impl Sandbox {
     /// In memory, with this clock; the seed decides what tokens look like.
     pub fn new(clock: Clock, seed: u64) -> Self {
-        Self::around(World::new(clock, seed))
+        Self::around(SandboxState::new(clock, seed))
     }
 
     /// Keeps its data in `folder/sandbox.jsonl`, across restarts and kills.
     pub fn open(folder: &Path, clock: Clock, seed: u64) -> std::io::Result<Self> {
-        World::open(folder, clock, seed).map(Self::around)
+        SandboxState::open(folder, clock, seed).map(Self::around)
     }
 
-    fn around(world: World) -> Self {
-        Self { world: Arc::new(Mutex::new(world)), account: "main".into() }
+    fn around(state: SandboxState) -> Self {
+        Self { state: Arc::new(Mutex::new(state)), account: "main".into() }
     }
 
     /// Gives the main accounts, and every account that appears later, a handful of believable records.
     /// Accounts that exist already stay as they are.
     pub fn with_samples(self) -> Self {
-        self.world().with_samples();
+        self.state().with_samples();
         self
     }
 
     /// The same sandbox, looking at another account.
     pub fn of(&self, account: &str) -> Self {
-        Self { world: Arc::clone(&self.world), account: account.into() }
+        Self { state: Arc::clone(&self.state), account: account.into() }
     }
 
     // A panic while the lock was held has already failed its own request; the data is whole after every step.
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SandboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a record and returns it as the vendor shows it. Fields given here stand (dates and ids too); the vendor
     /// fills in the rest.
     pub fn create(&self, vendor: &str, collection: &str, fields: Value) -> Result<Value, SandboxError> {
-        self.world().create(Vendor::named(vendor)?, &self.account, collection, object(&fields)?)
+        self.state().create(Vendor::named(vendor)?, &self.account, collection, object(&fields)?)
     }
 
     /// Changes the given fields, and with them date, version or etag.
     pub fn update(&self, vendor: &str, collection: &str, id: &str, patch: Value) -> Result<Value, SandboxError> {
-        self.world().update(Vendor::named(vendor)?, &self.account, collection, id, object(&patch)?, false)
+        self.state().update(Vendor::named(vendor)?, &self.account, collection, id, object(&patch)?, false)
     }
 
-    /// Changes the given fields and nothing else: no date, version or feed tells of it.
+    /// Changes the given fields and nothing else: no date, version or feed shows it.
     pub fn edit_silently(&self, vendor: &str, collection: &str, id: &str, patch: Value) -> Result<Value, SandboxError> {
-        self.world().update(Vendor::named(vendor)?, &self.account, collection, id, object(&patch)?, true)
+        self.state().update(Vendor::named(vendor)?, &self.account, collection, id, object(&patch)?, true)
     }
 
-    /// Deletes in the vendor's manner: the record vanishes, is flagged, or leaves a stub in the feed.
+    /// Deletes as the vendor does: the record vanishes, is flagged, or leaves a stub in the feed.
     pub fn delete(&self, vendor: &str, collection: &str, id: &str) -> Result<(), SandboxError> {
-        self.world().delete(Vendor::named(vendor)?, &self.account, collection, id, false)
+        self.state().delete(Vendor::named(vendor)?, &self.account, collection, id, false)
     }
 
     /// Makes the record vanish even where the vendor would only flag it.
     pub fn destroy(&self, vendor: &str, collection: &str, id: &str) -> Result<(), SandboxError> {
-        self.world().delete(Vendor::named(vendor)?, &self.account, collection, id, true)
+        self.state().delete(Vendor::named(vendor)?, &self.account, collection, id, true)
     }
 
     /// One record, as a read by id shows it.
     pub fn get(&self, vendor: &str, collection: &str, id: &str) -> Result<Value, SandboxError> {
         let vendor = Vendor::named(vendor)?;
-        World::kind(vendor, collection)?;
-        let mut world = self.world();
-        world.account(vendor, &self.account);
-        world
+        SandboxState::kind(vendor, collection)?;
+        let mut state = self.state();
+        state.account(vendor, &self.account);
+        state
             .value(vendor, &self.account, collection, id)
             .cloned()
             .ok_or_else(|| SandboxError::not_found(vendor, collection, id))
@@ -273,40 +281,40 @@ impl Sandbox {
     /// All records that are not deleted, in the order of their creation, indexed or not.
     pub fn list(&self, vendor: &str, collection: &str) -> Result<Vec<Value>, SandboxError> {
         let vendor = Vendor::named(vendor)?;
-        World::kind(vendor, collection)?;
-        let mut world = self.world();
-        world.account(vendor, &self.account);
-        let records = world.records(vendor, &self.account, collection);
+        SandboxState::kind(vendor, collection)?;
+        let mut state = self.state();
+        state.account(vendor, &self.account);
+        let records = state.records(vendor, &self.account, collection);
         Ok(records.into_iter().filter_map(|record| record.value.clone()).collect())
     }
 
     /// Sets what goes wrong for this account.
     pub fn set_faults(&self, vendor: &str, faults: Faults) -> Result<(), SandboxError> {
-        self.world().set_faults(Vendor::named(vendor)?, Some(&self.account), faults);
+        self.state().set_faults(Vendor::named(vendor)?, Some(&self.account), faults);
         Ok(())
     }
 
     /// Sets what goes wrong for every account that has no faults of its own.
     pub fn set_faults_everywhere(&self, vendor: &str, faults: Faults) -> Result<(), SandboxError> {
-        self.world().set_faults(Vendor::named(vendor)?, None, faults);
+        self.state().set_faults(Vendor::named(vendor)?, None, faults);
         Ok(())
     }
 
     /// Makes what was handed out to this account worthless.
     pub fn expire(&self, vendor: &str, what: Expire) -> Result<(), SandboxError> {
-        self.world().expire(Vendor::named(vendor)?, &self.account, what);
+        self.state().expire(Vendor::named(vendor)?, &self.account, what);
         Ok(())
     }
 
     /// The last requests that vendors answered, oldest first, for every account.
     pub fn requests(&self) -> Vec<Logged> {
-        self.world().log.iter().cloned().collect()
+        self.state().log.iter().cloned().collect()
     }
 
-    /// How many requests a vendor has answered since the start, logins and token calls included.
+    /// The number of requests that a vendor has answered since the start, with logins and token calls.
     pub fn request_count(&self, vendor: &str) -> Result<u64, SandboxError> {
         let key = Vendor::named(vendor)?.key();
-        Ok(self.world().counters.get(&format!("{key}.requests")).copied().unwrap_or(0))
+        Ok(self.state().counters.get(&format!("{key}.requests")).copied().unwrap_or(0))
     }
 
     /// Serves the routes until the listener fails; abort the task to stop.

@@ -10,15 +10,15 @@ use sha2::{Digest, Sha256};
 
 use super::Vendor;
 use super::http::{Call, Reply};
-use super::world::{Grant, GrantKind, World};
+use super::state::{Grant, GrantKind, SandboxState};
 
-/// How a vendor does OAuth.
+/// The way in which a vendor does OAuth.
 pub(crate) struct Style {
-    /// Whether a path is the page where a user allows access.
+    /// True for the path of the page where a user allows access.
     pub(crate) is_authorize: fn(&str) -> bool,
-    /// Whether a path hands out tokens.
+    /// True for the path that hands out tokens.
     pub(crate) is_token: fn(&str) -> bool,
-    /// Whether a path takes tokens back.
+    /// True for the path that revokes tokens.
     pub(crate) is_revoke: fn(&str) -> bool,
     /// The body of a token request is JSON, else a form. The other one is refused.
     pub(crate) json_body: bool,
@@ -26,22 +26,22 @@ pub(crate) struct Style {
     pub(crate) access_life_s: i64,
     /// `expires_at` with an instant, else `expires_in` with seconds.
     pub(crate) absolute_expiry: bool,
-    /// Whether a refresh reply carries the refresh token.
+    /// A refresh reply carries the refresh token.
     pub(crate) refresh_in_refresh: bool,
-    /// Whether a login gives a refresh token only if it was asked for with `access_type=offline`.
+    /// A login gives a refresh token only if it was asked for with `access_type=offline`.
     pub(crate) refresh_only_offline: bool,
-    /// What codes, access and refresh tokens begin with.
+    /// The prefixes of codes, access tokens and refresh tokens.
     pub(crate) prefixes: [&'static str; 3],
-    /// The scope in a token reply, for vendors that tell it.
-    pub(crate) tells_scope: bool,
-    /// How an error is said: status and body from OAuth's error name and a sentence.
+    /// A token reply contains the scope.
+    pub(crate) shows_scope: bool,
+    /// Makes an error answer from OAuth's error name and a sentence.
     pub(crate) error: fn(&str, &str) -> Reply,
 }
 
 /// Codes live this long.
 const CODE_LIFE_S: i64 = 300;
 
-/// What an access token says about its holder.
+/// The result of looking up an access token.
 pub(crate) enum Bearer {
     Good(String),
     Expired,
@@ -50,9 +50,9 @@ pub(crate) enum Bearer {
 }
 
 /// Looks an access token up.
-pub(crate) fn bearer(world: &World, call: &Call) -> Bearer {
+pub(crate) fn bearer(state: &SandboxState, call: &Call) -> Bearer {
     let Some(token) = call.bearer() else { return Bearer::Unknown };
-    let Some(grant) = world.grant(token).filter(|grant| grant.vendor == call.vendor && grant.kind == GrantKind::Access)
+    let Some(grant) = state.grant(token).filter(|grant| grant.vendor == call.vendor && grant.kind == GrantKind::Access)
     else {
         return match token.strip_prefix("sandbox-token-") {
             Some(account) => Bearer::Good(named_or_main(account)),
@@ -61,7 +61,7 @@ pub(crate) fn bearer(world: &World, call: &Call) -> Bearer {
     };
     if grant.revoked {
         Bearer::Revoked
-    } else if grant.expires.is_some_and(|at| at <= world.now()) {
+    } else if grant.expires.is_some_and(|at| at <= state.now()) {
         Bearer::Expired
     } else {
         Bearer::Good(grant.account.clone())
@@ -73,18 +73,18 @@ fn named_or_main(account: &str) -> String {
 }
 
 /// Answers the request if it is a login or token call of a vendor that has such.
-pub(crate) fn answer(world: &mut World, call: &Call) -> Option<Reply> {
-    let style = call.vendor.manners().oauth.as_ref()?;
+pub(crate) fn answer(state: &mut SandboxState, call: &Call) -> Option<Reply> {
+    let style = call.vendor.behavior().oauth.as_ref()?;
     if (style.is_authorize)(&call.path) {
-        Some(authorize(world, style, call))
+        Some(authorize(state, style, call))
     } else if (style.is_token)(&call.path) {
         Some(if call.method == "POST" {
-            token(world, style, call)
+            token(state, style, call)
         } else {
             Reply::text(405, "text/plain", "POST only")
         })
     } else if (style.is_revoke)(&call.path) {
-        Some(revoke(world, style, call))
+        Some(revoke(state, style, call))
     } else {
         None
     }
@@ -92,7 +92,7 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> Option<Reply> {
 
 // ---------------------------------------------------------------- login page
 
-fn authorize(world: &mut World, style: &Style, call: &Call) -> Reply {
+fn authorize(state: &mut SandboxState, style: &Style, call: &Call) -> Reply {
     let wrong =
         |text: String| Reply::text(400, "text/html; charset=utf-8", page(call.vendor, &format!("<p>{text}</p>")));
     let Some(redirect) = call.query("redirect_uri").and_then(|text| url::Url::parse(text).ok()) else {
@@ -111,12 +111,12 @@ fn authorize(world: &mut World, style: &Style, call: &Call) -> Reply {
     match call.query("decision") {
         None => return login_page(call),
         Some("allow") => {
-            let code = world.token(style.prefixes[0]);
+            let code = state.token(style.prefixes[0]);
             let grant = Grant {
                 vendor: call.vendor,
                 account: named_or_main(call.query("account").unwrap_or_default()),
                 kind: GrantKind::Code,
-                expires: Some(world.now() + Duration::seconds(CODE_LIFE_S)),
+                expires: Some(state.now() + Duration::seconds(CODE_LIFE_S)),
                 revoked: false,
                 bound_to: Some(
                     json!([call.query("redirect_uri"), call.query("code_challenge"), call.query("access_type")])
@@ -124,7 +124,7 @@ fn authorize(world: &mut World, style: &Style, call: &Call) -> Reply {
                 ),
                 scope: call.query("scope").unwrap_or_default().to_owned(),
             };
-            world.put_grant(&code, grant);
+            state.put_grant(&code, grant);
             back.query_pairs_mut().append_pair("code", &code);
         }
         Some(_) => {
@@ -133,14 +133,14 @@ fn authorize(world: &mut World, style: &Style, call: &Call) -> Reply {
                 .append_pair("error_description", "The user denied the request.");
         }
     }
-    if let Some(state) = call.query("state") {
-        back.query_pairs_mut().append_pair("state", state);
+    if let Some(given) = call.query("state") {
+        back.query_pairs_mut().append_pair("state", given);
     }
     Reply::text(302, "text/plain", "").with("location", back)
 }
 
 fn login_page(call: &Call) -> Reply {
-    let title = call.vendor.manners().title;
+    let title = call.vendor.behavior().title;
     let hidden: String = call
         .query
         .iter()
@@ -167,7 +167,7 @@ fn login_page(call: &Call) -> Reply {
 }
 
 fn page(vendor: Vendor, content: &str) -> String {
-    let title = vendor.manners().title;
+    let title = vendor.behavior().title;
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>Sandbox {title}</title><style>\
@@ -188,7 +188,7 @@ fn escaped(text: &str) -> String {
 
 // ---------------------------------------------------------------- tokens
 
-fn token(world: &mut World, style: &Style, call: &Call) -> Reply {
+fn token(state: &mut SandboxState, style: &Style, call: &Call) -> Reply {
     let error = style.error;
     let fields: HashMap<String, String> = if style.json_body {
         match call.json() {
@@ -215,23 +215,23 @@ fn token(world: &mut World, style: &Style, call: &Call) -> Reply {
     match field("grant_type") {
         Some("authorization_code") => match field("code") {
             None => error("invalid_request", "Missing required parameter: code"),
-            Some(code) => match redeem(world, call.vendor, code, field("redirect_uri"), field("code_verifier")) {
+            Some(code) => match redeem(state, call.vendor, code, field("redirect_uri"), field("code_verifier")) {
                 Err((name, text)) => error(name, text),
                 Ok((account, scope, offline)) => {
                     let refresh = offline || !style.refresh_only_offline;
-                    issue(world, style, call.vendor, &account, &scope, None, refresh)
+                    issue(state, style, call.vendor, &account, &scope, None, refresh)
                 }
             },
         },
         Some("refresh_token") => match field("refresh_token") {
             None => error("invalid_request", "Missing required parameter: refresh_token"),
             Some(refresh) => {
-                let known = world
+                let known = state
                     .grant(refresh)
                     .filter(|grant| grant.vendor == call.vendor && grant.kind == GrantKind::Refresh && !grant.revoked);
                 match known.cloned() {
                     None => error("invalid_grant", "Token has been expired or revoked."),
-                    Some(grant) => issue(world, style, call.vendor, &grant.account, &grant.scope, Some(refresh), true),
+                    Some(grant) => issue(state, style, call.vendor, &grant.account, &grant.scope, Some(refresh), true),
                 }
             }
         },
@@ -243,7 +243,7 @@ type Refused = (&'static str, &'static str);
 
 /// Uses a code up and tells the account and scope it stands for, and whether it was asked for with offline access.
 fn redeem(
-    world: &mut World,
+    state: &mut SandboxState,
     vendor: Vendor,
     code: &str,
     redirect: Option<&str>,
@@ -253,13 +253,13 @@ fn redeem(
         return Ok((named_or_main(account), String::new(), true));
     }
     const DEAD: Refused = ("invalid_grant", "The authorization code is unknown, used or expired.");
-    let grant = world
+    let grant = state
         .grant(code)
         .filter(|grant| grant.vendor == vendor && grant.kind == GrantKind::Code)
         .cloned()
         .ok_or(DEAD)?;
-    world.drop_grant(code);
-    if grant.revoked || grant.expires.is_some_and(|at| at <= world.now()) {
+    state.drop_grant(code);
+    if grant.revoked || grant.expires.is_some_and(|at| at <= state.now()) {
         return Err(DEAD);
     }
     let bound: [Option<String>; 3] =
@@ -275,7 +275,7 @@ fn redeem(
 }
 
 fn issue(
-    world: &mut World,
+    state: &mut SandboxState,
     style: &Style,
     vendor: Vendor,
     account: &str,
@@ -283,13 +283,13 @@ fn issue(
     used: Option<&str>,
     refreshable: bool,
 ) -> Reply {
-    let rotate = world.faults(vendor, account).rotate_refresh;
+    let rotate = state.faults(vendor, account).rotate_refresh;
     let refresh = match used {
         Some(refresh) if !rotate => refresh.to_owned(),
-        _ => world.token(style.prefixes[2]),
+        _ => state.token(style.prefixes[2]),
     };
-    let access = world.token(style.prefixes[1]);
-    let now = world.now();
+    let access = state.token(style.prefixes[1]);
+    let now = state.now();
     let expires = now + Duration::seconds(style.access_life_s);
     let grant = |kind, expires, bound_to| Grant {
         vendor,
@@ -301,11 +301,11 @@ fn issue(
         scope: scope.to_owned(),
     };
     if used != Some(refresh.as_str()) {
-        world.put_grant(&refresh, grant(GrantKind::Refresh, None, None));
-        used.inspect(|old| world.drop_grant(old));
+        state.put_grant(&refresh, grant(GrantKind::Refresh, None, None));
+        used.inspect(|old| state.drop_grant(old));
     }
-    world.forget_expired(&refresh);
-    world.put_grant(&access, grant(GrantKind::Access, Some(expires), Some(refresh.clone())));
+    state.forget_expired(&refresh);
+    state.put_grant(&access, grant(GrantKind::Access, Some(expires), Some(refresh.clone())));
 
     let mut reply = Map::new();
     reply.insert("access_token".into(), json!(access));
@@ -319,7 +319,7 @@ fn issue(
         // Google says one second less than the hour.
         reply.insert("expires_in".into(), json!(style.access_life_s - 1));
     }
-    if style.tells_scope {
+    if style.shows_scope {
         reply.insert("scope".into(), json!(scope));
     }
     if refreshable && (used.is_none() || rotate || style.refresh_in_refresh) {
@@ -328,7 +328,7 @@ fn issue(
     Reply::ok(&Value::Object(reply)).with("cache-control", "no-store")
 }
 
-fn revoke(world: &mut World, style: &Style, call: &Call) -> Reply {
+fn revoke(state: &mut SandboxState, style: &Style, call: &Call) -> Reply {
     let in_body = if style.json_body {
         call.json().and_then(|body| Some(body.get("access_token")?.as_str()?.to_owned()))
     } else {
@@ -337,12 +337,12 @@ fn revoke(world: &mut World, style: &Style, call: &Call) -> Reply {
     let Some(token) = call.query("token").map(str::to_owned).or(in_body) else {
         return (style.error)("invalid_request", "Missing required parameter: token");
     };
-    let Some(grant) = world.grant(&token).filter(|grant| grant.vendor == call.vendor).cloned() else {
+    let Some(grant) = state.grant(&token).filter(|grant| grant.vendor == call.vendor).cloned() else {
         return (style.error)("invalid_token", "The token is not known.");
     };
-    world.change_grant(&token, |grant| grant.revoked = true);
+    state.change_grant(&token, |grant| grant.revoked = true);
     if let Some(refresh) = grant.bound_to {
-        world.change_grant(&refresh, |grant| grant.revoked = true);
+        state.change_grant(&refresh, |grant| grant.revoked = true);
     }
     Reply::ok(&if style.json_body { json!({"success": true}) } else { json!({}) })
 }

@@ -1,4 +1,4 @@
-//! A world for tests: a sandbox on a clock that stands still until told, and one call per request.
+//! The test bed: a sandbox on a clock that only the test moves, and one call per request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,4 @@
-//! What holds for every vendor: the control API, the log, the tables, restarts.
+//! Tests of the rules that hold for every vendor: the control API, the log, the tables, restarts.
 
 use std::io::Write;
 
@@ -42,7 +42,7 @@ fn accounts_do_not_see_each_other() {
     assert!(sandbox.of("b").list("square", "timecards").unwrap().is_empty());
     sandbox.of("a").set_faults("square", Faults { clock_skew_s: 9, ..Faults::default() }).unwrap();
     sandbox.set_faults_everywhere("square", Faults { clock_skew_s: 5, ..Faults::default() }).unwrap();
-    let skew = |account: &str| sandbox.world().faults(Vendor::Square, account).clock_skew_s;
+    let skew = |account: &str| sandbox.state().faults(Vendor::Square, account).clock_skew_s;
     assert_eq!((skew("a"), skew("b")), (9, 5));
 }
 

@@ -1,4 +1,4 @@
-//! Pages of listings: how large, from where, and what the answer says about the next one.
+//! Pages of listings: the size and cursor that a call asks for, and the headers that describe the next page.
 
 use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine;
@@ -8,8 +8,8 @@ use domain::problem::FieldProblem;
 use serde_json::{Value, json};
 use store::{Cursor, Listable};
 
-use crate::exchange::{NEXT_PAGE, RETURNED_COUNT};
-use crate::refusal::Refusal;
+use crate::error::ApiError;
+use crate::request_id::{NEXT_PAGE, RETURNED_COUNT};
 
 /// Query parameters in the order in which they came.
 pub type Parameters = Vec<(String, String)>;
@@ -27,7 +27,7 @@ pub struct Paging<T> {
 
 impl<T: Listable> Paging<T> {
     /// Takes `pageSize` and `nextPage` out of the parameters; the token of another listing is refused.
-    pub fn of(parameters: Parameters) -> Result<Self, Refusal> {
+    pub fn of(parameters: Parameters) -> Result<Self, ApiError> {
         let mut paging = Self { size: PAGE_SIZE, after: None, others: Vec::new() };
         let mut problems = Vec::new();
         for (name, value) in parameters {
@@ -49,7 +49,7 @@ impl<T: Listable> Paging<T> {
                 _ => paging.others.push((name, value)),
             }
         }
-        if problems.is_empty() { Ok(paging) } else { Err(Refusal::invalid(problems)) }
+        if problems.is_empty() { Ok(paging) } else { Err(ApiError::invalid(problems)) }
     }
 }
 

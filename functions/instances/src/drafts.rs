@@ -1,5 +1,5 @@
-//! Calls that a form makes while somebody fills it in: is it in order so far, does the callback answer, where does the
-//! user log in. None of them stores anything.
+//! Calls about drafts of an instance, which a form makes while a user fills it in: check the draft, try its callback,
+//! get the address of the login. None of them stores anything.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::ApiState;
 use crate::catalog::{Answer, login_address};
+use crate::error::ApiError;
 use crate::input::{Authenticated, JsonBody, Query, Target};
-use crate::refusal::Refusal;
 use crate::route::{Kind, Routes, op};
 
 /// The routes of this page.
@@ -89,7 +89,7 @@ pub fn routes() -> Routes {
         )
 }
 
-impl From<TrialError> for Refusal {
+impl From<TrialError> for ApiError {
     fn from(error: TrialError) -> Self {
         match error {
             TrialError::Invalid(problems) => Self::invalid(problems),
@@ -103,7 +103,7 @@ impl From<TrialError> for Refusal {
     }
 }
 
-impl From<TryCallbackError> for Refusal {
+impl From<TryCallbackError> for ApiError {
     fn from(error: TryCallbackError) -> Self {
         match error {
             TryCallbackError::Instance(error) => error.into(),
@@ -119,7 +119,7 @@ async fn check_new(State(state): State<ApiState>, Authenticated(_): Authenticate
 }
 
 /// `POST /instances/{id}/check` with the body of `PATCH /instances/{id}`: the same of the change.
-async fn check(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Review>, Refusal> {
+async fn check(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Review>, ApiError> {
     Ok(Json(instances::review(&state.service, &target.caller, target.instance, &body.0).await?))
 }
 
@@ -129,14 +129,14 @@ async fn test_new(
     State(state): State<ApiState>,
     Authenticated(caller): Authenticated,
     body: JsonBody,
-) -> Result<Json<Attempt>, Refusal> {
+) -> Result<Json<Attempt>, ApiError> {
     Ok(Json(instances::try_callback_new(&state.service, &caller, &body.0).await?))
 }
 
 /// `POST /instances/{id}/notifications/test` with the body of `PATCH /instances/{id}`: the same to the callback as it
 /// would be then, signed with the key that is stored unless another is given.
-async fn test_of(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Attempt>, Refusal> {
-    let read = InstanceBody::read(&body.0).map_err(Refusal::invalid)?;
+async fn test_of(State(state): State<ApiState>, target: Target, body: JsonBody) -> Result<Json<Attempt>, ApiError> {
+    let read = InstanceBody::read(&body.0).map_err(ApiError::invalid)?;
     let given = read.configuration.as_ref();
     Ok(Json(instances::try_callback_of(&state.service, &target.caller, target.instance, given).await?))
 }
@@ -152,7 +152,7 @@ async fn login_of(state: State<ApiState>, target: Target, Query(parameters): Que
 async fn login_of_body(state: State<ApiState>, target: Target, body: JsonBody) -> Answer {
     match body.0 {
         Value::Object(given) => login(state, target, given).await,
-        other => Err(Refusal::invalid(vec![FieldProblem::new("body", other, "a JSON object")])),
+        other => Err(ApiError::invalid(vec![FieldProblem::new("body", other, "a JSON object")])),
     }
 }
 

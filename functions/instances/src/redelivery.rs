@@ -1,4 +1,4 @@
-//! Calls that look after deliveries: attempts of one, sending many again, a notification's deliveries, and a new
+//! Calls that redeliver many deliveries, list the attempts of one and the deliveries of a notification, and rotate the
 //! signing secret.
 
 use axum::Json;
@@ -14,21 +14,18 @@ use flow::instances::{self, NewSigningKey};
 use serde_json::{Map, Value, json};
 
 use crate::ApiState;
-use crate::deliveries::{STATUSES, find, own, part, send_again, shown};
-use crate::input::{JsonBody, OptionalJsonBody, Path, Query, Target, flag};
-use crate::page::Parameters;
-use crate::refusal::Refusal;
+use crate::deliveries::{STATUSES, find, send_again, shown};
+use crate::error::ApiError;
+use crate::input::{JsonBody, OptionalJsonBody, Path, Query, Target, flag, part, valid_minutes};
+use crate::pagination::Parameters;
 use crate::route::{Kind, Routes, op};
 use crate::view::instant;
 
-type Answer = Result<Json<Value>, Refusal>;
+type Answer = Result<Json<Value>, ApiError>;
 
-/// How long the old secret stays valid unless the call says so, in minutes: a day.
+/// Minutes that the old secret stays valid, unless the call names another time: a day.
 const DEFAULT_MINUTES: i64 = 24 * 60;
-/// And at most: thirty days, as long as deliveries are kept.
-const MOST_MINUTES: i64 = 30 * 24 * 60;
-
-/// Deliveries sent again by one call.
+/// The most deliveries that one call sends again.
 const MOST_AT_ONCE: usize = limits::REDELIVERIES;
 
 /// The routes of this page.
@@ -91,8 +88,8 @@ pub async fn attempts(State(state): State<ApiState>, target: Target, Path(path):
 /// match, whatever became of them before, at most [`MOST_AT_ONCE`] a call, the youngest of them; `more` says that
 /// there are others.
 pub async fn redeliver(State(state): State<ApiState>, target: Target, JsonBody(body): JsonBody) -> Answer {
-    let asked = Asked::of(&body).map_err(Refusal::invalid)?;
-    own(&state, &target).await?;
+    let asked = Asked::of(&body).map_err(ApiError::invalid)?;
+    target.record(&state).await?;
     let (mut found, mut after) = (Vec::new(), None);
     if !asked.ids.is_empty() {
         for id in &asked.ids {
@@ -115,7 +112,7 @@ pub async fn redeliver(State(state): State<ApiState>, target: Target, JsonBody(b
     Ok(Json(answer))
 }
 
-/// What is to be sent again.
+/// The deliveries that a call asks to send again.
 struct Asked {
     ids: Vec<String>,
     filter: Filter,
@@ -180,7 +177,7 @@ pub async fn of_notification(
     Path(path): Path<Parameters>,
     Query(parameters): Query,
 ) -> Answer {
-    own(&state, &target).await?;
+    target.record(&state).await?;
     let (ports, notification) = (&state.service.ports, part(&path, "notification"));
     let mut found: Vec<Found> = Vec::new();
     if notification.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -191,7 +188,7 @@ pub async fn of_notification(
         found.extend(query::one(ports, target.instance, &DeliveryId(notification.to_owned())).await?);
     }
     if found.is_empty() {
-        return Err(Refusal::not_found("The instance has no notification of this id."));
+        return Err(ApiError::not_found("The instance has no notification of this id."));
     }
     let hydrate = flag(&parameters, "hydrate")?;
     let mut views = Vec::new();
@@ -214,22 +211,8 @@ pub async fn rotate(State(state): State<ApiState>, target: Target, OptionalJsonB
     Ok(Json(json!({ "signingSecret": key.expose(), "previousValidUntil": previous_until.map(instant) })))
 }
 
-/// `validMinutes` of a body that may be absent: how long what is replaced stays valid.
-pub(crate) fn valid_minutes(body: &Value, otherwise: i64) -> Result<i64, Refusal> {
-    if !matches!(body, Value::Null | Value::Object(_)) {
-        return Err(Refusal::invalid(vec![FieldProblem::new("body", body, "an object, or nothing")]));
-    }
-    match &body["validMinutes"] {
-        Value::Null => Ok(otherwise),
-        value => value.as_i64().filter(|minutes| (0..=MOST_MINUTES).contains(minutes)).ok_or_else(|| {
-            let expected = format!("whole minutes from 0 to {MOST_MINUTES}");
-            Refusal::invalid(vec![FieldProblem::new("validMinutes", value.to_string(), expected)])
-        }),
-    }
-}
-
-/// What was held back while an instance was disabled is sent, the youngest [`MOST_AT_ONCE`].
-pub async fn send_queued(state: &ApiState, target: &Target) -> Result<(), Refusal> {
+/// Sends what was held back while an instance was disabled, the youngest [`MOST_AT_ONCE`].
+pub async fn send_queued(state: &ApiState, target: &Target) -> Result<(), ApiError> {
     let record = target.record(state).await?;
     let Some(callback) = &record.callback else { return Ok(()) };
     let ports = &state.service.ports;

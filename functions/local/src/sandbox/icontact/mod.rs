@@ -1,14 +1,17 @@
 //! Sandbox iContact: four headers instead of a token, lists by offset, no date of modification anywhere.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 
-use super::collection::{Collection, Deletion, Form, Id, Stamp, table};
-use super::faults::{Faults, Strike, mix};
+use super::collection::{Collection, Deletion, Form, Id, Stamp, contents};
+use super::faults::{Fault, Faults, mix};
 use super::http::{Call, Reply};
-use super::world::{World, page};
-use super::{Manners, Vendor};
+use super::records::page;
+use super::state::SandboxState;
+use super::{Vendor, VendorBehavior};
 
 const ICONTACT: Vendor = Vendor::IContact;
 
@@ -22,10 +25,11 @@ const CALLS_PER_HOUR: u32 = 10_000;
 /// The largest page; more is cut down to it and the answer says so.
 const LARGEST_PAGE: usize = 500;
 
-pub(super) static MANNERS: Manners = Manners {
+pub(super) static BEHAVIOR: VendorBehavior = VendorBehavior {
     key: "icontact",
     title: "iContact",
     collections: COLLECTIONS,
+    contents: LazyLock::new(|| contents(include_str!("collections.json"))),
     oauth: None,
     complete,
     changed: |_, _, _, _, _| {},
@@ -42,9 +46,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: None,
         revision: None,
         deletion: Deletion::Gone,
-        defaults: r#"{"name":"List","publicname":"","description":"","emailOwnerOnChange":"0","welcomeOnManualAdd":"0","welcomeOnSignupAdd":"0","welcomeMessageId":"0"}"#,
-        skeleton: r#"[{"listId":"9","name":"All"}]"#,
-        samples: "[]",
     },
     Collection {
         name: "contacts",
@@ -53,12 +54,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: None,
         revision: None,
         deletion: Deletion::Gone,
-        defaults: r#"{"prefix":"","firstName":"","lastName":"","suffix":"","street":"","street2":"","city":"","state":"","postalCode":"",
-            "phone":"","fax":"","business":"","email":"","bounceCount":"0","status":"normal"}"#,
-        skeleton: "[]",
-        samples: r#"[{"contactId":"12345","prefix":"Ms","firstName":"Mary","lastName":"Reed","street":"1 Main St","city":"Durham","state":"NC","postalCode":"27713","phone":"555-0100","email":"mary@example.com"},
-            {"contactId":"12346","firstName":"Omar","lastName":"Haddad","email":"omar@example.com"},
-            {"contactId":"12347","firstName":"Nobody","lastName":"Listed","email":"nobody@example.com"}]"#,
     },
     Collection {
         name: "subscriptions",
@@ -67,9 +62,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: None,
         revision: None,
         deletion: Deletion::Flag("status", r#""unsubscribed""#),
-        defaults: r#"{"listId":"9","contactId":"12340","status":"normal"}"#,
-        skeleton: "[]",
-        samples: r#"[{"contactId":"12345"},{"contactId":"12346"}]"#,
     },
     Collection {
         name: "campaigns",
@@ -78,10 +70,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: None,
         revision: None,
         deletion: Deletion::Gone,
-        defaults: r#"{"name":"Main","fromName":"Shop","fromEmail":"shop@example.com","forwardToFriend":"0","subscriptionManagement":"1","clickTrackMode":"1",
-            "useAccountAddress":"1","archiveByDefault":"1","description":""}"#,
-        skeleton: r#"[{"campaignId":"7"}]"#,
-        samples: "[]",
     },
     Collection {
         name: "messages",
@@ -90,9 +78,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: None,
         revision: None,
         deletion: Deletion::Gone,
-        defaults: r#"{"campaignId":"7","messageType":"normal","messageName":"","subject":"","htmlBody":"","textBody":""}"#,
-        skeleton: "[]",
-        samples: r#"[{"messageId":"100","messageName":"July","subject":"News","htmlBody":"<p>Hi</p>","textBody":"Hi"}]"#,
     },
 ];
 
@@ -100,17 +85,17 @@ fn refuse(status: u16, text: &str) -> Reply {
     Reply::json(status, &json!({"errors": [text]}))
 }
 
-fn refusal(strike: Strike, _: u64, call: &Call) -> Reply {
-    match strike {
-        Strike::ErrorIn200 => {
+fn refusal(fault: Fault, _: u64, call: &Call) -> Reply {
+    match fault {
+        Fault::ErrorIn200 => {
             let resource = call.segments().into_iter().find(|part| COLLECTIONS.iter().any(|kind| kind.name == part));
             let mut body =
                 json!({"warnings": ["The list could not be read completely."], "limit": 20, "offset": 0, "total": 0});
             body[resource.as_deref().unwrap_or("contacts")] = json!([]);
             Reply::ok(&body)
         }
-        Strike::TokenExpired => refuse(401, "Api password invalid"),
-        Strike::RateLimited | Strike::ServerError | Strike::Cut => {
+        Fault::TokenExpired => refuse(401, "Api password invalid"),
+        Fault::RateLimited | Fault::ServerError | Fault::Cut => {
             refuse(503, "The service is busy. Please try again later.")
         }
     }
@@ -126,9 +111,9 @@ fn complete(_: &str, value: &mut Map<String, Value>, _: DateTime<Utc>, _: u64, _
 const VERSIONS: [&str; 3] = ["2.0", "2.1", "2.2"];
 const SPAM_CHECK_SINCE: &str = "2.1";
 
-fn identify(world: &mut World, call: &Call) -> Result<String, Reply> {
+fn identify(state: &mut SandboxState, call: &Call) -> Result<String, Reply> {
     if call.path.trim_end_matches('/') == "/icp/time" {
-        let now = world.now();
+        let now = state.now();
         let shown = now.with_timezone(&Tz::America__New_York).to_rfc3339_opts(SecondsFormat::Secs, false);
         return Err(Reply::ok(&json!({"time": shown, "timestamp": now.timestamp()})));
     }
@@ -150,8 +135,8 @@ fn identify(world: &mut World, call: &Call) -> Result<String, Reply> {
     Ok(call.header("api-username").unwrap_or_default().to_owned())
 }
 
-fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
-    if !world.within_window(ICONTACT, account, CALLS_PER_HOUR, 3_600) {
+fn answer(state: &mut SandboxState, account: &str, call: &Call) -> Reply {
+    if !state.within_window(ICONTACT, account, CALLS_PER_HOUR, 3_600) {
         return refuse(503, "Too many requests in this hour.");
     }
     if call.method != "GET" {
@@ -172,12 +157,12 @@ fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
             Reply::ok(&json!({"clientfolders": [{"clientFolderId": FOLDER_ID}], "limit": 20, "offset": 0, "total": 1}))
         }
         ["icp", "a", _, "c", _, resource] => match COLLECTIONS.iter().find(|kind| kind.name == *resource) {
-            Some(kind) => list(world, account, kind, call),
+            Some(kind) => list(state, account, kind, call),
             None => refuse(404, "Not Found"),
         },
-        ["icp", "a", _, "c", _, resource, id] => match world.value(ICONTACT, account, resource, id).cloned() {
+        ["icp", "a", _, "c", _, resource, id] => match state.value(ICONTACT, account, resource, id).cloned() {
             Some(value) => Reply::ok(
-                &json!({resource.strip_suffix('s').unwrap_or(resource): with_spam_check(world, account, resource, call, value)}),
+                &json!({resource.strip_suffix('s').unwrap_or(resource): with_spam_check(state, account, resource, call, value)}),
             ),
             None => refuse(404, "Not Found"),
         },
@@ -186,10 +171,10 @@ fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
 }
 
 /// From version 2.1 on a message carries a spam score, which may change although nobody touched the message.
-fn with_spam_check(world: &mut World, account: &str, resource: &str, call: &Call, mut value: Value) -> Value {
+fn with_spam_check(state: &mut SandboxState, account: &str, resource: &str, call: &Call, mut value: Value) -> Value {
     if resource == "messages" && call.header("api-version").is_some_and(|version| version >= SPAM_CHECK_SINCE) {
-        let flaps = world.faults(ICONTACT, account).spam_check_flaps;
-        let read = if flaps { world.account(ICONTACT, account).requests } else { 0 };
+        let flaps = state.faults(ICONTACT, account).spam_check_flaps;
+        let read = if flaps { state.account(ICONTACT, account).requests } else { 0 };
         let tenths = mix(0, read) % 50;
         value["spamCheck"] = json!({"rawScore": format!("{}.{}", tenths / 10, tenths % 10)});
     }
@@ -199,15 +184,15 @@ fn with_spam_check(world: &mut World, account: &str, resource: &str, call: &Call
 /// Parameters that are no filters.
 const RESERVED: [&str; 4] = ["limit", "offset", "orderby", "createDateSearchType"];
 
-fn list(world: &mut World, account: &str, kind: &'static Collection, call: &Call) -> Reply {
-    let mut rows = world.listed(ICONTACT, account, kind.name);
-    let mut fields: Vec<String> = table::<Map<String, Value>>(kind.defaults).keys().cloned().collect();
+fn list(state: &mut SandboxState, account: &str, kind: &'static Collection, call: &Call) -> Reply {
+    let mut rows = state.listed(ICONTACT, account, kind.name);
+    let mut fields: Vec<String> = ICONTACT.contents(kind).defaults.keys().cloned().collect();
     fields.push(kind.id.field().to_owned());
     fields.extend(kind.created.iter().map(|stamp| stamp.0.to_owned()));
     fields.extend(rows.iter().filter_map(Value::as_object).flat_map(Map::keys).cloned());
 
     if kind.name == "contacts" {
-        let subscriptions = world.listed(ICONTACT, account, "subscriptions");
+        let subscriptions = state.listed(ICONTACT, account, "subscriptions");
         let on_a_list = |row: &Value| {
             subscriptions.iter().any(|one| one["contactId"] == row["contactId"] && one["status"] == "normal")
         };
@@ -251,9 +236,9 @@ fn list(world: &mut World, account: &str, kind: &'static Collection, call: &Call
         return refuse(400, "limit and offset must be numbers");
     };
     let limit = limit.clamp(1, LARGEST_PAGE);
-    let page = page(rows, offset, limit, &world.faults(ICONTACT, account));
+    let page = page(rows, offset, limit, &state.faults(ICONTACT, account));
     let rows: Vec<Value> =
-        page.rows.into_iter().map(|row| with_spam_check(world, account, kind.name, call, row)).collect();
+        page.rows.into_iter().map(|row| with_spam_check(state, account, kind.name, call, row)).collect();
     Reply::ok(&json!({kind.name: rows, "limit": limit, "offset": offset, "total": page.total}))
 }
 
@@ -445,7 +430,7 @@ mod tests {
         assert!(warned.json()["warnings"][0].is_string());
         bed.sandbox.set_faults("icontact", Faults::default()).unwrap();
         for _ in 0..CALLS_PER_HOUR - 47 {
-            bed.sandbox.world().within_window(ICONTACT, "main", CALLS_PER_HOUR, 3_600);
+            bed.sandbox.state().within_window(ICONTACT, "main", CALLS_PER_HOUR, 3_600);
         }
         assert_eq!(get(&bed, "/icp/a/").await.status, 503);
         bed.advance(3_600);

@@ -1,6 +1,6 @@
-//! What a caller reads when a call does not succeed: one shape for every error, and one mapping to statuses.
+//! The error answers of the API: one shape for every error, and one mapping of errors to statuses.
 //!
-//! Handlers return a [`Refusal`]; [`crate::exchange`] writes it out with the request's id, so that no error leaves
+//! Handlers return an [`ApiError`]; [`crate::request_id`] writes it out with the request's id, so that no error leaves
 //! without one. What the user reads and what we log are two texts: the log gets the chain of causes.
 
 use std::error::Error;
@@ -17,25 +17,25 @@ use serde_json::{Value, json};
 /// Seconds after which a call that met a busy store may be tried again.
 const BUSY_RETRY_AFTER_S: &str = "1";
 
-/// An answer that says no, and why.
+/// An error answer: status, message and the problems of single fields.
 #[derive(Debug, Clone)]
-pub struct Refusal(Box<Said>);
+pub struct ApiError(Box<Parts>);
 
 #[derive(Debug, Clone)]
-struct Said {
+struct Parts {
     status: StatusCode,
     message: String,
     provider_message: Option<String>,
     problems: Vec<FieldProblem>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// For the log alone.
+    /// The chain of causes, for the log alone.
     cause: Option<String>,
 }
 
-impl Refusal {
-    /// A refusal of a status, with a message for people.
+impl ApiError {
+    /// An error of a status, with a message for people.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self(Box::new(Said {
+        Self(Box::new(Parts {
             status,
             message: message.into(),
             provider_message: None,
@@ -57,18 +57,18 @@ impl Refusal {
             [problem, rest @ ..] => format!("The request is not valid: {problem}; and {} more.", rest.len()),
             [] => "The request is not valid.".to_owned(),
         };
-        let mut refusal = Self::bad_request(message);
-        refusal.0.problems = problems;
-        refusal
+        let mut error_answer = Self::bad_request(message);
+        error_answer.0.problems = problems;
+        error_answer
     }
 
     /// 429 that trying again does not help: the organization may not have that much. `problems` is not empty.
     pub fn over_limit(problems: Vec<FieldProblem>) -> Self {
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let message = format!("A limit of the organization is reached: {}.", said.join("; "));
-        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, message);
-        refusal.0.problems = problems;
-        refusal
+        let mut error_answer = Self::new(StatusCode::TOO_MANY_REQUESTS, message);
+        error_answer.0.problems = problems;
+        error_answer
     }
 
     /// 401: the same for absent, wrong and mismatched secrets.
@@ -81,19 +81,27 @@ impl Refusal {
         .with_header(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Elements"))
     }
 
-    /// 404 for what is absent or another organization's: the two cannot be told apart.
+    /// 404 for what is absent or another organization's: the answer does not say which.
     pub fn no_instance() -> Self {
         Self::new(StatusCode::NOT_FOUND, "No element instance found for the given id.")
     }
 
-    /// 404 for a path that is none.
+    /// 404 for a path that no route serves.
     pub fn nothing_here() -> Self {
         Self::not_found("There is nothing at this path.")
     }
 
-    /// 404 of another kind of thing.
+    /// 404 with a message of its own.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// 403: the instance is switched off.
+    pub fn disabled() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "The element instance is disabled. Enable it with PUT /instances/{id}/enabled.",
+        )
     }
 
     /// 500, or 503 where trying again helps. The cause is logged with the request and not shown.
@@ -107,7 +115,7 @@ impl Refusal {
             Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
                 .with_header(axum::http::header::RETRY_AFTER, HeaderValue::from_static(BUSY_RETRY_AFTER_S))
         };
-        let mut refusal = match store {
+        let mut error_answer = match store {
             Some(StoreError::Busy(_)) => unavailable("The service is busy; try again in a moment."),
             Some(StoreError::Full(_)) => {
                 unavailable("The service's disk is full and nothing was changed; make room and try again.")
@@ -117,8 +125,8 @@ impl Refusal {
                 "Something failed on our side; the request id names the case.",
             ),
         };
-        refusal.0.cause = Some(Chain(error).to_string());
-        refusal
+        error_answer.0.cause = Some(Chain(error).to_string());
+        error_answer
     }
 
     /// The same, with what the vendor said.
@@ -133,7 +141,7 @@ impl Refusal {
         self
     }
 
-    /// Why, for the log.
+    /// The chain of causes, for the log.
     pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
@@ -151,14 +159,14 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0.status.as_u16(), self.0.message)
     }
 }
 
-impl IntoResponse for Refusal {
-    /// Status and headers; the body is written in [`crate::exchange`], which knows the request's id.
+impl IntoResponse for ApiError {
+    /// Status and headers; the body is written in [`crate::request_id`], which knows the request's id.
     fn into_response(self) -> Response {
         let mut response = self.0.status.into_response();
         response.headers_mut().extend(self.0.headers.iter().cloned());
@@ -167,7 +175,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<AuthenticateError> for Refusal {
+impl From<AuthenticateError> for ApiError {
     fn from(error: AuthenticateError) -> Self {
         match error {
             AuthenticateError::Unknown => Self::unknown_caller(),
@@ -176,7 +184,7 @@ impl From<AuthenticateError> for Refusal {
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::internal(&error)
     }
@@ -194,9 +202,9 @@ mod tests {
             (StoreError::Refused("damaged".into()), 500, "failed on our side"),
         ];
         for (error, status, said) in cases {
-            let refusal = Refusal::from(error);
-            assert_eq!(refusal.0.status.as_u16(), status);
-            assert!(refusal.0.message.contains(said), "{}", refusal.0.message);
+            let error_answer = ApiError::from(error);
+            assert_eq!(error_answer.0.status.as_u16(), status);
+            assert!(error_answer.0.message.contains(said), "{}", error_answer.0.message);
         }
     }
 }

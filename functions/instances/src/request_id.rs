@@ -1,4 +1,4 @@
-//! What holds of every exchange: a request id, the headers browsers need, errors in one shape, one line in the log.
+//! The middleware around every request: a request id, the headers browsers need, errors in one shape, and one log line.
 
 use std::time::Instant;
 
@@ -11,16 +11,16 @@ use domain::limits;
 use flow::fields;
 use flow::ports::Ambient;
 
-use crate::refusal::Refusal;
+use crate::error::ApiError;
 use crate::{ApiState, BASE};
 
-/// Id of the exchange, on every answer and in every error: 24 hex digits.
+/// Id of the request, on every answer and in every error: 24 hex digits.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("elements-request-id");
-/// Where the next page of a listing starts.
+/// The token of the next page of a listing.
 pub const NEXT_PAGE: HeaderName = HeaderName::from_static("elements-next-page-token");
-/// How many entries this page has.
+/// The number of entries on this page.
 pub const RETURNED_COUNT: HeaderName = HeaderName::from_static("elements-returned-count");
-/// How many entries there are in all, where the vendor says so.
+/// The number of entries in all, where the vendor says so.
 pub const TOTAL_COUNT: HeaderName = HeaderName::from_static("elements-total-count");
 /// The instance that a hub call went through.
 pub const INSTANCE_ID: HeaderName = HeaderName::from_static("elements-element-instance-id");
@@ -41,7 +41,7 @@ pub async fn wrap(State(state): State<ApiState>, request: Request, next: Next) -
     let mut response = if method == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
     } else if let Some(length) = too_long(request.uri()) {
-        Refusal::new(
+        ApiError::new(
             StatusCode::URI_TOO_LONG,
             format!(
                 "The URL has {length} bytes; at most {} are taken. Larger things go into a body.",
@@ -50,21 +50,21 @@ pub async fn wrap(State(state): State<ApiState>, request: Request, next: Next) -
         )
         .into_response()
     } else if request.uri().path().starts_with(BASE) && !accepts_json(request.headers()) {
-        Refusal::new(StatusCode::NOT_ACCEPTABLE, "Answers are application/json; the Accept header excludes it.")
+        ApiError::new(StatusCode::NOT_ACCEPTABLE, "Answers are application/json; the Accept header excludes it.")
             .into_response()
     } else {
         next.run(request).await
     };
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<Refusal>().is_none() {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<ApiError>().is_none() {
         let allow = response.headers().get(header::ALLOW).cloned();
-        let refusal =
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not among this path's methods."));
-        response = refusal.into_response();
+        let error =
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not among this path's methods."));
+        response = error.into_response();
         allow.map(|allow| response.headers_mut().insert(header::ALLOW, allow));
     }
-    let refusal = response.extensions_mut().remove::<Refusal>();
-    if let Some(refusal) = &refusal {
-        *response.body_mut() = Body::from(refusal.body(&request_id).to_string());
+    let error = response.extensions_mut().remove::<ApiError>();
+    if let Some(error) = &error {
+        *response.body_mut() = Body::from(error.body(&request_id).to_string());
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -85,7 +85,7 @@ pub async fn wrap(State(state): State<ApiState>, request: Request, next: Next) -
         headers.insert(REQUEST_ID, value);
     }
     let (status, duration_ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
-    let cause = refusal.as_ref().and_then(Refusal::cause);
+    let cause = error.as_ref().and_then(ApiError::cause);
     match cause {
         Some(cause) => tracing::error!(
             %method, route, { fields::STATUS } = status, { fields::DURATION_MS } = duration_ms, request_id,
@@ -105,12 +105,12 @@ fn draw_request_id(ambient: &dyn Ambient) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The length of path and query, where it is more than is taken.
+/// The length of path and query in bytes, if it is over the limit.
 fn too_long(uri: &Uri) -> Option<usize> {
     uri.path_and_query().map(|whole| whole.as_str().len()).filter(|length| *length > limits::URL_BYTES)
 }
 
-/// Whether JSON is welcome. A client that says nothing takes anything.
+/// True if the client accepts JSON. A client without an Accept header takes anything.
 fn accepts_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::ACCEPT).iter().peekable();
     if values.peek().is_none() {

@@ -1,23 +1,26 @@
 //! Sandbox Revel: Django lists with field filters, naive local dates, numeric ids and links without a host.
 
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 
-use super::collection::{Collection, Deletion, Form, Id, Stamp, table};
-use super::faults::{Faults, Strike};
+use super::collection::{Collection, Deletion, Form, Id, Stamp, contents};
+use super::faults::{Fault, Faults};
 use super::http::{Call, Reply};
-use super::world::{World, page};
-use super::{Manners, Vendor};
+use super::records::page;
+use super::state::SandboxState;
+use super::{Vendor, VendorBehavior};
 
 const REVEL: Vendor = Vendor::Revel;
 
-pub(super) static MANNERS: Manners = Manners {
+pub(super) static BEHAVIOR: VendorBehavior = VendorBehavior {
     key: "revel",
     title: "Revel",
     collections: COLLECTIONS,
+    contents: LazyLock::new(|| contents(include_str!("collections.json"))),
     oauth: None,
     complete,
     changed: |_, _, _, _, _| {},
@@ -37,9 +40,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: UPDATED,
         revision: None,
         deletion: Deletion::Flag("active", "false"),
-        defaults: r#"{"name":"Store","active":true,"time_zone":"America/Los_Angeles"}"#,
-        skeleton: r#"[{"id":3,"name":"Downtown"}]"#,
-        samples: "[]",
     },
     Collection {
         name: "Employee",
@@ -48,11 +48,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: UPDATED,
         revision: None,
         deletion: Deletion::Flag("active", "false"),
-        defaults: r#"{"first_name":"","last_name":"","email":"","mobile_number":"","pin":"","active":true,"employee_start":"2026-01-05",
-            "employee_end":null,"weekly_wage":null,"external_id":null,"user":"/enterprise/User/88/","created_by":"/enterprise/User/1/","updated_by":"/enterprise/User/1/"}"#,
-        skeleton: "[]",
-        samples: r#"[{"id":4410,"first_name":"Ada","last_name":"Ng","email":"ada@example.com","pin":"4471"},
-            {"id":4411,"first_name":"Luis","last_name":"Ortega","email":"luis@example.com","pin":"9020"}]"#,
     },
     Collection {
         name: "TimeSheetEntry",
@@ -61,12 +56,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: UPDATED,
         revision: None,
         deletion: Deletion::Gone,
-        defaults: r#"{"break_length":null,"break_type":null,"clock_out":null,"created_by":"/enterprise/User/88/","department_name":"Service Crew",
-            "employee":"/resources/Employee/4410/","establishment":"/enterprise/Establishment/3/","exempt_salaried":false,"is_auto_clock_out":null,
-            "parent":null,"returned_date":null,"role_name":"Cashier","role_wage":15.0,"stage":0,"updated_by":"/enterprise/User/88/"}"#,
-        skeleton: "[]",
-        samples: r#"[{"id":7101,"clock_in":"2026-08-01T09:01:00"},
-            {"id":7102,"clock_in":"2026-08-01T09:05:00","clock_out":"2026-08-01T17:00:00","employee":"/resources/Employee/4411/","role_name":"Cook","role_wage":18.5,"parent":"/resources/TimeSheetEntry/7101/"}]"#,
     },
     Collection {
         name: "Customer",
@@ -75,9 +64,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: UPDATED,
         revision: None,
         deletion: Deletion::Flag("active", "false"),
-        defaults: r#"{"uuid":"0b0c","first_name":"","last_name":"","email":"","phone_number":"","active":true}"#,
-        skeleton: "[]",
-        samples: r#"[{"id":55,"first_name":"Bo","last_name":"Li","email":"bo@example.com"}]"#,
     },
     Collection {
         name: "Order",
@@ -86,10 +72,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: UPDATED,
         revision: None,
         deletion: Deletion::Flag("deleted", "true"),
-        defaults: r#"{"uuid":"77aa","establishment":"/enterprise/Establishment/3/","customer":null,"closed":false,"is_unpaid":true,"deleted":false,
-            "subtotal":0.0,"tax":0.0,"final_total":0.0,"dining_option":0}"#,
-        skeleton: "[]",
-        samples: r#"[{"id":900,"closed":true,"is_unpaid":false,"subtotal":10.0,"tax":0.9,"final_total":10.9}]"#,
     },
     Collection {
         name: "Product",
@@ -98,9 +80,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: UPDATED,
         revision: None,
         deletion: Deletion::Flag("active", "false"),
-        defaults: r#"{"name":"Product","price":1.0,"barcode":"","sku":"","category":"/products/ProductCategory/4/","active":true}"#,
-        skeleton: "[]",
-        samples: r#"[{"id":31,"name":"Tea","price":3.5,"sku":"T1"}]"#,
     },
 ];
 
@@ -109,14 +88,14 @@ fn site(collection: &str) -> &'static str {
     if collection == "Establishment" { "enterprise" } else { "resources" }
 }
 
-fn refusal(strike: Strike, _: u64, _: &Call) -> Reply {
-    match strike {
-        Strike::TokenExpired => unauthorized(),
-        Strike::RateLimited => Reply::json(429, &json!({"error": "Too many requests"})),
-        Strike::ErrorIn200 => {
+fn refusal(fault: Fault, _: u64, _: &Call) -> Reply {
+    match fault {
+        Fault::TokenExpired => unauthorized(),
+        Fault::RateLimited => Reply::json(429, &json!({"error": "Too many requests"})),
+        Fault::ErrorIn200 => {
             Reply::ok(&json!({"error": "Sorry, this request could not be processed. Please try again later."}))
         }
-        Strike::ServerError | Strike::Cut => Reply::text(502, "text/html", "<html><h1>502 Bad Gateway</h1></html>"),
+        Fault::ServerError | Fault::Cut => Reply::text(502, "text/html", "<html><h1>502 Bad Gateway</h1></html>"),
     }
 }
 
@@ -133,7 +112,7 @@ fn complete(kind: &str, value: &mut Map<String, Value>, _: DateTime<Utc>, _: u64
     }
 }
 
-fn identify(_: &mut World, call: &Call) -> Result<String, Reply> {
+fn identify(_: &mut SandboxState, call: &Call) -> Result<String, Reply> {
     let (key, secret) = match (call.header("api-authentication"), call.query("api_key"), call.query("api_secret")) {
         (Some(header), _, _) => header.split_once(':').unwrap_or_default(),
         (None, Some(key), Some(secret)) => (key, secret),
@@ -143,7 +122,7 @@ fn identify(_: &mut World, call: &Call) -> Result<String, Reply> {
     if good(key) && good(secret) { Ok(key.to_owned()) } else { Err(unauthorized()) }
 }
 
-fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
+fn answer(state: &mut SandboxState, account: &str, call: &Call) -> Reply {
     if call.method != "GET" {
         return Reply::text(405, "text/plain", "");
     }
@@ -156,8 +135,8 @@ fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
     let known =
         parts.get(1).and_then(|name| COLLECTIONS.iter().find(|kind| kind.name == *name && parts[0] == site(name)));
     match (known, parts.len()) {
-        (Some(kind), 2) => list(world, account, kind, call),
-        (Some(kind), 3) => match world.value(REVEL, account, kind.name, parts[2]) {
+        (Some(kind), 2) => list(state, account, kind, call),
+        (Some(kind), 3) => match state.value(REVEL, account, kind.name, parts[2]) {
             Some(value) => Reply::ok(value),
             None => Reply::text(404, "text/html", ""),
         },
@@ -172,9 +151,9 @@ fn bad(text: String) -> Reply {
     Reply::json(400, &json!({"error": text}))
 }
 
-fn list(world: &World, account: &str, kind: &'static Collection, call: &Call) -> Reply {
-    let faults = world.faults(REVEL, account);
-    let mut rows = world.listed(REVEL, account, kind.name);
+fn list(state: &SandboxState, account: &str, kind: &'static Collection, call: &Call) -> Reply {
+    let faults = state.faults(REVEL, account);
+    let mut rows = state.listed(REVEL, account, kind.name);
     if faults.odd_dates {
         for row in rows.iter_mut().skip(4).step_by(5) {
             row["created_date"] = json!("0001-01-01T00:00:00");
@@ -183,7 +162,7 @@ fn list(world: &World, account: &str, kind: &'static Collection, call: &Call) ->
     if let (Some(zone), "Establishment") = (&faults.zone, kind.name) {
         rows.iter_mut().for_each(|row| row["time_zone"] = json!(zone));
     }
-    let mut fields: Vec<String> = table::<Map<String, Value>>(kind.defaults).keys().cloned().collect();
+    let mut fields: Vec<String> = REVEL.contents(kind).defaults.keys().cloned().collect();
     fields.extend(["id", "created_date", "updated_date", "resource_uri", "clock_in"].map(str::to_owned));
     fields.extend(rows.iter().filter_map(Value::as_object).flat_map(Map::keys).cloned());
 
@@ -221,7 +200,7 @@ fn list(world: &World, account: &str, kind: &'static Collection, call: &Call) ->
         "previous": (offset >= limit && offset > 0).then(|| link(offset - limit)),
     });
     let scoped = call.query.iter().any(|(name, _)| name.starts_with("establishment"));
-    if scoped || world.records(REVEL, account, "Establishment").len() == 1 {
+    if scoped || state.records(REVEL, account, "Establishment").len() == 1 {
         meta["time_zone"] = json!(faults.zone(Tz::America__Los_Angeles).name());
     }
     let mut rows = page.rows;

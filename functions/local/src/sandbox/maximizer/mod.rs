@@ -1,25 +1,28 @@
 //! Sandbox Maximizer: one verb for everything, errors with status 200, and dates whose `Z` is not true.
 
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::collection::{Collection, Deletion, Form, Id, Stamp, get, table};
-use super::faults::{Faults, Strike};
+use super::collection::{Collection, Deletion, Form, Id, Stamp, contents, get};
+use super::faults::{Fault, Faults};
 use super::http::{Call, Reply};
 use super::oauth::{self, Bearer, Style};
-use super::world::{World, page};
-use super::{Manners, Vendor};
+use super::records::page;
+use super::state::SandboxState;
+use super::{Vendor, VendorBehavior};
 
 const MAXIMIZER: Vendor = Vendor::Maximizer;
 
-pub(super) static MANNERS: Manners = Manners {
+pub(super) static BEHAVIOR: VendorBehavior = VendorBehavior {
     key: "maximizer",
     title: "Maximizer",
     collections: COLLECTIONS,
+    contents: LazyLock::new(|| contents(include_str!("collections.json"))),
     oauth: Some(Style {
         is_authorize: |path| oauth_step(path, "/authorize"),
         is_token: |path| oauth_step(path, "/token"),
@@ -30,7 +33,7 @@ pub(super) static MANNERS: Manners = Manners {
         refresh_in_refresh: true,
         refresh_only_offline: false,
         prefixes: ["mxc-", "mxa-", "mxr-"],
-        tells_scope: false,
+        shows_scope: false,
         error: |name, text| {
             let status = if name == "invalid_client" { 401 } else { 400 };
             Reply::json(status, &json!({"error": name, "error_description": text}))
@@ -56,14 +59,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: Some(Stamp("LastModifyDate", Form::FalseUtc)),
         revision: None,
         deletion: Deletion::Gone,
-        defaults: r#"{"Type":"Contact","CompanyName":"","FirstName":"","LastName":"","ParentKey":null,
-            "Email":{"Address":"","Description":"Main","Default":true},"Phone1":{"Default":true,"Description":"Main","Number":"","Extension":""},
-            "Address":{"AddressLine1":"","City":"","StateProvince":"","ZipCode":"","Country":""},
-            "Creator":"VXNlcglNQVNURVI=","ModifiedBy":"VXNlcglNQVNURVI="}"#,
-        skeleton: "[]",
-        samples: r#"[{"Type":"Company","CompanyName":"Acme","Address":{"AddressLine1":"1 Main St","City":"Vancouver","StateProvince":"BC","ZipCode":"V6B1A1","Country":"Canada"}},
-            {"Type":"Contact","CompanyName":"Acme","FirstName":"Ada","LastName":"Ng","Email":{"Address":"ada@example.com"},"Phone1":{"Number":"555-0100"}},
-            {"Type":"Individual","FirstName":"Bo","LastName":"Lindqvist","Email":{"Address":"bo@example.com"}}]"#,
     },
     Collection {
         name: "Opportunity",
@@ -72,10 +67,6 @@ static COLLECTIONS: &[Collection] = &[
         updated: Some(Stamp("LastModifyDate", Form::FalseUtc)),
         revision: None,
         deletion: Deletion::Gone,
-        defaults: r#"{"AbEntryKey":null,"ContactKey":null,"Objective":"","Description":"","Status":{"Key":2,"DisplayValue":"In Progress"},"Cost":0.0,
-            "ForecastRevenue":0.0,"ActualRevenue":0.0,"NextAction":"","StartDate":"2026-07-01T07:00:00Z","CloseDate":"2026-09-30T07:00:00Z"}"#,
-        skeleton: "[]",
-        samples: r#"[{"Objective":"Renewal","Description":"Annual","ForecastRevenue":12000.0}]"#,
     },
 ];
 
@@ -90,33 +81,33 @@ fn invalid_token() -> Reply {
     Reply::ok(&json!({"Code": -1, "Msg": ["Token is invalid"]}))
 }
 
-fn refusal(strike: Strike, _: u64, _: &Call) -> Reply {
-    match strike {
-        Strike::TokenExpired => invalid_token(),
-        Strike::RateLimited => Reply::text(429, "text/plain", "Too Many Requests"),
-        Strike::ErrorIn200 => failure("Access denied", -10_003),
-        Strike::ServerError | Strike::Cut => Reply::text(500, "text/html", "<h1>Runtime Error</h1>"),
+fn refusal(fault: Fault, _: u64, _: &Call) -> Reply {
+    match fault {
+        Fault::TokenExpired => invalid_token(),
+        Fault::RateLimited => Reply::text(429, "text/plain", "Too Many Requests"),
+        Fault::ErrorIn200 => failure("Access denied", -10_003),
+        Fault::ServerError | Fault::Cut => Reply::text(500, "text/html", "<h1>Runtime Error</h1>"),
     }
 }
 
 fn complete(_: &str, _: &mut Map<String, Value>, _: DateTime<Utc>, _: u64, _: &Faults) {}
 
-fn identify(world: &mut World, call: &Call) -> Result<String, Reply> {
-    match oauth::bearer(world, call) {
+fn identify(state: &mut SandboxState, call: &Call) -> Result<String, Reply> {
+    match oauth::bearer(state, call) {
         Bearer::Good(account) => Ok(account),
         _ if call.path.ends_with("/VerifyToken") => Err(Reply::text(401, "text/plain", "")),
         _ => Err(invalid_token()),
     }
 }
 
-fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
-    let limit = match world.faults(MAXIMIZER, account).edition.as_deref() {
+fn answer(state: &mut SandboxState, account: &str, call: &Call) -> Reply {
+    let limit = match state.faults(MAXIMIZER, account).edition.as_deref() {
         Some("core") => Some((30, 10)),
         Some("business") => Some((90, 30)),
         _ => None,
     };
     if let Some((calls, seconds)) = limit
-        && !world.within_window(MAXIMIZER, account, calls, seconds)
+        && !state.within_window(MAXIMIZER, account, calls, seconds)
     {
         return Reply::text(429, "text/plain", "Too Many Requests").with("retry-after", "0");
     }
@@ -125,7 +116,7 @@ fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
         ("VerifyToken", "GET") => Reply::text(200, "text/plain", ""),
         ("TokenValid", "POST") => Reply::ok(&json!({"Code": 0})),
         ("Read", "POST") => match call.json() {
-            Some(Value::Object(request)) => read(world, account, &request),
+            Some(Value::Object(request)) => read(state, account, &request),
             _ => failure("The request is not a JSON object.", -10_000),
         },
         ("Read" | "TokenValid", _) => Reply::text(405, "text/plain", "Method Not Allowed"),
@@ -133,20 +124,20 @@ fn answer(world: &mut World, account: &str, call: &Call) -> Reply {
     }
 }
 
-fn read(world: &World, account: &str, request: &Map<String, Value>) -> Reply {
+fn read(state: &SandboxState, account: &str, request: &Map<String, Value>) -> Reply {
     let mut reply = Map::new();
     reply.insert("Code".into(), json!(0));
     for (object, asked) in request {
-        let told = match object.as_str() {
+        let answered = match object.as_str() {
             "Compatibility" | "Configuration" => continue,
             "Schema" => Ok(schema(asked)),
             _ => match COLLECTIONS.iter().find(|kind| kind.name == object) {
-                Some(kind) => read_object(world, account, kind, asked, request),
+                Some(kind) => read_object(state, account, kind, asked, request),
                 None => Err(failure(&format!("Unknown object {object}."), -10_001)),
             },
         };
-        match told {
-            Ok(told) => reply.insert(object.clone(), told),
+        match answered {
+            Ok(answered) => reply.insert(object.clone(), answered),
             Err(refused) => return refused,
         };
     }
@@ -154,7 +145,7 @@ fn read(world: &World, account: &str, request: &Map<String, Value>) -> Reply {
 }
 
 fn read_object(
-    world: &World,
+    state: &SandboxState,
     account: &str,
     kind: &Collection,
     asked: &Value,
@@ -167,7 +158,7 @@ fn read_object(
     let Some(wanted) = asked["Scope"]["Fields"].as_object() else {
         return Err(failure("Scope.Fields is missing.", -10_000));
     };
-    let faults = world.faults(MAXIMIZER, account);
+    let faults = state.faults(MAXIMIZER, account);
     let order = &asked["OrderBy"];
     let top = asked["Criteria"]["Top"].as_u64();
     let size = order["PageSize"].as_u64().or(top).unwrap_or(100).max(1);
@@ -175,7 +166,7 @@ fn read_object(
         return Err(Reply::text(408, "text/plain", "Request Timeout"));
     }
     let pinned = get(request, &format!("Compatibility/{}Key", kind.name)).is_some_and(|version| version == "2.0");
-    let mut rows = world.listed(MAXIMIZER, account, kind.name);
+    let mut rows = state.listed(MAXIMIZER, account, kind.name);
     if !pinned {
         rows.iter_mut().for_each(old_key);
     }
@@ -214,11 +205,11 @@ fn read_object(
     };
     let page = page(rows, offset, size as usize, &faults);
     let data: Vec<Value> = page.rows.iter().map(|row| select(row, wanted)).collect();
-    let mut told = json!({"Data": data});
+    let mut answered = json!({"Data": data});
     if let Some(next) = page.next {
-        told["OrderBy"] = json!({"PageKey": STANDARD.encode(next.to_string())});
+        answered["OrderBy"] = json!({"PageKey": STANDARD.encode(next.to_string())});
     }
-    Ok(told)
+    Ok(answered)
 }
 
 /// Without the pin on version 2.0 the same record has another key.
@@ -246,7 +237,7 @@ fn select(row: &Value, wanted: &Map<String, Value>) -> Value {
 }
 
 fn field_names(kind: &Collection) -> Vec<String> {
-    let mut names: Vec<String> = table::<Map<String, Value>>(kind.defaults).keys().cloned().collect();
+    let mut names: Vec<String> = MAXIMIZER.contents(kind).defaults.keys().cloned().collect();
     names.extend(["Key", "CreationDate", "LastModifyDate"].map(str::to_owned));
     names
 }
@@ -256,7 +247,7 @@ fn schema(asked: &Value) -> Value {
     let tree = asked["Criteria"]["SearchQuery"]["Key"]["$TREE"].as_str().unwrap_or("/");
     let mut rows = Vec::new();
     for kind in COLLECTIONS.iter().filter(|kind| format!("/{}", kind.name).starts_with(tree)) {
-        let defaults: Map<String, Value> = table(kind.defaults);
+        let defaults = &MAXIMIZER.contents(kind).defaults;
         for name in field_names(kind) {
             let type_name = match defaults.get(&name) {
                 _ if name.ends_with("Date") => "DateTime",
@@ -274,7 +265,7 @@ fn schema(asked: &Value) -> Value {
 
 // ---------------------------------------------------------------- criteria
 
-/// Whether a row meets every condition of an object.
+/// True if a row meets every condition of an object.
 fn all(row: &Value, criteria: &Map<String, Value>, known: &[String]) -> Result<bool, String> {
     for (name, condition) in criteria {
         let met = match (name.as_str(), condition) {
