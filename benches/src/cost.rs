@@ -13,7 +13,6 @@ use anyhow::{Context, ensure};
 use aws::store::DynamoStore;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use chrono::{DateTime, TimeDelta, Utc};
-use flow::dispatch;
 use flow::service::Service;
 use local::engine::{Engine, TABLE};
 use poller::Poller;
@@ -184,7 +183,7 @@ impl Meter {
         let (capacity, calls, start) = (self.store.capacity(), self.calls().await?, Start::now());
         let mut polls = 0;
         for minute in 0..15 {
-            polls += dispatch::dispatch(service, from + TimeDelta::minutes(minute)).await?.polls;
+            polls += flow::schedule::dispatch(service, from + TimeDelta::minutes(minute)).await?.polls;
         }
         let (reading, after, later) = (start.reading(0, 0), self.store.capacity(), self.calls().await?);
         let reads = after.reads - capacity.reads;

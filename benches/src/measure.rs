@@ -10,10 +10,8 @@ use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use chrono::Utc;
 use domain::id::{InstanceId, OrganizationId};
 use domain::wheel::Slot;
-use flow::dispatch;
 use flow::job::PollJob;
 use flow::ports::{Condition, Item, Message, Queue, QueueName, Store, Write};
-use flow::table;
 use flow::testing::MemoryStore;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -276,7 +274,7 @@ async fn dispatched(who: Who, size: Size, directory: &Path) -> anyhow::Result<Re
     let first = Utc::now() + chrono::TimeDelta::days(1);
     let minute = service.wheel.minute_of(first);
     let mark = Write::Put {
-        item: Item { key: table::interval_key(INTERVAL), version: 1, body: "{}".into(), expires_at: None },
+        item: Item { key: store::keys::interval_key(INTERVAL), version: 1, body: "{}".into(), expires_at: None },
         condition: Condition::Unconditional,
     };
     ensure!(store.write_each(&[mark]).await.iter().all(Result::is_ok), "the interval is in use");
@@ -287,7 +285,12 @@ async fn dispatched(who: Who, size: Size, directory: &Path) -> anyhow::Result<Re
             .map(|n| {
                 number += 1;
                 let (job, slot) = (member(number, 0), Slot::due(INTERVAL, slots[n as usize % slots.len()]));
-                table::put(table::slot_key(slot, job.instance, &job.resource), 1, &job, Condition::Unconditional)
+                store::codec::put(
+                    store::keys::slot_key(slot, job.instance, &job.resource),
+                    1,
+                    &job,
+                    Condition::Unconditional,
+                )
             })
             .collect();
         store.write_each(&writes).await.into_iter().collect::<Result<Vec<_>, _>>()
@@ -300,7 +303,7 @@ async fn dispatched(who: Who, size: Size, directory: &Path) -> anyhow::Result<Re
     for round in 0..=rounds {
         let now = service.wheel.start_of(minute + round);
         let start = Start::now();
-        let report = dispatch::dispatch(&service, now).await?;
+        let report = flow::schedule::dispatch(&service, now).await?;
         ensure!(report.polls as u64 == size.due, "{} of {} were due", report.polls, size.due);
         readings.push(start.reading(size.due, 0));
     }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use domain::id::{InstanceId, OrganizationId};
-use flow::audit::{self, By};
+use flow::accounts::{NewOrganization, Renewal, create_organization};
 use flow::instances;
-use flow::limits::{self, Limits, LimitsRecord};
 use flow::ports::Store;
-use flow::principal::{self, NewOrganization, Renewal, create_organization};
-use flow::table::account_limits_key;
 use flow::testing::Fault;
 use futures::future::join_all;
 use serde_json::{Value, json};
+use store::keys::account_limits_key;
+use store::records::account::{Limits, LimitsRecord};
+use store::records::audit::By;
 use tests::harness::{SystemHarness, seed};
 
 async fn world() -> SystemHarness {
@@ -55,7 +55,7 @@ async fn an_old_secret_works_beside_its_successor_for_as_long_as_was_said() {
     let (ports, own) = (&world.service.ports, &world.organization);
     let (user, organization) = (own.user_secret.expose(), own.organization_secret.expose());
     let grace = Renewal::Rotate(TimeDelta::minutes(10));
-    let second = principal::renew_user(ports, own.organization, own.user, grace).await.expect("a new secret");
+    let second = flow::accounts::renew_user(ports, own.organization, own.user, grace).await.expect("a new secret");
     for secret in [user, second.expose()] {
         assert_eq!(status(&world, &header(secret, organization), "/instances?allowEmpty=true").await, 200);
     }
@@ -68,17 +68,18 @@ async fn an_old_secret_works_beside_its_successor_for_as_long_as_was_said() {
     assert_eq!(status(&world, &header(second.expose(), organization), "/instances?allowEmpty=true").await, 200);
 
     // Two at most: the next change ends the one before the last, whatever time it had.
-    let third = principal::renew_user(ports, own.organization, own.user, grace).await.expect("a new secret");
-    let fourth = principal::renew_user(ports, own.organization, own.user, grace).await.expect("a new secret");
+    let third = flow::accounts::renew_user(ports, own.organization, own.user, grace).await.expect("a new secret");
+    let fourth = flow::accounts::renew_user(ports, own.organization, own.user, grace).await.expect("a new secret");
     for (secret, works) in [(&second, 401), (&third, 200), (&fourth, 200)] {
         assert_eq!(status(&world, &header(secret.expose(), organization), "/instances?allowEmpty=true").await, works);
     }
-    principal::renew_user(ports, own.organization, own.user, Renewal::Revoke).await.expect("revoked");
+    flow::accounts::renew_user(ports, own.organization, own.user, Renewal::Revoke).await.expect("revoked");
     for secret in [&third, &fourth] {
         assert_eq!(status(&world, &header(secret.expose(), organization), "/instances?allowEmpty=true").await, 401);
     }
-    let organizations = principal::renew_organization(ports, own.organization, grace).await.expect("a new secret");
-    let user = principal::renew_user(ports, own.organization, own.user, Renewal::AT_ONCE).await.expect("a new secret");
+    let organizations = flow::accounts::renew_organization(ports, own.organization, grace).await.expect("a new secret");
+    let user =
+        flow::accounts::renew_user(ports, own.organization, own.user, Renewal::AT_ONCE).await.expect("a new secret");
     for secret in [organization, organizations.expose()] {
         assert_eq!(status(&world, &header(user.expose(), secret), "/instances?allowEmpty=true").await, 200);
     }
@@ -129,27 +130,28 @@ async fn whoever_is_disabled_stays_out_and_his_instances_rest() {
     let (resting, polled) = (world.create(seed("square")).await, world.create(seed("square")).await);
     let (code, _) = world.call("DELETE", &format!("/instances/{resting}/enabled"), None).await;
     assert_eq!(code, 200);
-    let (second, secret) = principal::create_user(ports, own.organization, "second").await.expect("a user");
+    let (second, secret) = flow::accounts::create_user(ports, own.organization, "second").await.expect("a user");
     let seconds = header(secret.expose(), own.organization_secret.expose());
     let inside = async |secrets: &str| status(&world, secrets, "/instances").await;
 
-    principal::set_user_disabled(ports, own.organization, second, true).await.expect("disabled");
+    flow::accounts::set_user_disabled(ports, own.organization, second, true).await.expect("disabled");
     assert_eq!((inside(&seconds).await, inside(&header_of(&own)).await), (401, 200));
-    let renewed = principal::renew_user(ports, own.organization, second, Renewal::AT_ONCE).await.expect("a new secret");
+    let renewed =
+        flow::accounts::renew_user(ports, own.organization, second, Renewal::AT_ONCE).await.expect("a new secret");
     let seconds = header(renewed.expose(), own.organization_secret.expose());
     assert_eq!(inside(&seconds).await, 401, "a new secret lets nobody in who is to stay out");
 
-    principal::set_organization_disabled(ports, own.organization, true).await.expect("disabled");
-    principal::set_organization_disabled(ports, own.organization, true).await.expect("and again");
+    flow::accounts::set_organization_disabled(ports, own.organization, true).await.expect("disabled");
+    flow::accounts::set_organization_disabled(ports, own.organization, true).await.expect("and again");
     assert_eq!((inside(&seconds).await, inside(&header_of(&own)).await), (401, 401));
-    let refused = principal::create_user(ports, own.organization, "third").await;
-    assert!(matches!(refused, Err(principal::AdministerError::Disabled)), "{refused:?}");
+    let refused = flow::accounts::create_user(ports, own.organization, "third").await;
+    assert!(matches!(refused, Err(flow::accounts::AccountError::Disabled)), "{refused:?}");
     let asked = world.sandbox.requests().len();
     world.sandbox.create("square", "timecards", json!({ "team_member_id": "TM1" })).expect("a record");
     world.advance(Duration::from_secs(180)).await;
     assert_eq!(world.sandbox.requests().len(), asked, "the vendor is left in peace");
 
-    principal::set_organization_disabled(ports, own.organization, false).await.expect("enabled");
+    flow::accounts::set_organization_disabled(ports, own.organization, false).await.expect("enabled");
     assert_eq!(
         (inside(&seconds).await, inside(&header_of(&own)).await),
         (401, 200),
@@ -162,9 +164,9 @@ async fn whoever_is_disabled_stays_out_and_his_instances_rest() {
         let (_, shown) = world.call("GET", &format!("/instances/{instance}"), None).await;
         assert_eq!(shown["disabled"], json!(off));
     }
-    principal::set_user_disabled(ports, own.organization, second, false).await.expect("enabled");
+    flow::accounts::set_user_disabled(ports, own.organization, second, false).await.expect("enabled");
     assert_eq!(inside(&seconds).await, 200);
-    let nobody = principal::set_organization_disabled(ports, OrganizationId(1), true).await;
+    let nobody = flow::accounts::set_organization_disabled(ports, OrganizationId(1), true).await;
     assert!(
         matches!(nobody, Err(flow::accounts::SuspendError::Account(flow::accounts::AccountError::Absent))),
         "{nobody:?}"
@@ -175,7 +177,9 @@ async fn whoever_is_disabled_stays_out_and_his_instances_rest() {
 
 async fn set(world: &SystemHarness, instances: Option<u32>, resources: Option<u32>, smallest_interval: Option<u16>) {
     let limits = Limits { instances, resources, smallest_interval };
-    limits::set(&world.service.ports, world.organization.organization, limits).await.expect("limits are set");
+    flow::accounts::limits::set(&world.service.ports, world.organization.organization, limits)
+        .await
+        .expect("limits are set");
 }
 
 async fn counted(world: &SystemHarness) -> u32 {
@@ -263,7 +267,7 @@ async fn a_limit_set_during_changes_starts_with_the_right_count() {
     for seed in 0..6 {
         let world = SystemHarness::seeded("2026-01-05T09:00:00Z", seed).await;
         let gone = world.create(body(&["a"], 60)).await;
-        let setting = limits::set(
+        let setting = flow::accounts::limits::set(
             &world.service.ports,
             world.organization.organization,
             Limits { instances: Some(4), ..Limits::default() },
@@ -366,9 +370,9 @@ async fn the_trail_says_who_changed_which_keys_and_no_value() {
     let (ports, organization) = (&world.service.ports, world.organization.organization);
     set(&world, Some(9), None, None).await;
     world.ambient.advance(step);
-    let (user, _) = principal::create_user(ports, organization, "second").await.expect("a user");
+    let (user, _) = flow::accounts::create_user(ports, organization, "second").await.expect("a user");
     world.ambient.advance(step);
-    principal::renew_user(ports, organization, user, Renewal::Revoke).await.expect("revoked");
+    flow::accounts::renew_user(ports, organization, user, Renewal::Revoke).await.expect("revoked");
     world.ambient.advance(step);
     let operator = instances::rotate_token(ports, By::Operator, organization, InstanceId(id), TimeDelta::zero()).await;
     assert!(operator.is_ok());
@@ -390,7 +394,8 @@ async fn the_trail_says_who_changed_which_keys_and_no_value() {
     // Page by page it is the same, and each organization has its own.
     assert_eq!(paged_entries(&world).await, all.len());
     let other = create_organization(ports, "Other").await.expect("an organization");
-    let theirs = audit::list(ports, other.organization, None, 100, None).await.expect("a trail").entries;
+    let theirs =
+        flow::accounts::audit::list(ports, other.organization, None, 100, None).await.expect("a trail").entries;
     assert_eq!(theirs.len(), 2, "{theirs:?}");
     // After its time an entry is not shown, though the table may still have it.
     world.ambient.advance(Duration::from_secs(397 * 24 * 3600));
@@ -424,7 +429,7 @@ async fn what_is_sealed_for_one_instance_opens_for_no_other() {
     let (one, two) = (world.create(seed("square")).await, world.create(seed("square")).await);
     let ports = &world.service.ports;
     let stored = async |id: u64| {
-        let item = ports.store.get(&flow::table::instance_key(InstanceId(id))).await.expect("read").expect("an item");
+        let item = ports.store.get(&store::keys::instance_key(InstanceId(id))).await.expect("read").expect("an item");
         (serde_json::from_slice::<Value>(&item.body).expect("JSON"), item)
     };
     let (theirs, _) = stored(one).await;
@@ -433,16 +438,16 @@ async fn what_is_sealed_for_one_instance_opens_for_no_other() {
         let mut moved = record.clone();
         moved[sealed] = theirs[sealed].clone();
         let key = item.key.clone();
-        let write = flow::table::put(key, item.version, &moved, flow::ports::Condition::Unconditional);
+        let write = store::codec::put(key, item.version, &moved, flow::ports::Condition::Unconditional);
         ports.store.transact(&[write]).await.expect("written");
         let (code, answer) = world.call("PATCH", &format!("/instances/{two}"), Some(json!({ "name": "x" }))).await;
         assert_eq!(code, 500, "{sealed}: {answer:#}");
     }
-    let write = flow::table::put(item.key.clone(), item.version, &record, flow::ports::Condition::Unconditional);
+    let write = store::codec::put(item.key.clone(), item.version, &record, flow::ports::Condition::Unconditional);
     ports.store.transact(&[write]).await.expect("written");
     // Tokens of another instance are not used either.
-    let theirs = ports.store.get(&flow::table::tokens_key(InstanceId(one))).await.expect("read").expect("tokens");
-    let moved = flow::ports::Item { key: flow::table::tokens_key(InstanceId(two)), ..theirs };
+    let theirs = ports.store.get(&store::keys::tokens_key(InstanceId(one))).await.expect("read").expect("tokens");
+    let moved = flow::ports::Item { key: store::keys::tokens_key(InstanceId(two)), ..theirs };
     let write = flow::ports::Write::Put { item: moved, condition: flow::ports::Condition::Unconditional };
     ports.store.transact(&[write]).await.expect("written");
     let asked = world.sandbox.requests().len();

@@ -21,10 +21,12 @@ use flow::deliver::row::Status;
 use flow::deliver::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due};
 use flow::job::DeliveryJob;
 use flow::ports::{Ports, QueueName, Store};
-use flow::table::{InstanceRecord, insert, instance_key};
 use flow::testing::TestPorts;
 use futures::StreamExt;
 use serde_json::json;
+use store::codec::insert;
+use store::keys::instance_key;
+use store::records::instance::InstanceRecord;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -18,8 +18,8 @@ use flow::deliver::row::Status;
 use flow::deliver::{DeliveryReport, Outcome, callback_view};
 use flow::job::DeliveryJob;
 use flow::ports::{Message, QueueName};
-use flow::table::InstanceRecord;
 use futures::StreamExt;
+use store::records::instance::InstanceRecord;
 use tokio::sync::watch;
 
 use super::delivery::{DeliveryHarness, ORGANIZATION};

@@ -10,9 +10,11 @@ use domain::configuration::NotificationFormat;
 use domain::secret::Secret;
 use flow::deliver::Outcome;
 use flow::ports::{Condition, Store, Vault};
-use flow::table::{CallbackRecord, InstanceRecord, instance_key, put};
 use flow::testing::TransparentVault;
 use serde_json::json;
+use store::codec::put;
+use store::keys::instance_key;
+use store::records::instance::{CallbackRecord, InstanceRecord};
 use tests::program::Program;
 use tests::python;
 

@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{TimeDelta, Utc};
 use domain::secret::Secret;
+use flow::accounts::NewOrganization;
 use flow::ports::Ports;
-use flow::principal::{self, NewOrganization};
 use flow::testing::TestPorts;
 use local::engine::{Engine, TABLE};
 use local::inbox::{self, Behaviour, Inbox};
@@ -184,7 +184,7 @@ impl Cloud {
         let elsewhere = TestPorts::new("2026-01-05T09:00:00Z", |_| unreachable!("nobody is asked"));
         let seeded = elsewhere.ports();
         let ports = Ports { store: Arc::new(self.engine.store()), ..seeded };
-        principal::create_organization(&ports, "Acme").await.expect("an organization")
+        flow::accounts::create_organization(&ports, "Acme").await.expect("an organization")
     }
 
     /// Takes what is on a queue, as the event source mapping does, and makes Lambda's document of it.

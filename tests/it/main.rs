@@ -16,6 +16,7 @@ mod elements;
 mod fuzz;
 mod hub_calls;
 mod lambda;
+mod layering;
 mod local;
 mod observability;
 mod openapi;

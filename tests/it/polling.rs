@@ -5,7 +5,6 @@ use std::time::Duration;
 use domain::id::InstanceId;
 use flow::poll::state::ResourceRecord;
 use flow::ports::{Ambient, Store};
-use flow::table;
 use local::sandbox::Faults;
 use serde_json::json;
 use tests::harness::{SystemHarness, seed};
@@ -165,11 +164,11 @@ async fn a_poll_that_takes_long_keeps_the_scheduled_ones_away_but_not_for_ever()
     let world = SystemHarness::new("2026-01-05T09:00:00Z").await;
     let id = world.create(seed("square")).await;
     world.tick().await;
-    let key = table::resource_key(InstanceId(id), "timesheets");
+    let key = store::keys::resource_key(InstanceId(id), "timesheets");
     let item = world.store.get(&key).await.expect("a store in memory").expect("the state");
-    let mut state: ResourceRecord = table::read(&item).expect("a state");
+    let mut state: ResourceRecord = store::codec::read(&item).expect("a state");
     state.leased_until = Some(world.ambient.now() + chrono::TimeDelta::seconds(90));
-    world.store.transact(&[table::replace(key, item.version, &state)]).await.expect("nobody else writes");
+    world.store.transact(&[store::codec::replace(key, item.version, &state)]).await.expect("nobody else writes");
 
     let asked = world.sandbox.request_count("square").expect("counted");
     world.tick().await;

@@ -89,7 +89,7 @@ async fn c41_a_grant_refused_after_a_lost_race_is_read_again_before_it_counts() 
             // Another process was faster: its tokens are stored, and the vendor refuses ours.
             let instance = domain::id::InstanceId(id);
             futures::executor::block_on(async {
-                let key = flow::table::tokens_key(instance);
+                let key = store::keys::tokens_key(instance);
                 let item = service.ports.store.get(&key).await.expect("a store").expect("tokens");
                 let tokens = elements::Tokens {
                     access: domain::secret::Secret::new(good),
@@ -97,8 +97,8 @@ async fn c41_a_grant_refused_after_a_lost_race_is_read_again_before_it_counts() 
                     expires_at: None,
                     extra: Default::default(),
                 };
-                let sealed = flow::tokens::seal(&service, instance, &tokens).await.expect("sealed");
-                let write = flow::table::replace(key, item.version, &sealed);
+                let sealed = flow::vendor::tokens::seal(&service, instance, &tokens).await.expect("sealed");
+                let write = store::codec::replace(key, item.version, &sealed);
                 service.ports.store.transact(&[write]).await.expect("written");
             });
             answer(400, &json!({"error": "invalid_grant"}))

@@ -338,12 +338,12 @@ async fn another_way_of_recognizing_records_floods_nobody() {
     assert_eq!(world.events().len(), 30);
     // As if the element's last release had made fingerprints, and then ids, by another rule.
     for field in ["versions", "ids"] {
-        let key = flow::table::resource_key(domain::id::InstanceId(id), "timesheets");
+        let key = store::keys::resource_key(domain::id::InstanceId(id), "timesheets");
         use flow::ports::Store;
         let item = world.store.get(&key).await.expect("a store").expect("a state");
         let mut state: Value = serde_json::from_slice(&item.body).expect("JSON");
         state["shape"][field] = json!(1);
-        world.store.transact(&[flow::table::replace(key, item.version, &state)]).await.expect("written");
+        world.store.transact(&[store::codec::replace(key, item.version, &state)]).await.expect("written");
         world.sandbox.update("square", "timecards", &made[0], json!({"status": field})).expect("it");
         world.ambient.advance(Duration::from_secs(5));
         world.tick().await;

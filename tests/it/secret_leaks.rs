@@ -18,15 +18,16 @@ use domain::configuration::EventSettings;
 use domain::id::InstanceId;
 use domain::secret::Secret;
 use elements::Tokens;
+use flow::accounts::{NewOrganization, Renewal, create_organization};
 use flow::instances::{self, InstanceBody};
 use flow::ports::QueueName;
-use flow::principal::{self, NewOrganization, Renewal, create_organization};
-use flow::table::{self, InstanceRecord, TokensRecord};
 use flow::testing::Page;
-use flow::{secrets, tokens};
+use flow::vendor::{secrets, tokens};
 use local::inbox::Behaviour;
 use local::sandbox::Expire;
 use serde_json::{Value, json};
+use store::records::instance::InstanceRecord;
+use store::records::tokens::TokensRecord;
 use tests::harness::{SystemHarness, answer, seed};
 
 use self::marks::{Mark, views};
@@ -120,9 +121,10 @@ impl LeakHunt {
     async fn mark_tokens(&mut self, instance: u64, round: &str) {
         let service = self.world.service.clone();
         let id = InstanceId(instance);
-        let record: InstanceRecord =
-            table::read(&service.ports.store.get(&table::instance_key(id)).await.expect("read").expect("an item"))
-                .expect("an instance");
+        let record: InstanceRecord = store::codec::read(
+            &service.ports.store.get(&store::keys::instance_key(id)).await.expect("read").expect("an item"),
+        )
+        .expect("an instance");
         let token = instances::token(&service, &record).await.expect("opened");
         self.marks.push(Mark::new("instance token", token.expose()));
         self.search_printed("instance", &format!("{record:?}{record:#?}"));
@@ -130,8 +132,8 @@ impl LeakHunt {
         let (connection, _) = secrets::connection(&service, &element, &record).await.expect("a connection");
         self.search_printed("connection", &format!("{connection:?}"));
         self.search_printed("secrets", &format!("{:?}", secrets::open(&service, &record).await.expect("opened")));
-        if let Some(item) = service.ports.store.get(&table::tokens_key(id)).await.expect("read") {
-            let stored: TokensRecord = table::read(&item).expect("tokens");
+        if let Some(item) = service.ports.store.get(&store::keys::tokens_key(id)).await.expect("read") {
+            let stored: TokensRecord = store::codec::read(&item).expect("tokens");
             let opened: Tokens = tokens::open(&service, id, &stored).await.expect("opened");
             self.mark(&format!("access token {round}"), opened.access.expose());
             if let Some(refresh) = &opened.refresh {
@@ -491,17 +493,18 @@ impl LeakHunt {
         let (_, _, rotated) = self.world.call_through(None, "POST", &path, None).await;
         self.mark("new signature key", rotated["signingSecret"].as_str().expect("a new secret"));
         let (ports, organization) = (self.world.service.ports.clone(), self.organization.organization);
-        let (user, more) = principal::create_user(&ports, organization, "second").await.expect("a user");
+        let (user, more) = flow::accounts::create_user(&ports, organization, "second").await.expect("a user");
         self.mark("second user's secret", more.expose());
         let other = create_organization(&ports, "Other").await.expect("an organization");
         self.mark("other user's secret", other.user_secret.expose());
         self.mark("other organization's secret", other.organization_secret.expose());
-        let rotated = principal::renew_user(&ports, organization, user, Renewal::AT_ONCE).await.expect("a new secret");
+        let rotated =
+            flow::accounts::renew_user(&ports, organization, user, Renewal::AT_ONCE).await.expect("a new secret");
         self.mark("rotated user secret", rotated.expose());
         self.world.advance(Duration::from_secs(600)).await;
         self.search_stored();
-        let organizations = principal::organizations(&ports).await.expect("listed");
-        let users = principal::users(&ports, organization).await.expect("listed");
+        let organizations = flow::accounts::organizations(&ports).await.expect("listed");
+        let users = flow::accounts::users(&ports, organization).await.expect("listed");
         self.search_printed("organizations and users", &format!("{organizations:?}{users:?}"));
     }
 

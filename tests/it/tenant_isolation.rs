@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use flow::accounts::{NewOrganization, Renewal, create_organization, renew_user};
 use flow::ports::Item;
-use flow::principal::{NewOrganization, Renewal, create_organization, renew_user};
 use flow::testing::Operations;
 use instances::BASE;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@
 
 use aws::metrics::{self, Metrics};
 use aws_lambda_events::eventbridge::EventBridgeEvent;
-use flow::dispatch::{self, DispatchReport};
+use flow::schedule::DispatchReport;
 use flow::service::{FlowError, Service};
 
 /// The reason why the minute was not dispatched, or not wholly. The next call catches up.
@@ -23,7 +23,7 @@ pub enum DispatchError {
 pub async fn handle(service: &Service, event: EventBridgeEvent) -> Result<DispatchReport, DispatchError> {
     let now = event.time.ok_or(DispatchError::NoTime)?;
     let before = service.ports.store.capacity();
-    let report = dispatch::dispatch(service, now).await?;
+    let report = flow::schedule::dispatch(service, now).await?;
     let mut metrics = Metrics::default();
     metrics.charged(before, service.ports.store.capacity());
     metrics.count(metrics::POLLS_QUEUED, report.polls as u64);

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use flow::accounts::auth::Caller;
-use flow::hub::{self, HubAnswer, HubError};
 use flow::instances;
+use flow::vendor::hub::{self, HubAnswer, HubError};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 

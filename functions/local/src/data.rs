@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use domain::id::{OrganizationId, UserId};
 use domain::secret::Secret;
+use flow::accounts::Renewal;
+use flow::accounts::auth::AuthenticateError;
 use flow::ports::Ports;
-use flow::principal::{self, AuthenticateError, Renewal};
 use serde::{Deserialize, Serialize};
 
 /// Held by the process that uses the directory; says where that process's table answers.
@@ -156,7 +157,7 @@ impl Credentials {
     }
 
     async fn hold(&self, ports: &Ports) -> Result<bool> {
-        match principal::authenticate(ports, Some(&self.authorization())).await {
+        match flow::accounts::auth::authenticate(ports, Some(&self.authorization())).await {
             Ok(_) => Ok(true),
             Err(AuthenticateError::Unknown) => Ok(false),
             Err(error) => Err(error.into()),
@@ -165,11 +166,11 @@ impl Credentials {
 
     async fn renew(ports: &Ports, url: &str) -> Result<Self> {
         let url = url.to_owned();
-        let mut organizations = principal::organizations(ports).await?;
+        let mut organizations = flow::accounts::organizations(ports).await?;
         organizations.sort_by_key(|organization| organization.created_at);
         let owner = organizations.into_iter().find(|organization| organization.name == OWNER);
         let Some(owner) = owner else {
-            let made = principal::create_organization(ports, OWNER).await?;
+            let made = flow::accounts::create_organization(ports, OWNER).await?;
             return Ok(Self {
                 url,
                 user_secret: made.user_secret,
@@ -178,13 +179,13 @@ impl Credentials {
                 user: made.user,
             });
         };
-        let mut users = principal::users(ports, owner.id).await?;
+        let mut users = flow::accounts::users(ports, owner.id).await?;
         users.sort_by_key(|user| user.created_at);
         let user = users.first().context("the organization has no user")?.id;
         Ok(Self {
             url,
-            user_secret: principal::renew_user(ports, owner.id, user, Renewal::AT_ONCE).await?,
-            organization_secret: principal::renew_organization(ports, owner.id, Renewal::AT_ONCE).await?,
+            user_secret: flow::accounts::renew_user(ports, owner.id, user, Renewal::AT_ONCE).await?,
+            organization_secret: flow::accounts::renew_organization(ports, owner.id, Renewal::AT_ONCE).await?,
             organization: owner.id,
             user,
         })

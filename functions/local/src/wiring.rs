@@ -14,10 +14,10 @@ use flow::fields::Chain;
 use flow::job::{DeliveryJob, Queued};
 use flow::ports::{Key, LONGEST_QUEUE_DELAY, Ports, QueueName, StoreError};
 use flow::service::Service;
-use flow::table::read;
 use futures::TryStreamExt;
 use poller::Poller;
 use serde_json::{Value, json};
+use store::codec::read;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 

@@ -12,7 +12,7 @@ use store::{Attempts, Change, RecordError, RecordKey, update};
 
 use crate::accounts::organizations;
 use crate::ports::{Ports, Vault, VaultError};
-use crate::secrets::vault_owner;
+use crate::vendor::secrets::vault_owner;
 
 /// The figures of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

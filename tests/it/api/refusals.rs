@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use flow::principal::create_organization;
+use flow::accounts::create_organization;
 use serde_json::{Value, json};
 
 use super::{ApiHarness, SQUARE, secrets_of, set, square};

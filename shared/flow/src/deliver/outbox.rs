@@ -15,8 +15,8 @@ pub use store::records::delivery::KEPT;
 use store::records::delivery::{DeliveryRow, EventLine, InlineBody, Packing, Status, file_retry, insert, row_name};
 
 use crate::job::DeliveryJob;
-use crate::table::InstanceRecord;
 use crate::trace;
+use store::records::instance::InstanceRecord;
 
 /// When somebody looks after a job that should long have been done.
 pub const GRACE: TimeDelta = TimeDelta::minutes(2);
@@ -224,9 +224,10 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::ports::{Condition, Store};
-    use crate::table::{CallbackRecord, read};
     use crate::testing::MemoryStore;
+    use store::codec::read;
     use store::records::delivery::{BodyError, body_key, body_of, retry_entry, row_key};
+    use store::records::instance::CallbackRecord;
 
     pub(crate) fn instance(callback: Option<&str>) -> InstanceRecord {
         InstanceRecord {

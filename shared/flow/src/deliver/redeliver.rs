@@ -16,7 +16,7 @@ use super::{DeliveryError, failed, resume};
 use crate::deliver::outbox::{ElementLabel, Outbox, Safeguard};
 use crate::job::{DeliveryJob, Queued};
 use crate::ports::Ports;
-use crate::table::InstanceRecord;
+use store::records::instance::InstanceRecord;
 
 /// Sends deliveries again, whatever became of them before: under the same ids, with the same bytes, signed again.
 /// Their callbacks are resumed, for whoever asks says that they work. Answers how many set out.

@@ -22,8 +22,8 @@ use url::Url;
 
 use super::DeliveryError;
 use crate::ports::{Audience, Bounds, Exchange, HttpError, Ports, VaultError};
-use crate::secrets::vault_owner;
 use crate::trace;
+use crate::vendor::secrets::vault_owner;
 
 /// A response is read up to this many bytes, so that a connection can be kept…
 const LARGEST_RESPONSE: usize = 16 * 1024;

@@ -25,8 +25,10 @@ use crate::deliver::outbox::tests::{change, filed, filed_with, instance, now};
 use crate::deliver::outbox::{ElementLabel, GRACE, Outbox, Outgoing, Safeguard};
 use crate::job::{DeliveryJob, Queued};
 use crate::ports::{Condition, HttpError, Message, Ports, Queue, QueueName, Store, Vault, Write};
-use crate::table::{InstanceRecord, ListingRecord, instance_key, listing_key, put};
 use crate::testing::{Fault, TestPorts, TransparentVault};
+use store::codec::put;
+use store::keys::{instance_key, listing_key};
+use store::records::instance::{InstanceRecord, ListingRecord};
 
 mod asked;
 mod backlog;

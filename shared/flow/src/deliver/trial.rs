@@ -18,9 +18,9 @@ use store::{Attempts, Change, RecordError, update};
 use super::redeliver::{TEST_RESOURCE, test_change};
 use super::request::{Notification, SignedRequest};
 use super::{DeliveryError, failed};
+use crate::accounts::auth::Caller;
 use crate::deliver::outbox::ElementLabel;
 use crate::ports::Ports;
-use crate::principal::Caller;
 
 /// Trials at once.
 const AT_ONCE: i32 = 5;

@@ -25,7 +25,7 @@ use crate::accounts::auth::{Caller, draw_secret};
 use crate::accounts::limits::Allowance;
 use crate::ports::Ports;
 use crate::service::Service;
-use crate::tokens::seal;
+use crate::vendor::tokens::seal;
 
 /// An instance that was made or changed.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 use super::InstanceError;
 use super::check::{Checked, LoginGiven};
 use crate::service::Service;
-use crate::table::InstanceRecord;
 use crate::vendor::{Purpose, Session, VendorError, tokens};
+use store::records::instance::InstanceRecord;
 
 /// The reason why there are no tokens, though the request was in order.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,8 @@ use store::records::instance::{CallbackRecord, InstanceRecord};
 use super::check::Checked;
 use super::{InstanceError, get};
 use crate::accounts::auth::Caller;
-use crate::secrets::{self, PROVEN_CONNECTION};
 use crate::service::{FlowError, Service};
+use crate::vendor::secrets::{self, PROVEN_CONNECTION};
 
 /// The treatment of configuration keys that a change does not mention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

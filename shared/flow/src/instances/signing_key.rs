@@ -16,8 +16,8 @@ use store::records::audit::{Action, AuditRecord};
 
 use super::{InstanceError, change};
 use crate::accounts::auth::Caller;
-use crate::secrets;
 use crate::service::Service;
+use crate::vendor::secrets;
 
 /// A rotation that is through.
 #[derive(Debug, Clone)]

@@ -92,7 +92,7 @@ impl InstanceFixture {
 
     async fn tokens(&self, id: InstanceId) -> Tokens {
         let stored = tokens::key(id).get(&*self.test.store).await.unwrap().expect("tokens");
-        crate::tokens::open(&self.service, id, &stored.record).await.unwrap()
+        crate::vendor::tokens::open(&self.service, id, &stored.record).await.unwrap()
     }
 
     fn stored_instances(&self) -> usize {

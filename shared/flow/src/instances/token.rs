@@ -13,8 +13,8 @@ use super::{InstanceError, change};
 use crate::accounts::auth::draw_secret;
 use crate::accounts::secret::{Replaced, replace_secret};
 use crate::ports::Ports;
-use crate::secrets::vault_owner;
 use crate::service::{FlowError, Service};
+use crate::vendor::secrets::vault_owner;
 
 /// The instance's token, to be shown to its organization.
 ///

@@ -13,7 +13,7 @@ use super::login::Login;
 use crate::accounts::limits::Allowance;
 use crate::poll::handed_over;
 use crate::service::Service;
-use crate::tokens::seal;
+use crate::vendor::tokens::seal;
 
 /// Writes that fit in a transaction.
 const TRANSACTION: usize = 100;

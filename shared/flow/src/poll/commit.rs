@@ -18,8 +18,8 @@ use super::handed_over;
 use super::lease::Lease;
 use super::request::PollRequest;
 use super::target::Target;
+use crate::deliver::outbox::{ElementLabel, Outbox};
 use crate::job::Queued;
-use crate::outbox::{ElementLabel, Outbox};
 use crate::ports::Message;
 use crate::service::FlowError;
 

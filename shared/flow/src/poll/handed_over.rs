@@ -14,8 +14,8 @@ use store::{Commit, Stored, Write, commit};
 
 use super::jobs::send_deliveries;
 use super::request::PollRequest;
+use crate::deliver::outbox::{GRACE, Safeguard, entry_minute, format_of};
 use crate::job::{DeliveryJob, Queued};
-use crate::outbox::{GRACE, Safeguard, entry_minute, format_of};
 use crate::service::FlowError;
 
 /// A state names at most this many deliveries; it should stay below one write unit.

@@ -12,9 +12,9 @@ use store::records::tokens::TokensRecord;
 
 use super::error::PrepareError;
 use super::request::PollRequest;
-use crate::secrets;
 use crate::service::FlowError;
-use crate::tokens;
+use crate::vendor::secrets;
+use crate::vendor::tokens;
 use crate::vendor::{Purpose, Session, VendorError};
 
 /// A resource that can be listed.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use domain::configuration::{EventSettings, ResourceConfiguration};
 use domain::json::{Limits, parse_strict};
+use flow::accounts::auth::{AuthenticateError, authenticate};
+use flow::accounts::create_organization;
 use flow::instances::InstanceBody;
-use flow::principal::{AuthenticateError, authenticate, create_organization};
 use flow::testing::TestPorts;
 use serde_json::Value;
 

@@ -94,7 +94,7 @@ async fn every_attempt_names_itself_to_those_who_trace() {
     // A row of an earlier release is of no trace.
     let [found] = &harness.items_with("DLV#")[..] else { panic!("one") };
     let untraced = super::super::row::DeliveryRow { trace: String::new(), ..row };
-    harness.write(&[crate::table::replace(found.key.clone(), found.version, &untraced)]);
+    harness.write(&[store::codec::replace(found.key.clone(), found.version, &untraced)]);
     harness.pass(TimeDelta::hours(1)).await;
     assert!(harness.requests().len() > requests.len());
     assert!(!harness.requests()[requests.len()].headers().contains_key("traceparent"));

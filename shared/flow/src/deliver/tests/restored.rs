@@ -1,10 +1,11 @@
 //! A table brought back from a point in time: whatever was under way is set aside, and nothing is left that brings it.
 
 use super::*;
-use crate::dispatch::dispatch;
 use crate::poll::state::ResourceRecord;
 use crate::restore::{Restored, restore};
-use crate::table::{insert, read, resource_key};
+use crate::schedule::dispatch;
+use store::codec::{insert, read};
+use store::keys::resource_key;
 use store::records::account::{OrganizationRecord, SecretSlot, organization_key};
 use store::records::delivery::file_retry;
 

@@ -4,8 +4,8 @@ use domain::id::UserId;
 use domain::wheel::Wheel;
 
 use super::*;
+use crate::accounts::auth::Caller;
 use crate::instances::remove;
-use crate::principal::Caller;
 use crate::service::Service;
 
 #[tokio::test]

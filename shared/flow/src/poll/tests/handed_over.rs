@@ -7,7 +7,7 @@ use store::records::instance::CallbackRecord;
 
 use super::super::Outcome;
 use super::*;
-use crate::outbox::GRACE;
+use crate::deliver::outbox::GRACE;
 use crate::ports::QueueName;
 
 /// A resource that was polled once, whose next poll finds so many records more.

@@ -22,12 +22,12 @@ use store::records::resource::{self, ResourceRecord};
 use store::{RecordKey, Stored, Write, commit};
 
 use super::{Mode, PollReport, poll};
+use crate::deliver::outbox;
 use crate::job::PollJob;
-use crate::outbox;
 use crate::ports::HttpError;
-use crate::secrets;
 use crate::service::Service;
 use crate::testing::{MemoryQueue, TestPorts, answer};
+use crate::vendor::secrets;
 
 type Answer = Result<Response<Bytes>, HttpError>;
 type Interceptor = Box<dyn FnMut(&Request<Bytes>) -> Option<Answer> + Send>;
