@@ -11,10 +11,11 @@ use chrono::Utc;
 use domain::id::{InstanceId, OrganizationId};
 use domain::wheel::Slot;
 use flow::job::PollJob;
-use flow::ports::{Condition, Item, Message, Queue, QueueName, Store, Write};
+use flow::ports::{Message, Queue, QueueName};
 use flow::testing::MemoryStore;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use store::port::{Condition, Item, Store, Write};
 
 use crate::clock::{Reading, Start, memory_mb};
 use crate::floor::{Fingerprints, Floor};

@@ -20,7 +20,7 @@ use flow::accounts::{NewOrganization, create_organization};
 use flow::deliver::{self as delivery, CallbackLimits};
 use flow::job::{DeliveryJob, PollJob, Queued};
 use flow::poll::{self, Mode, Outcome};
-use flow::ports::{Ports, Queue, QueueName, Store};
+use flow::ports::{Ports, Queue, QueueName};
 use flow::service::Service;
 use flow::testing::{MemoryQueue, MemoryStore};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -28,6 +28,7 @@ use instances::ApiState;
 use local::options::VendorOverride;
 use local::system::{Options, System};
 use serde_json::{Value, json};
+use store::port::Store;
 use tower::ServiceExt;
 
 /// The vendor's element: one resource that a filter keeps short, one that must be listed whole.

@@ -8,11 +8,11 @@ use chrono::TimeDelta;
 use domain::id::{InstanceId, OrganizationId};
 use flow::accounts::{NewOrganization, Renewal, create_organization};
 use flow::instances;
-use flow::ports::Store;
 use flow::testing::Fault;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use store::keys::account_limits_key;
+use store::port::Store;
 use store::records::account::{Limits, LimitsRecord};
 use store::records::audit::By;
 use tests::harness::{SystemHarness, seed};
@@ -438,17 +438,17 @@ async fn what_is_sealed_for_one_instance_opens_for_no_other() {
         let mut moved = record.clone();
         moved[sealed] = theirs[sealed].clone();
         let key = item.key.clone();
-        let write = store::codec::put(key, item.version, &moved, flow::ports::Condition::Unconditional);
+        let write = store::codec::put(key, item.version, &moved, store::port::Condition::Unconditional);
         ports.store.transact(&[write]).await.expect("written");
         let (code, answer) = world.call("PATCH", &format!("/instances/{two}"), Some(json!({ "name": "x" }))).await;
         assert_eq!(code, 500, "{sealed}: {answer:#}");
     }
-    let write = store::codec::put(item.key.clone(), item.version, &record, flow::ports::Condition::Unconditional);
+    let write = store::codec::put(item.key.clone(), item.version, &record, store::port::Condition::Unconditional);
     ports.store.transact(&[write]).await.expect("written");
     // Tokens of another instance are not used either.
     let theirs = ports.store.get(&store::keys::tokens_key(InstanceId(one))).await.expect("read").expect("tokens");
-    let moved = flow::ports::Item { key: store::keys::tokens_key(InstanceId(two)), ..theirs };
-    let write = flow::ports::Write::Put { item: moved, condition: flow::ports::Condition::Unconditional };
+    let moved = store::port::Item { key: store::keys::tokens_key(InstanceId(two)), ..theirs };
+    let write = store::port::Write::Put { item: moved, condition: store::port::Condition::Unconditional };
     ports.store.transact(&[write]).await.expect("written");
     let asked = world.sandbox.requests().len();
     let (code, answer) = world.call("POST", &format!("/instances/{two}/poll"), None).await;

@@ -13,12 +13,14 @@ use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use elements::Bases;
 use flow::accounts::{NewOrganization, create_organization};
-use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Item};
+use flow::ports::{Bounds, Exchange, Http, HttpError};
 use flow::service::Service;
 use flow::testing::{Fault, TestPorts};
 use instances::{ApiState, router};
 use local::sandbox::Sandbox;
 use serde_json::{Value, json};
+use store::ambient::Ambient;
+use store::port::Item;
 use tower::ServiceExt;
 
 const SQUARE: &str = include_str!("../../shared/domain/tests/seeds/square.json");

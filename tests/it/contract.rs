@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use aws::store::DynamoStore;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
-use flow::ports::{Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
 use flow::testing::MemoryStore;
 use local::engine::Engine;
 use sqlite::{Options, SqliteStore};
+use store::port::{Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
 
 pub use self::queues::{Consumer, RECEIVES, Taken, VISIBILITY, queue_contract, queue_contract_over_time};
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use domain::id::InstanceId;
 use flow::poll::state::ResourceRecord;
-use flow::ports::{Ambient, Store};
 use local::sandbox::Faults;
 use serde_json::json;
+use store::ambient::Ambient;
+use store::port::Store;
 use tests::harness::{SystemHarness, seed};
 
 /// Ids of the records that one create or list call shows.

@@ -339,7 +339,7 @@ async fn another_way_of_recognizing_records_floods_nobody() {
     // As if the element's last release had made fingerprints, and then ids, by another rule.
     for field in ["versions", "ids"] {
         let key = store::keys::resource_key(domain::id::InstanceId(id), "timesheets");
-        use flow::ports::Store;
+        use store::port::Store;
         let item = world.store.get(&key).await.expect("a store").expect("a state");
         let mut state: Value = serde_json::from_slice(&item.body).expect("JSON");
         state["shape"][field] = json!(1);

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use flow::ports::{Ambient, Condition, Item, Store, Write};
 use flow::restore::restore;
 use flow::testing::MemoryStore;
 use local::inbox::Behaviour;
 use serde_json::json;
+use store::ambient::Ambient;
+use store::port::{Condition, Item, Store, Write};
 use tests::harness::{SystemHarness, id_of, seed};
 
 /// The table as it is: what a backup holds.

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use flow::accounts::{NewOrganization, Renewal, create_organization, renew_user};
-use flow::ports::Item;
 use flow::testing::Operations;
 use instances::BASE;
 use serde_json::{Value, json};
+use store::port::Item;
 use tests::harness::{SystemHarness, seed};
 
 /// The paths that anybody may read: they describe the service, not its content.

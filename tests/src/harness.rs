@@ -24,7 +24,7 @@ use chrono::{DateTime, Utc};
 use domain::secret::Secret;
 use elements::Bases;
 use flow::accounts::{NewOrganization, create_organization};
-use flow::ports::{Ambient, Bounds, Exchange, Http, HttpError, Message, Ports, Queue, QueueName, Store, Vault};
+use flow::ports::{Bounds, Exchange, Http, HttpError, Message, Ports, Queue, QueueName, Vault};
 use flow::service::Service;
 pub use flow::testing::answer;
 use flow::testing::{FixedAmbient, MemoryQueue, MemoryStore, TransparentVault, catalog};
@@ -34,6 +34,8 @@ use local::inbox::{self, Behaviour, Inbox, Receipt};
 use local::sandbox::{self, Sandbox};
 use poller::Poller;
 use serde_json::{Value, json};
+use store::ambient::Ambient;
+use store::port::Store;
 use tower::ServiceExt;
 
 /// The signature key of the instances that [`SystemHarness::create`] makes.

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flow::ports::{Condition, Item, Store, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use store::port::{Condition, Item, Store, Write};
 
 use crate::harness::{SystemHarness, id_of, seed};
 use crate::program::memory_kb;

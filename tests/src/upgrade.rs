@@ -13,11 +13,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Timelike as _;
 use flow::accounts::NewOrganization;
-use flow::ports::{Ambient as _, Condition, Item, Key, Store, Write};
 use local::engine::{Engine, TABLE};
 use local::inbox::Behaviour;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use store::ambient::Ambient as _;
+use store::port::{Condition, Item, Key, Store, Write};
 
 use crate::harness::{SystemHarness, id_of, seed};
 

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use domain::problem::FieldProblem;
 use flow::accounts::auth::AuthenticateError;
 use flow::fields::Chain;
-use flow::ports::StoreError;
 use serde_json::{Value, json};
+use store::port::StoreError;
 
 /// Seconds after which a call that met a busy store may be tried again.
 const BUSY_RETRY_AFTER_S: &str = "1";

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::limits;
 use flow::fields;
-use flow::ports::Ambient;
+use store::ambient::Ambient;
 
 use crate::error::ApiError;
 use crate::{ApiState, BASE};

@@ -16,7 +16,7 @@ use aws::store::{DynamoStore, ensure_table};
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::{Client, Config};
 use dynoxide::{Database, server};
-use flow::ports::StoreError;
+use store::port::StoreError;
 use tokio::sync::oneshot;
 
 /// The one table's name here; in the cloud the template chooses it.

@@ -1,23 +1,21 @@
 //! What stands between the functions in the cloud: the schedule that calls the dispatcher and the mappings that feed
 //! the queues to the poller. Here they build the documents that Lambda would deliver and call the same handlers.
 
-use std::collections::{HashMap, HashSet};
-use std::pin::pin;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::retry_minute::RetryMinute;
-use flow::deliver::row::{DeliveryRow, due_in, row_key};
 use flow::fields::Chain;
-use flow::job::{DeliveryJob, Queued};
-use flow::ports::{Key, LONGEST_QUEUE_DELAY, Ports, QueueName, StoreError};
+use flow::job::Queued;
+use flow::ports::{LONGEST_QUEUE_DELAY, Ports, QueueName};
 use flow::service::Service;
-use futures::TryStreamExt;
 use poller::Poller;
 use serde_json::{Value, json};
-use store::codec::read;
+use store::StoreError;
+use store::records::delivery::due_instants;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -78,21 +76,12 @@ pub(crate) async fn repair(ports: &Ports) -> Result<(), StoreError> {
     let (first, last) = (RetryMinute::at(now), RetryMinute::at(now + FILED_WITHIN));
     let mut messages = Vec::new();
     for minute in first.through(last) {
-        let mut pages = pin!(due_in(minute).items(&*ports.store, None));
-        while let Some(items) = pages.try_next().await? {
-            let jobs: Vec<DeliveryJob> = items.iter().filter_map(|item| read(item).ok()).collect();
-            let keys: Vec<Key> = jobs.iter().map(|job| row_key(job).as_key().clone()).collect();
-            let rows = ports.store.get_many(&keys).await?;
-            let rows: HashMap<Key, DeliveryRow> =
-                rows.iter().filter_map(|item| Some((item.key.clone(), read(item).ok()?))).collect();
-            for (job, key) in jobs.into_iter().zip(keys) {
-                let due = rows.get(&key).and_then(|row| row.due).unwrap_or(now);
-                let delay = (due - now).to_std().unwrap_or_default();
-                if delay <= LONGEST_QUEUE_DELAY {
-                    // Rounded up: a job that comes early is sent away.
-                    let delay = Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
-                    messages.push(job.message(delay));
-                }
+        for (job, due) in due_instants(&*ports.store, minute).await? {
+            let delay = (due.unwrap_or(now) - now).to_std().unwrap_or_default();
+            if delay <= LONGEST_QUEUE_DELAY {
+                // Rounded up: a job that comes early is sent away.
+                let delay = Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
+                messages.push(job.message(delay));
             }
         }
     }

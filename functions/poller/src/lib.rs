@@ -21,10 +21,10 @@ use flow::deliver::{self as delivery, CallbackLimits, DeliveryError};
 use flow::fields::{self, Chain};
 use flow::job::{DeliveryJob, PollJob};
 use flow::poll::{self, Mode};
-use flow::ports::{Ambient, within};
 use flow::service::{FlowError, Service};
 use futures::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
+use store::ambient::{Ambient, within};
 use thiserror::Error;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -214,9 +214,9 @@ mod tests {
 
     use domain::id::{DeliveryId, InstanceId, OrganizationId};
     use domain::retry_minute::RetryMinute;
-    use flow::ports::StoreError;
     use flow::testing::FixedAmbient;
     use serde_json::json;
+    use store::port::StoreError;
 
     use super::*;
 

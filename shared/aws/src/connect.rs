@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
 use chrono::{DateTime, Utc};
-use flow::ports::{Ambient, Ports, Vault};
+use flow::ports::{Ports, Vault};
+use store::ambient::Ambient;
 
 use crate::guard::GuardPolicy;
 use crate::http::Client;

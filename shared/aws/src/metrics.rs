@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use flow::ports::Capacity;
 use serde_json::{Value, json};
+use store::port::Capacity;
 
 /// The metrics' namespace.
 pub const NAMESPACE: &str = "Pollux";

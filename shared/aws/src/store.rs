@@ -28,8 +28,8 @@ use aws_sdk_dynamodb::types::{
     DeleteRequest, KeySchemaElement, KeyType, KeysAndAttributes, Put, PutRequest, ReturnConsumedCapacity,
     ScalarAttributeType, TableStatus, TimeToLiveSpecification, TimeToLiveStatus, TransactWriteItem, WriteRequest,
 };
-use flow::ports::{Capacity, Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
 use futures::StreamExt;
+use store::port::{Capacity, Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
 
 use items::{attributes, item, key_attributes, pack, size, text};
 

@@ -62,8 +62,8 @@ impl fmt::Display for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::StoreError;
     use crate::service::FlowError;
+    use store::port::StoreError;
 
     #[test]
     fn a_chain_names_every_cause() {

@@ -11,8 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::secret::Secret;
-pub use store::ambient::{Ambient, within};
-pub use store::port::{Capacity, Condition, Item, Key, QueryPage, Range, Store, StoreError, Write, query_all};
+use store::{Ambient, Store};
 
 /// Everything a step may touch. Cheap to clone.
 #[derive(Clone)]

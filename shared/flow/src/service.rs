@@ -8,8 +8,9 @@ use store::records::record_index::IndexError;
 use store::{RecordError, Unreadable};
 
 use crate::deliver::DeliveryError;
-use crate::ports::{Ports, StoreError, VaultError};
+use crate::ports::{Ports, VaultError};
 use crate::vendor::budget::Budgets;
+use store::port::StoreError;
 
 /// Everything a step needs to know besides its input. Cheap to clone.
 #[derive(Clone)]

@@ -16,10 +16,11 @@ pub use store::memory::{
 };
 
 use crate::ports::{
-    Ambient, Bounds, Exchange, Http, HttpError, LONGEST_QUEUE_DELAY, Message, Ports, Queue, QueueError, QueueName,
-    Vault, VaultError,
+    Bounds, Exchange, Http, HttpError, LONGEST_QUEUE_DELAY, Message, Ports, Queue, QueueError, QueueName, Vault,
+    VaultError,
 };
 use crate::service::Service;
+use store::ambient::Ambient;
 
 /// A test that panicked while it held a lock has failed already; the others may go on reading.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

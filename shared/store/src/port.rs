@@ -92,6 +92,12 @@ impl Write {
         !matches!(self, Write::Check { .. })
     }
 
+    /// Size of the item as far as a transaction's limit counts it, in bytes, with some room for what an adapter adds.
+    pub fn weight(&self) -> usize {
+        let body = if let Write::Put { item, .. } = self { item.body.len() } else { 0 };
+        self.key().pk.len() + self.key().sk.len() + body + 100
+    }
+
     /// The key it is about.
     pub fn key(&self) -> &Key {
         match self {

@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flow::ports::Ambient;
 use flow::testing::FixedAmbient;
+use store::ambient::Ambient;
 
 pub use targets::targets;
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use flow::ports::{
-    Ambient, Condition, Item, Key, LONGEST_QUEUE_DELAY, Message, QueryPage, Queue, QueueError, QueueName, Range, Store,
-    StoreError, Write,
-};
+use flow::ports::{LONGEST_QUEUE_DELAY, Message, Queue, QueueError, QueueName};
 use flow::testing::MemoryStore;
 use futures::future::BoxFuture;
+use store::ambient::Ambient;
+use store::port::{Condition, Item, Key, QueryPage, Range, Store, StoreError, Write};
 
 use super::oracle::Oracle;
 use super::plan::FaultRates;

@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use flow::ports::{Key, Write};
 use serde_json::Value;
+use store::port::{Key, Write};
 
 use super::plan::{EndpointBehavior, FaultPlan, Subject};
 

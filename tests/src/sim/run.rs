@@ -18,7 +18,7 @@ use axum::body::Body;
 use chrono::{DateTime, TimeDelta, Utc};
 use elements::Bases;
 use flow::accounts::{NewOrganization, create_organization};
-use flow::ports::{Ambient, Message, Ports, QueueName, Store};
+use flow::ports::{Message, Ports, QueueName};
 use flow::service::Service;
 use flow::testing::{TransparentVault, catalog};
 use http::StatusCode;
@@ -26,6 +26,8 @@ use instances::ApiState;
 use local::sandbox::{self, Faults, Sandbox};
 use poller::Poller;
 use serde_json::{Value, json};
+use store::ambient::Ambient;
+use store::port::Store;
 use tower::ServiceExt;
 
 use super::cloud::{Machine, Sim, SimQueue, SimStore};

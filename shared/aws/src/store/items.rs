@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use chrono::DateTime;
-use flow::ports::{Item, Key, StoreError};
+use store::port::{Item, Key, StoreError};
 
 use super::{Attributes, LARGEST_BODY, PACK_ABOVE, PLAIN, ZSTD};
 

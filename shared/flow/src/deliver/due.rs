@@ -60,8 +60,8 @@ mod tests {
     use domain::id::{DeliveryId, InstanceId, OrganizationId};
 
     use super::*;
-    use crate::ports::Store;
     use crate::testing::TestPorts;
+    use store::port::Store;
 
     #[tokio::test]
     async fn many_that_are_due_at_once_are_spread_over_a_minute_and_moved_ahead_first() {

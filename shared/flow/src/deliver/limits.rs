@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::ports::{Ambient, within};
+use store::ambient::{Ambient, within};
 
 /// Unused entries are dropped when there are more than so many.
 const MOST_IDLE: usize = 1000;

@@ -167,7 +167,7 @@ impl Outbox<'_> {
         };
         let mut writes = insert(&row, pieces);
         writes.extend(job.as_ref().and_then(|job| Some(file_retry(job, job.retry_minute?))));
-        Outgoing { bytes: writes.iter().map(weight).sum(), events: changes.len(), job, writes }
+        Outgoing { bytes: writes.iter().map(Write::weight).sum(), events: changes.len(), job, writes }
     }
 }
 
@@ -207,12 +207,6 @@ impl PackedNotification {
     }
 }
 
-fn weight(write: &Write) -> usize {
-    let key = write.key();
-    let body = if let Write::Put { item, .. } = write { item.body.len() } else { 0 };
-    key.pk.len() + key.sk.len() + body + 100
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
@@ -223,9 +217,9 @@ pub(crate) mod tests {
     use domain::record::ChangeKind;
 
     use super::*;
-    use crate::ports::{Condition, Store};
     use crate::testing::MemoryStore;
     use store::codec::read;
+    use store::port::{Condition, Store};
     use store::records::delivery::{BodyError, body_key, body_of, retry_entry, row_key};
     use store::records::instance::CallbackRecord;
 

@@ -24,10 +24,11 @@ use super::{CallbackLimits, DeliveryReport, Outcome, callback_view, deliver, due
 use crate::deliver::outbox::tests::{change, filed, filed_with, instance, now};
 use crate::deliver::outbox::{ElementLabel, GRACE, Outbox, Outgoing, Safeguard};
 use crate::job::{DeliveryJob, Queued};
-use crate::ports::{Condition, HttpError, Message, Ports, Queue, QueueName, Store, Vault, Write};
+use crate::ports::{HttpError, Message, Ports, Queue, QueueName, Vault};
 use crate::testing::{Fault, TestPorts, TransparentVault};
 use store::codec::put;
 use store::keys::{instance_key, listing_key};
+use store::port::{Condition, Store, Write};
 use store::records::instance::{InstanceRecord, ListingRecord};
 
 mod asked;

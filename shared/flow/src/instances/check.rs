@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::configuration::EventSettings;
 use domain::configuration::keys::{ACCESS_TOKEN, POLLER_CONFIGURATION, REFRESH_TOKEN};
 use domain::limits;
-use domain::problem::{FieldProblem, Warning, below, nearest};
+use domain::problem::{FieldProblem, below, nearest};
 use elements::connection::{Connection, correct_swapped_keys};
 use elements::plan::Plan;
 use elements::{Catalog, Element};
@@ -14,32 +14,8 @@ use serde_json::{Map, Value};
 
 use super::InstanceError;
 use super::body::kind;
+use super::checked::{Checked, LoginGiven};
 use super::login::check_login;
-
-/// A request that is in order.
-pub(super) struct Checked {
-    /// The vendor.
-    pub element: Arc<Element>,
-    /// The way to reach it.
-    pub connection: Connection,
-    /// The resources that are polled and the callback.
-    pub settings: EventSettings,
-    /// Every key as it will be stored, with its real value as text.
-    pub configuration: BTreeMap<String, Option<String>>,
-    /// Values that were read differently from how they were written.
-    pub warnings: Vec<Warning>,
-}
-
-/// The login that a request brings along.
-#[derive(Clone, Copy)]
-pub(super) struct LoginGiven<'a> {
-    /// `providerData`.
-    pub provider_data: &'a Map<String, Value>,
-    /// Tokens stand in the configuration.
-    pub tokens_given: bool,
-    /// A login has to be there: the instance is new, or it logs in again.
-    pub needed: bool,
-}
 
 /// The element that a request names.
 pub(super) fn choose_element(catalog: &Catalog, named: Option<&str>) -> Result<Arc<Element>, FieldProblem> {

@@ -15,7 +15,8 @@ use store::{Attempts, Commit, RecordError, StoreError, Version, Write, commit};
 
 use super::InstanceError;
 use super::body::InstanceBody;
-use super::check::{Checked, LoginGiven, check, choose_element};
+use super::check::{check, choose_element};
+use super::checked::{Checked, LoginGiven};
 use super::first_poll::first_polls;
 use super::login::{Login, log_in, prove};
 use super::record::configured;

@@ -15,7 +15,7 @@ use elements::{Element, Tokens};
 use serde_json::{Map, Value};
 
 use super::InstanceError;
-use super::check::{Checked, LoginGiven};
+use super::checked::{Checked, LoginGiven};
 use crate::service::Service;
 use crate::vendor::{Purpose, Session, VendorError, tokens};
 use store::records::instance::InstanceRecord;

@@ -11,6 +11,7 @@
 mod body;
 mod callback;
 mod check;
+mod checked;
 mod create;
 mod diff;
 mod first_poll;

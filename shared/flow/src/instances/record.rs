@@ -10,7 +10,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 use store::records::instance::{CallbackRecord, InstanceRecord};
 
-use super::check::Checked;
+use super::checked::Checked;
 use super::{InstanceError, get};
 use crate::accounts::auth::Caller;
 use crate::service::{FlowError, Service};

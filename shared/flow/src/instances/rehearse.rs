@@ -17,7 +17,8 @@ use serde_json::{Map, Value};
 
 use super::InstanceError;
 use super::body::InstanceBody;
-use super::check::{LoginGiven, check, choose_element};
+use super::check::{check, choose_element};
+use super::checked::LoginGiven;
 use super::login::{log_in, prove};
 use super::record::merged_with;
 use super::update::log_in_again;

@@ -6,7 +6,8 @@ use domain::problem::{FieldProblem, Warning};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::check::{LoginGiven, check, choose_element};
+use super::check::{check, choose_element};
+use super::checked::LoginGiven;
 use super::record::merged_with;
 use super::{InstanceBody, InstanceError};
 use crate::accounts::auth::Caller;

@@ -14,7 +14,8 @@ use store::{Attempts, RecordError, Stored, Version};
 
 use super::body::InstanceBody;
 use super::callback::release_backlog;
-use super::check::{Checked, LoginGiven, check, choose_element};
+use super::check::{check, choose_element};
+use super::checked::{Checked, LoginGiven};
 use super::create::Made;
 use super::first_poll::first_polls;
 use super::login::{Login, log_in, prove};

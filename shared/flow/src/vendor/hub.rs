@@ -12,7 +12,8 @@ use store::records::instance::InstanceRecord;
 
 pub use elements::hub::HubPage;
 
-use super::session::{Purpose, Session, VendorError};
+use super::error::VendorError;
+use super::session::{Purpose, Session};
 use crate::service::{FlowError, Service};
 
 /// Requests for one page: a listing may halve its pages or begin anew, and a token may have to be renewed.

@@ -4,6 +4,7 @@
 //! This noun uses the ports and the store's records alone; every other noun may use it.
 
 pub mod budget;
+mod error;
 pub mod hub;
 pub mod secrets;
 mod session;
@@ -11,4 +12,5 @@ mod session;
 mod tests;
 pub mod tokens;
 
-pub use session::{Latency, Purpose, Session, VendorError};
+pub use error::VendorError;
+pub use session::{Latency, Purpose, Session};

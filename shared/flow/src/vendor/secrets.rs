@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use store::records::instance::InstanceRecord;
 pub use store::records::instance::vault_owner;
 
-use super::VendorError;
+use super::error::VendorError;
 use crate::service::{FlowError, Service};
 
 /// Among the sealed values: the connection with what the vendor's own answers added to it, as JSON. No configuration

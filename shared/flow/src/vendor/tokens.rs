@@ -16,7 +16,8 @@ use elements::{Element, Tokens};
 use store::records::tokens::{TokensRecord, key};
 use store::{Commit, Snapshot, StoreError, commit};
 
-use super::{VendorError, secrets};
+use super::error::VendorError;
+use super::secrets;
 use crate::ports::{Audience, Bounds};
 use crate::service::{FlowError, Service};
 

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::instance::{self, InstanceRecord};
 use super::job::DeliveryJob;
+use crate::codec;
 use crate::keys::{instance_partition, organization_partition, retry_key, retry_partition};
 use crate::pages::{Listable, Section};
 use crate::port::{Condition, Item, Key, Range, Store, StoreError, Write};
@@ -321,6 +322,26 @@ pub fn trials_key(organization: OrganizationId) -> RecordKey<DateTime<Utc>> {
 /// The jobs of the deliveries that are due in a minute.
 pub fn due_in(minute: RetryMinute) -> Section<DeliveryJob> {
     Section::of(retry_partition(minute), Range::all())
+}
+
+/// The jobs filed under a minute, each with the instant at which its delivery is due, if its row has one. What cannot be
+/// read is left out.
+///
+/// # Errors
+/// The store failed.
+pub async fn due_instants(
+    store: &dyn Store,
+    minute: RetryMinute,
+) -> Result<Vec<(DeliveryJob, Option<DateTime<Utc>>)>, StoreError> {
+    let entries: Vec<Item> = due_in(minute).items(store, None).try_concat().await?;
+    let jobs: Vec<DeliveryJob> = entries.iter().filter_map(|item| codec::read(item).ok()).collect();
+    let keys: Vec<Key> = jobs.iter().map(|job| row_key(job).as_key().clone()).collect();
+    let rows = store.get_many(&keys).await?;
+    let due = |key: &Key| {
+        let item = rows.iter().find(|item| item.key == *key)?;
+        codec::read::<DeliveryRow>(item).ok()?.due
+    };
+    Ok(jobs.into_iter().zip(&keys).map(|(job, key)| (job, due(key))).collect())
 }
 
 /// The deliveries with these sort keys, each with its key; those that are gone are left out.

@@ -1,9 +1,9 @@
 //! The end of a simulated run: the faults end, the remaining work is done, and the oracle checks the result.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use flow::ports::Item;
 use http::StatusCode;
 use serde_json::{Value, json};
+use store::port::Item;
 
 use super::{SimulatedRun, TimedEvent};
 use crate::sim::network::NetworkConditions;

@@ -5,8 +5,9 @@ use domain::id::InstanceId;
 use super::*;
 use crate::deliver::Since;
 use crate::deliver::outbox::KEPT;
-use crate::ports::{Audience, Item};
+use crate::ports::Audience;
 use crate::trace;
+use store::port::Item;
 
 impl DeliveryHarness {
     /// Handles the next message that is due, whoever's it is.
