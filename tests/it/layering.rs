@@ -76,7 +76,7 @@ fn key_prefixes() -> BTreeSet<String> {
     words.filter_map(|word| Some(format!("{}#", word.split_once('#')?.0))).collect()
 }
 
-/// What a file names that is the record layer's alone.
+/// The names in a file that are the record layer's alone.
 #[derive(Default)]
 struct Trespasses {
     prefixes: BTreeSet<String>,

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`definition`] | the vocabulary of element files, as Rust types |
 //! | [`template`] | placeholders in paths, queries and bodies |
-//! | [`pointer`] | JSON pointers, and a walk that finds their values in raw JSON |
+//! | [`mod@pointer`] | JSON pointers, and a walk that finds their values in raw JSON |
 //! | [`catalog`] | all elements, and the consistency rules of their files |
 //! | [`connection`] | the values that a user filled in to connect an account |
 //! | [`tokens`] | the tokens of a connected account |
