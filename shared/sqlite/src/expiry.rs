@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// A wall clock that differs from the monotonic one by more has leapt.
 const LEAP: TimeDelta = TimeDelta::minutes(2);
 
-/// How expired items are deleted.
+/// The pace at which expired items are deleted.
 #[derive(Clone)]
 pub struct Expiry {
     /// The wall clock.

@@ -23,7 +23,7 @@ const READS_TOGETHER: usize = 100;
 const WRITES_TOGETHER: usize = 250;
 const BYTES_TOGETHER: usize = 1024 * 1024;
 
-/// How a store works. The default is what the service uses.
+/// Settings of a store. The default is what the service uses.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Threads that read, each with a connection of its own.
@@ -34,7 +34,7 @@ pub struct Options {
     pub checkpoint_pages: usize,
     /// The database takes at most so many pages of 4 KB; none: as many as the disk has.
     pub largest_pages: Option<u32>,
-    /// How expired items are deleted.
+    /// The pace at which expired items are deleted.
     pub expiry: Expiry,
 }
 

@@ -23,7 +23,7 @@ pub trait Ambient: Send + Sync {
     }
 }
 
-/// What the work comes to, if it comes to something within the time; it is dropped where it stands if not.
+/// The result of the work if it ends within the time; otherwise the work is dropped where it stands.
 pub async fn within<T>(ambient: &dyn Ambient, time: Duration, work: impl Future<Output = T>) -> Option<T> {
     match select(std::pin::pin!(work), ambient.sleep(time)).await {
         Either::Left((done, _)) => Some(done),

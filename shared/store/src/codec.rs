@@ -10,9 +10,9 @@ use crate::port::{Condition, Item, Key, Write};
 #[derive(Debug, thiserror::Error)]
 #[error("the item under {}/{} cannot be read", key.pk, key.sk)]
 pub struct Unreadable {
-    /// Which item.
+    /// Key of the item.
     pub key: Key,
-    /// Why.
+    /// The reason.
     #[source]
     pub source: serde_json::Error,
 }

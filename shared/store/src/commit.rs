@@ -52,7 +52,7 @@ pub async fn write_each(store: &dyn Store, writes: &[Write]) -> Result<(), Store
 #[error("others kept changing the same record")]
 pub struct Contended;
 
-/// How often a change is tried. Between two tries it waits a random time that grows with each, so that those who race
+/// The tries that a change has. Between two tries it waits a random time that grows with each, so that those who race
 /// for one record come apart.
 #[derive(Debug)]
 pub struct Attempts {

@@ -71,7 +71,7 @@ pub fn account_limits_key(organization: OrganizationId) -> Key {
     Key::new(organization_partition(organization), "LIMITS")
 }
 
-/// What the sort keys of audit entries begin with.
+/// Start of the sort keys of audit entries.
 pub const AUDIT_PREFIX: &str = "AUDIT#";
 
 /// Key of an audit entry: by time, then by which version of what was changed.
@@ -110,7 +110,7 @@ fn in_key(resource: &str) -> String {
     resource.replace('%', "%25").replace('#', "%23")
 }
 
-/// What the sort keys of a resource's index buckets begin with.
+/// Start of the sort keys of a resource's index buckets.
 pub fn index_prefix(resource: &str) -> String {
     format!("IDX#{}#", in_key(resource))
 }
@@ -160,7 +160,7 @@ pub fn interval_key(interval: u16) -> Key {
 mod tests {
     use super::*;
 
-    /// What is stored stays where it is: these literals may never change.
+    /// Stored keys stay as they are: these literals may never change.
     #[test]
     fn what_belongs_to_one_resource_or_account_lies_apart() {
         let id = InstanceId(7);

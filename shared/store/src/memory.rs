@@ -28,7 +28,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was asked of a store so far.
+/// Counts of the calls of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Operations {
     /// Calls of `get`.
@@ -49,7 +49,7 @@ pub struct Operations {
     pub items_written: u64,
 }
 
-/// What goes wrong with a transaction, for tests of crashes and retries. The caller sees `Busy` either way.
+/// A fault of a transaction, for tests of crashes and retries. The caller sees `Busy` either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing was written.
@@ -77,7 +77,7 @@ struct Table {
 }
 
 impl MemoryStore {
-    /// What was asked of it since it was made, or since [`Self::forget_operations`].
+    /// The calls since it was made, or since [`Self::forget_operations`].
     pub fn operations(&self) -> Operations {
         lock(&self.table).operations
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-/// What a table charged, in the units of its price list.
+/// The units that a table charged, by its price list.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Capacity {
     /// Read units: one is 4 KB read strongly consistent, or 8 KB eventually.
@@ -18,7 +18,7 @@ pub struct Capacity {
     pub calls: u64,
 }
 
-/// Where an item is: partition key and sort key, both non-empty.
+/// The place of an item: partition key and sort key, both non-empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Partition key: what is read together lives under one.
@@ -37,17 +37,17 @@ impl Key {
 /// A stored item. Its meaning is in `body` (see [`crate::records`]); the store knows only version and expiry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Where it is.
+    /// Its key.
     pub key: Key,
     /// Counts the writes of this item; conditions compare it.
     pub version: u64,
-    /// What it says: JSON text, or bytes of a packed form.
+    /// The contents: JSON text, or bytes of a packed form.
     pub body: Bytes,
     /// When it may be forgotten. It can outlive this instant by days: readers compare the time themselves.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// What must hold of the stored item for a write to happen.
+/// The condition on the stored item under which a write happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing: last writer wins. For items that only one writer can have a reason to write.
@@ -67,27 +67,27 @@ pub enum Write {
     Put {
         /// The item as it will be.
         item: Item,
-        /// What must hold before.
+        /// The condition on the stored item.
         condition: Condition,
     },
     /// Removes the item; removing what is absent succeeds unless the condition says otherwise.
     Delete {
-        /// Which item.
+        /// Key of the item.
         key: Key,
-        /// What must hold before.
+        /// The condition on the stored item.
         condition: Condition,
     },
     /// Writes nothing, but the transaction fails unless the condition holds.
     Check {
-        /// Which item.
+        /// Key of the item.
         key: Key,
-        /// What must hold.
+        /// The condition on the stored item.
         condition: Condition,
     },
 }
 
 impl Write {
-    /// Whether it changes anything: a check does not.
+    /// True if it changes something: a check does not.
     pub fn changes(&self) -> bool {
         !matches!(self, Write::Check { .. })
     }
@@ -107,7 +107,7 @@ impl Write {
     }
 }
 
-/// Which sort keys of a partition to read.
+/// A stretch of the sort keys of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     /// First sort key, inclusive.
@@ -160,12 +160,12 @@ impl Range {
 pub struct QueryPage {
     /// In the order asked for.
     pub items: Vec<Item>,
-    /// Where to go on: the sort key after which the next answer starts. None: there is no more.
+    /// The sort key after which the next page starts. None: there is no more.
     /// May be set though nothing follows.
     pub next: Option<String>,
 }
 
-/// Why the store did not do what was asked.
+/// The reason why the store did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// A condition did not hold; nothing was written. `index` is the first failing write's place in the list.
@@ -205,7 +205,7 @@ pub trait Store: Send + Sync {
     /// write; implementations retry throttled entries for a while before they report them.
     async fn write_each(&self, writes: &[Write]) -> Vec<Result<(), StoreError>>;
 
-    /// What was charged since the store was made; nothing, where nothing is.
+    /// The units charged since the store was made; none where nothing is charged.
     fn capacity(&self) -> Capacity {
         Capacity::default()
     }

@@ -14,7 +14,7 @@ use crate::commit::Contended;
 use crate::pages::Cursor;
 use crate::port::{Condition, Item, Key, Store, StoreError, Write};
 
-/// Why a record could not be read or changed. Errors of the steps above have one variant for it.
+/// The reason why a record could not be read or changed. Errors of the steps above have one variant for it.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The store was busy or refused. The cause stays visible as such: callers tell busy from refused.
@@ -85,7 +85,7 @@ impl<T: DeserializeOwned> RecordKey<T> {
         Ok(item.as_ref().map(Stored::read).transpose()?)
     }
 
-    /// Whether there is a record. Strongly consistent.
+    /// True if there is a record. Strongly consistent.
     pub async fn exists(&self, store: &dyn Store) -> Result<bool, StoreError> {
         Ok(store.get(&self.key).await?.is_some())
     }
@@ -197,7 +197,7 @@ impl<T> Stored<T> {
         self.expires_at
     }
 
-    /// Whether its time is over, though the store may still have it.
+    /// True if its time is over, though the store may still have it.
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
@@ -237,7 +237,7 @@ impl<T: Serialize> Stored<T> {
     }
 }
 
-/// What was read under a key: a record, or that there is none.
+/// The result of a read under a key: a record, or that there is none.
 #[derive(Debug, Clone)]
 pub struct Snapshot<T> {
     key: RecordKey<T>,

@@ -61,7 +61,7 @@ pub struct Previous {
 }
 
 impl PrincipalRecord {
-    /// Whether the secret opens anything now.
+    /// True if the secret opens something now.
     pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
         !self.disabled && self.until.is_none_or(|until| now < until)
     }
@@ -156,7 +156,7 @@ pub struct UserRecord {
 }
 
 impl UserRecord {
-    /// Whether the user's secrets open nothing.
+    /// True if the user's secrets open nothing.
     pub fn is_locked_out(&self) -> bool {
         self.secret.disabled || self.suspended
     }

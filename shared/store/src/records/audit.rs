@@ -12,7 +12,7 @@ use crate::pages::{Listable, Section};
 use crate::port::{Range, Write};
 use crate::record::{RecordKey, Version, expiring};
 
-/// How long an entry is kept: a year, and a month to look back at it.
+/// Time that an entry is kept: a year, and a month to look back at it.
 pub const RETENTION: TimeDelta = TimeDelta::days(396);
 
 /// The author of a change.

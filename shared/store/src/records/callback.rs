@@ -29,7 +29,7 @@ pub struct BacklogEntry {
 }
 
 impl BacklogEntry {
-    /// What decisions need of it.
+    /// The part of it that decisions need.
     pub fn waiting(&self) -> Waiting {
         Waiting { key: self.job.key(), records: self.records.clone() }
     }
@@ -87,7 +87,7 @@ pub fn change(read: &Snapshot<CallbackState>, state: &CallbackState) -> Option<W
 mod tests {
     use super::*;
 
-    /// What is stored stays where it is: these literals may never change.
+    /// Stored keys stay as they are: these literals may never change.
     #[test]
     fn everything_of_a_callback_lies_in_its_partition() {
         let key = CallbackKey::of(OrganizationId(7), "https://a.example/hook");

@@ -26,13 +26,13 @@ use crate::pages::{Listable, Section};
 use crate::port::{Condition, Item, Key, Range, Store, StoreError, Write};
 use crate::record::{RecordError, RecordKey, Stored, expiring};
 
-/// How long a delivery and its body are kept. Cloud Elements kept events 7 days and logs 30.
+/// Time that a delivery and its body are kept. Cloud Elements kept events 7 days and logs 30.
 pub const KEPT: TimeDelta = TimeDelta::days(30);
 
 /// The youngest attempts that a row remembers; it counts them all.
 pub const REMEMBERED_ATTEMPTS: usize = 20;
 
-/// How a body lies in its pieces.
+/// The form in which a body lies in its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Packing {
@@ -42,17 +42,17 @@ pub enum Packing {
     Zstd,
 }
 
-/// What a row says of one of its events.
+/// A row's summary of one of its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventLine {
     /// The event's id.
     pub id: EventId,
-    /// What became of the record.
+    /// The kind of the change.
     pub kind: ChangeKind,
     /// The record's id.
     pub object_id: String,
-    /// Where the record was listed.
+    /// The partition in which the record was listed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub partition: String,
     /// The record's revision.
@@ -84,14 +84,14 @@ pub struct Attempt {
     pub number: u32,
     /// When it began.
     pub at: DateTime<Utc>,
-    /// Where it went.
+    /// The URL it was sent to.
     pub url: String,
-    /// How long until there was an answer or none would come.
+    /// Time until there was an answer or none would come.
     pub duration_ms: u64,
     /// Status of the answer, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Why there was none.
+    /// The reason why there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The first kilobyte of the answer's body, as far as it is text.
@@ -129,7 +129,7 @@ pub struct DeliveryRow {
     pub number: String,
     /// From which account.
     pub instance: InstanceId,
-    /// Whose.
+    /// Its organization.
     pub organization: OrganizationId,
     /// Key of the element.
     pub element: String,
@@ -139,12 +139,12 @@ pub struct DeliveryRow {
     pub object_type: String,
     /// Form of the body.
     pub format: NotificationFormat,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// Id of the poll that found them. Rows of earlier releases have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trace: String,
-    /// What it tells, in order.
+    /// Its events, in order.
     pub events: Vec<EventLine>,
     /// Length of the body as it is sent.
     pub bytes: usize,
@@ -153,9 +153,9 @@ pub struct DeliveryRow {
     pub body: Option<InlineBody>,
     /// In how many items a larger body lies.
     pub pieces: usize,
-    /// How.
+    /// The form of the pieces.
     pub packing: Packing,
-    /// Why records were left out of the body, a line each.
+    /// The reasons why records were left out of the body, a line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
     /// The callback when it was filed. It is sent to whatever the callback is then.
@@ -165,7 +165,7 @@ pub struct DeliveryRow {
     pub created_at: DateTime<Utc>,
     /// When the row last changed.
     pub updated_at: DateTime<Utc>,
-    /// How many attempts there were.
+    /// Number of attempts.
     pub attempts_made: u32,
     /// The last [`REMEMBERED_ATTEMPTS`], oldest first.
     #[serde(default)]
@@ -193,7 +193,7 @@ impl Listable for DeliveryRow {
 }
 
 impl DeliveryRow {
-    /// What it waits for.
+    /// The schedule of its next attempt.
     pub fn schedule(&self) -> Schedule {
         match (self.in_backlog, self.due) {
             (true, _) => Schedule::Backlog,
@@ -203,7 +203,7 @@ impl DeliveryRow {
         }
     }
 
-    /// What a transition reads and changes of it.
+    /// The part of it that a transition reads and changes.
     pub fn state(&self, key: DeliveryKey) -> Delivery {
         let progress = Progress { steps: self.retry_steps, step_ends: self.step_ends };
         Delivery { key, records: self.records(), status: self.status, progress }
@@ -217,7 +217,7 @@ impl DeliveryRow {
         self.attempts.drain(..forgotten);
     }
 
-    /// What names the records inside, for telling whether two deliveries share one.
+    /// Names of the records inside, for finding out if two deliveries share one.
     pub fn records(&self) -> Vec<u64> {
         let name = |event: &EventLine| {
             // Length first, so that the parts do not run together.
@@ -235,7 +235,7 @@ impl DeliveryRow {
     }
 }
 
-/// What the sort keys of rows begin with.
+/// Start of the sort keys of rows.
 const ROWS: &str = "DLV#";
 
 /// The sort key of a row. Zero-padded milliseconds: rows stand in the order in which they were committed.
@@ -369,7 +369,7 @@ pub fn body_key(row: &Key, piece: usize) -> Key {
     Key::new(row.pk.clone(), format!("{}{time}#{piece:02}", bodies_of(id)))
 }
 
-/// What the sort keys of a delivery's body begin with.
+/// Start of the sort keys of a delivery's body.
 fn bodies_of(id: &str) -> String {
     format!("BODY#{id}#")
 }
@@ -401,7 +401,7 @@ pub async fn found_by(
     Ok(None)
 }
 
-/// Why a body cannot be had.
+/// The reason why a body cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The store did not answer.

@@ -12,9 +12,9 @@ use super::delivery;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "job", rename = "poll.v1")]
 pub struct PollJob {
-    /// Whose.
+    /// Its organization.
     pub organization: OrganizationId,
-    /// Which account.
+    /// Its instance.
     pub instance: InstanceId,
     /// Key in `event.poller.configuration`.
     pub resource: String,
@@ -26,13 +26,13 @@ pub struct PollJob {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "job", rename = "delivery.v1")]
 pub struct DeliveryJob {
-    /// Whose.
+    /// Its organization.
     pub organization: OrganizationId,
-    /// Which account.
+    /// Its instance.
     pub instance: InstanceId,
     /// Sort key of the delivery row under the instance, `DLV#…`.
     pub row: String,
-    /// Which delivery.
+    /// The delivery.
     pub delivery: DeliveryId,
     /// The `RETRY#` minute under which the delivery is filed, so that it can be taken off. None: it is not; the next
     /// poll of its resource looks after it.
