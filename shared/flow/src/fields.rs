@@ -20,7 +20,7 @@ pub const DELIVERY: &str = "delivery";
 pub const TRACE: &str = "trace";
 /// Number of the attempt, from 1.
 pub const ATTEMPT: &str = "attempt";
-/// How a step ended, in the words of its outcome type.
+/// The outcome of a step, in the words of its type.
 pub const OUTCOME: &str = "outcome";
 /// HTTP status of an answer.
 pub const STATUS: &str = "status";
@@ -34,9 +34,9 @@ pub const EVENTS: &str = "events";
 pub const MESSAGES: &str = "messages";
 /// Records that could not be read, or other problems met on the way.
 pub const PROBLEMS: &str = "problems";
-/// How long a step took.
+/// Duration of a step.
 pub const DURATION_MS: &str = "duration_ms";
-/// How long a vendor took to answer the calls of a poll.
+/// Time that a vendor took to answer the calls of a poll.
 pub const VENDOR_MS: &str = "vendor_ms";
 /// From when a thing was due to when it was begun.
 pub const LATE_MS: &str = "late_ms";

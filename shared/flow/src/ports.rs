@@ -1,7 +1,7 @@
 //! The whole outside world as this system sees it: a Store, a Queue, an Http client and a Vault for secrets.
 //!
 //! Each trait says the least that an implementation must guarantee and what success does *not* promise.
-//! Two implementations of each ship: the adapters of `aws`, and the in-memory ones of [`crate::testing`],
+//! Two implementations of each ship: the adapters of `aws`, and the in-memory ones of `testing`,
 //! held to one contract suite.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Ports {
     pub http: Arc<dyn Http>,
     /// Seals and opens credentials.
     pub vault: Arc<dyn Vault>,
-    /// What time it is and 64 random bits: the real ones in a function, chosen ones in a test.
+    /// The clock and the source of randomness: the real ones in a function, chosen ones in a test.
     pub ambient: Arc<dyn Ambient>,
 }
 
@@ -54,13 +54,13 @@ pub const LONGEST_QUEUE_DELAY: Duration = Duration::from_secs(15 * 60);
 pub struct Message {
     /// JSON of a job.
     pub body: String,
-    /// How long nobody sees it; whole seconds, clamped to [`LONGEST_QUEUE_DELAY`].
+    /// The time that nobody sees it; whole seconds, clamped to [`LONGEST_QUEUE_DELAY`].
     pub delay: Duration,
     /// The fair-queueing group: the organization.
     pub group: String,
 }
 
-/// Why a message was not taken.
+/// The reason why a message was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the queue did not take the message: {0}")]
 pub struct QueueError(pub String);
@@ -72,14 +72,14 @@ pub trait Queue: Send + Sync {
     /// Sends any number; the answer has one entry for each message, in order.
     async fn send(&self, queue: QueueName, messages: Vec<Message>) -> Vec<Result<(), QueueError>>;
 
-    /// Whether what was taken outlives every process of ours. Where it does not, a restart loses what waits, often and
+    /// True if what was taken outlives every process of ours. Where it does not, a restart loses what waits, often and
     /// much of it, and each delivery gets its retry entry with its commit; see [`crate::deliver::outbox::Safeguard`].
     fn outlives_us(&self) -> bool;
 }
 
 // ---------------------------------------------------------------- Http
 
-/// Whom a request goes to decides which addresses are allowed and what happens to redirects.
+/// The target of a request. It decides which addresses are allowed and what happens to redirects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
     /// A vendor's API or token endpoint.
@@ -91,7 +91,7 @@ pub enum Audience {
 /// Bounds on one exchange. Redirects are never followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Whom it goes to.
+    /// The target of the request.
     pub audience: Audience,
     /// One deadline over connect, headers and body.
     pub deadline: Duration,
@@ -99,7 +99,7 @@ pub struct Bounds {
     pub largest_body: usize,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     /// Status, headers and the body, or the head of it.
@@ -110,7 +110,7 @@ pub struct Exchange {
     pub elapsed: Duration,
 }
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// The address guard refused: private, loopback, link-local, metadata and the like, or not http(s).
@@ -136,7 +136,7 @@ pub trait Http: Send + Sync {
 
 // ---------------------------------------------------------------- Vault
 
-/// Why a seal did not open or close.
+/// The reason why a seal did not open or close.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// Key service out of reach: try again.
@@ -154,6 +154,6 @@ pub trait Vault: Send + Sync {
     async fn seal(&self, owner: &str, plain: &Secret) -> Result<String, VaultError>;
     /// The plain text again.
     async fn open(&self, owner: &str, sealed: &str) -> Result<Secret, VaultError>;
-    /// Whether it was sealed with the key that seals now. False where that cannot be told.
+    /// True if it was sealed with the key that seals now. False where that is not known.
     fn is_newest(&self, sealed: &str) -> bool;
 }

@@ -25,7 +25,7 @@ pub struct Resealed {
     pub broken: usize,
 }
 
-/// Why a run ended before its end.
+/// The reason why a run ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ResealError {
     /// A record could not be read or written; after [`RecordError::Contended`], run it again.
@@ -119,7 +119,7 @@ mod tests {
     use crate::deliver::outbox::tests::instance as an_instance;
     use crate::testing::{TestPorts, TransparentVault};
 
-    /// What begins with `old:` is sealed by an older key, and what begins with `lost:` by one that is gone.
+    /// A vault of two keys: `old:` begins what an older key sealed, `lost:` what a key sealed that is gone.
     struct TwoKeys;
 
     #[async_trait]

@@ -19,11 +19,11 @@ pub struct Service {
     pub ports: Ports,
     /// The elements that can be polled.
     pub catalog: Arc<Catalog>,
-    /// Where vendors are, when not where their element files say.
+    /// The addresses of vendors that are not where their element files say.
     pub bases: Arc<Bases>,
-    /// What was spent of the vendors' budgets by this process.
+    /// The calls that this process spent of the vendors' budgets.
     pub budgets: Budgets,
-    /// How long a minute of the polling schedule lasts.
+    /// The length of a minute of the polling schedule.
     pub wheel: Wheel,
 }
 
@@ -41,18 +41,18 @@ pub enum FlowError {
     /// The store did not do its part.
     #[error("the store failed on {subject}")]
     Store {
-        /// What was read or written.
+        /// The record that was read or written.
         subject: &'static str,
-        /// Why.
+        /// The reason.
         #[source]
         source: StoreError,
     },
     /// A record could not be read or changed.
     #[error("the store failed on {subject}")]
     Record {
-        /// What was read or written.
+        /// The record that was read or written.
         subject: &'static str,
-        /// Why.
+        /// The reason.
         #[source]
         source: RecordError,
     },
@@ -62,9 +62,9 @@ pub enum FlowError {
     /// A seal did not open or close.
     #[error("the vault failed on {subject}")]
     Vault {
-        /// Whose secrets.
+        /// The owner of the secrets.
         subject: &'static str,
-        /// Why.
+        /// The reason.
         #[source]
         source: VaultError,
     },
@@ -77,7 +77,7 @@ pub enum FlowError {
     /// Messages that the queue did not take even when asked again.
     #[error("the queue did not take {count} messages")]
     Queue {
-        /// How many.
+        /// The number of messages.
         count: usize,
     },
 }

@@ -32,7 +32,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Page(Arc<Mutex<Vec<u8>>>);
 
 impl Page {
-    /// What was written so far.
+    /// The text written so far.
     pub fn bytes(&self) -> Vec<u8> {
         lock(&self.0).clone()
     }
@@ -83,12 +83,12 @@ impl TestPorts {
         }
     }
 
-    /// What the steps around polling take: the embedded elements at their vendors' own addresses, and a wheel of minutes.
+    /// The service that polls take: the embedded elements at their vendors' own addresses, and a wheel of minutes.
     pub fn service(&self) -> Service {
         Service::new(self.ports(), catalog(), Arc::default())
     }
 
-    /// What the steps take.
+    /// The ports that steps take.
     pub fn ports(&self) -> Ports {
         Ports {
             store: self.store.clone(),
@@ -214,12 +214,12 @@ impl MemoryQueue {
         lock(&self.state).waiting.get(&queue).cloned().unwrap_or_default()
     }
 
-    /// How many wait, due or not.
+    /// The number of messages that wait, due or not.
     pub fn len(&self, queue: QueueName) -> usize {
         lock(&self.state).waiting.get(&queue).map_or(0, Vec::len)
     }
 
-    /// Whether nothing waits in either queue.
+    /// True if nothing waits in either queue.
     pub fn is_empty(&self) -> bool {
         lock(&self.state).waiting.values().all(Vec::is_empty)
     }

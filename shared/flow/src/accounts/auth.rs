@@ -32,7 +32,7 @@ impl Caller {
     }
 }
 
-/// Why a caller is not known.
+/// The reason why a caller is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
     /// Absent, wrong, or not belonging together: the caller does not learn which.

@@ -39,7 +39,7 @@ impl Allowance {
         self.snapshot.record().copied()
     }
 
-    /// Whether there is room for one more instance.
+    /// Checks that there is room for one more instance.
     ///
     /// # Errors
     /// The limit, in words.
@@ -53,7 +53,7 @@ impl Allowance {
         }
     }
 
-    /// Whether an instance may poll so: resources with the minutes between their polls. What it was allowed to do
+    /// Checks the polling of an instance: resources with the minutes between their polls. What it was allowed to do
     /// `before` it may go on doing.
     ///
     /// # Errors

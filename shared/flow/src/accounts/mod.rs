@@ -17,7 +17,7 @@ pub use user::{create_user, renew_user, set_user_disabled, users};
 
 use store::{RecordError, StoreError};
 
-/// Why an organization or user could not be changed.
+/// The reason why an organization or user could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// No organization or user has this id.

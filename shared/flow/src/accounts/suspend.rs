@@ -13,7 +13,7 @@ use super::user::{set_user_suspended, users};
 use crate::instances::{self, InstanceError};
 use crate::ports::Ports;
 
-/// Why an organization could not be disabled or enabled, or not wholly.
+/// The reason why an organization could not be disabled or enabled, or not wholly.
 #[derive(Debug, thiserror::Error)]
 pub enum SuspendError {
     /// The organization or a user could not be changed.

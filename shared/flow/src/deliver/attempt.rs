@@ -20,7 +20,7 @@ use crate::fields;
 use crate::job::{DeliveryJob, Queued};
 use crate::ports::Ports;
 
-/// What a job came to.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The receiver has it.
@@ -45,14 +45,14 @@ pub enum Outcome {
     Outrun,
 }
 
-/// What [`deliver`] did.
+/// The report of [`deliver`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryReport {
-    /// What it came to.
+    /// The outcome of the job.
     pub outcome: Outcome,
     /// The attempt, if there was one.
     pub attempt: Option<Attempt>,
-    /// How many others this one let go.
+    /// The number of other deliveries that it released.
     pub released: usize,
     /// When the delivery was committed, and when this attempt was wanted: that much later it was made. None without an
     /// attempt.
@@ -218,7 +218,7 @@ async fn attempt(
     Ok(DeliveryReport { outcome, attempt: Some(attempt), released, since: None })
 }
 
-/// How a report reads in a log line.
+/// The form of a report in a log line.
 impl Serialize for Outcome {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {

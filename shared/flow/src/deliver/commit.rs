@@ -19,7 +19,7 @@ use crate::deliver::outbox::entry_minute;
 use crate::job::DeliveryJob;
 use crate::ports::Message;
 
-/// How a transition ended.
+/// The end of a transition.
 #[derive(Debug)]
 pub(super) enum Committed {
     /// As decided.
@@ -28,14 +28,14 @@ pub(super) enum Committed {
     Outrun,
 }
 
-/// What a transition that took effect came to.
+/// The results of a transition that took effect.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) status: Status,
     pub(super) disposition: Disposition,
     /// When the next attempt is due.
     pub(super) next_attempt: Option<DateTime<Utc>>,
-    /// How many others were let go.
+    /// The number of other deliveries that were released.
     pub(super) released: usize,
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn commit_transition(
 }
 
 impl Plan {
-    /// How many writes are about the delivery itself, and all writes. None where nothing changes: then nothing need hold.
+    /// The number of writes about the delivery itself, and all writes. None where nothing changes: then nothing need hold.
     fn writes(&mut self) -> (usize, Vec<Write>) {
         // The delivery may be let go in the very transaction that files it: the later entry replaces what is done to it.
         self.own.retain(|own| !self.others.iter().any(|other| other.key() == own.key()));

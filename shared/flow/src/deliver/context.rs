@@ -37,10 +37,10 @@ pub(super) struct CallbackAsRead {
     pub(super) state: Snapshot<CallbackState>,
 }
 
-/// What the instance of a delivery says of it.
+/// The instance's part of a delivery.
 pub(super) struct Target {
     pub(super) instance: Option<InstanceRecord>,
-    /// Where the delivery goes, or went when it was filed.
+    /// The callback that the delivery goes to, or went to when it was filed.
     pub(super) url: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> DeliveryContext<'a> {
         self.callback.as_ref().and_then(|callback| callback.state.record().cloned()).unwrap_or_default()
     }
 
-    /// What a transition reads of the delivery.
+    /// The part of the delivery that a transition reads.
     pub(super) fn delivery(&self) -> Delivery {
         let key = self.key.clone();
         match &self.row {

@@ -78,7 +78,7 @@ pub(super) async fn drain(ports: &Ports, key: &CallbackKey) -> Result<usize, Del
     Ok(count)
 }
 
-/// How a callback is doing.
+/// The health of a callback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallbackView {
@@ -90,13 +90,13 @@ pub struct CallbackView {
     pub failing_since: Option<DateTime<Utc>>,
     /// When the next probe is due, while it is open.
     pub next_probe: Option<DateTime<Utc>>,
-    /// Why it is disabled and since when.
+    /// The reason why it is disabled, and since when.
     pub disabled: Option<Disabled>,
-    /// How many deliveries wait in the backlog.
+    /// The number of deliveries in the backlog.
     pub waiting: u32,
 }
 
-/// How a callback of an organization is doing.
+/// The health of a callback of an organization.
 ///
 /// # Errors
 /// The store failed, or what it has cannot be read.
@@ -124,7 +124,7 @@ pub async fn callback_view(
     })
 }
 
-/// Whether a callback of an organization is switched off.
+/// True if a callback of an organization is disabled.
 pub(super) async fn is_disabled(ports: &Ports, organization: OrganizationId, url: &str) -> Result<bool, DeliveryError> {
     let read = state_of(ports, &CallbackKey::of(organization, url)).await?;
     Ok(read.record().is_some_and(CallbackState::is_disabled))

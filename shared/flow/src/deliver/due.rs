@@ -15,7 +15,7 @@ use super::{DeliveryError, failed};
 use crate::job::{DeliveryJob, Queued};
 use crate::ports::{Ports, QueueName};
 
-/// How far ahead an entry is moved before its job is sent: longer than a job is expected to stay on the queue.
+/// The time that an entry is moved ahead before its job is sent: longer than a job is expected to stay on the queue.
 const AHEAD: TimeDelta = TimeDelta::minutes(10);
 
 /// More than so many are spread over a minute.

@@ -14,7 +14,7 @@ const MOST_IDLE: usize = 1000;
 /// One deadline over connect, headers and body: the lower end of what Standard Webhooks advises.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
-/// How long an attempt may take, and how many at once one callback may have in this process. Other processes count for themselves; how many
+/// The limits of attempts: their deadline, and how many at once one callback may have in this process. Other processes count for themselves; how many
 /// there are is the event source's `MaximumConcurrency`.
 pub struct CallbackLimits {
     each: usize,
@@ -34,7 +34,7 @@ impl CallbackLimits {
         Self { each, deadline, by_callback: Mutex::default() }
     }
 
-    /// How long an attempt may take.
+    /// The deadline of an attempt.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }

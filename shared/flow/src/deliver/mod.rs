@@ -58,15 +58,15 @@ use store::records::delivery::BodyError;
 
 use crate::ports::VaultError;
 
-/// Why a step could not be taken. The job should come again; nothing that was promised is lost.
+/// The reason why a step could not be taken. The job should come again; nothing that was promised is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// A record could not be read or written.
     #[error("the store failed on {what}")]
     Record {
-        /// What was read or written.
+        /// The record that was read or written.
         what: &'static str,
-        /// Why.
+        /// The reason.
         #[source]
         source: RecordError,
     },

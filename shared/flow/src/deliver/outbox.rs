@@ -21,7 +21,7 @@ use store::records::instance::InstanceRecord;
 /// When somebody looks after a job that should long have been done.
 pub const GRACE: TimeDelta = TimeDelta::minutes(2);
 
-/// What brings a committed delivery if its job is lost: until the first attempt, that is. What an attempt leaves to be
+/// The safeguard of a committed delivery whose job is lost, until the first attempt. What an attempt leaves to be
 /// done has an entry in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Safeguard {
@@ -67,9 +67,9 @@ pub struct Outgoing {
     pub writes: Vec<Write>,
     /// To be sent once the writes are; none when the instance has no callback.
     pub job: Option<DeliveryJob>,
-    /// How many events it tells.
+    /// The number of its events.
     pub events: usize,
-    /// What the writes weigh, for a caller who fills a transaction.
+    /// The weight of the writes, for a caller who fills a transaction.
     pub bytes: usize,
 }
 
@@ -88,7 +88,7 @@ pub struct Outbox<'a> {
     pub poll_date: DateTime<Utc>,
     /// The instant of the commit.
     pub now: DateTime<Utc>,
-    /// What brings the deliveries if their jobs are lost. With [`Safeguard::NextPoll`], the caller has the resource's
+    /// The safeguard of the deliveries if their jobs are lost. With [`Safeguard::NextPoll`], the caller has the resource's
     /// state name the rows in the same transaction.
     pub safeguard: Safeguard,
 }
@@ -201,7 +201,7 @@ impl PackedNotification {
         Self { notification, inline, pieces, packing }
     }
 
-    /// Whether no transaction can hold it.
+    /// True if no transaction can hold it.
     fn is_too_large(&self) -> bool {
         self.pieces.iter().map(Bytes::len).sum::<usize>() > LARGEST_PACKED
     }

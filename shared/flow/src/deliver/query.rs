@@ -15,7 +15,7 @@ use super::drain::is_disabled;
 use super::{DeliveryError, failed};
 use crate::ports::Ports;
 
-/// Which deliveries are meant. An empty filter means all of them.
+/// A choice of deliveries. An empty filter means all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
     /// Only with one of these statuses; empty: with any.
@@ -61,7 +61,7 @@ impl Found {
 pub struct FoundPage {
     /// Those that the filter takes.
     pub deliveries: Vec<Found>,
-    /// Where to go on.
+    /// The cursor of the next page.
     pub next: Option<Cursor<DeliveryRow>>,
 }
 
@@ -94,7 +94,7 @@ pub async fn of_instance(
     Ok(page)
 }
 
-/// Which callbacks are disabled, each asked once.
+/// The callbacks that are disabled, each asked once.
 #[derive(Default)]
 struct DisabledCallbacks {
     known: Vec<(String, bool)>,

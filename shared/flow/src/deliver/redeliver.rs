@@ -71,7 +71,7 @@ async fn send_again(ports: &Ports, one: &Found) -> Result<bool, DeliveryError> {
     }
 }
 
-/// What a test event's resource and object type are called.
+/// The name of a test event's resource and object type.
 pub const TEST_RESOURCE: &str = "pollux-test";
 
 /// The change of a test event.

@@ -39,7 +39,7 @@ fn previous_signs(instance: &InstanceRecord, now: DateTime<Utc>) -> bool {
     until.and_then(|until| until.parse::<DateTime<Utc>>().ok()).is_none_or(|until| now < until)
 }
 
-/// What the outside world made of an attempt.
+/// The result of an attempt.
 pub(super) struct AttemptResult {
     at: DateTime<Utc>,
     url: String,
@@ -53,7 +53,7 @@ impl AttemptResult {
         Self { at, url: url.to_owned(), answer: Err(why), took: Duration::ZERO }
     }
 
-    /// How it ended, as the retry schedule judges it.
+    /// The end of the attempt, as the retry schedule judges it.
     pub(super) fn outcome(&self) -> AttemptOutcome<'_> {
         match &self.answer {
             Ok(exchange) => {
@@ -93,7 +93,7 @@ pub(super) struct Notification<'a> {
     pub(super) traceparent: Option<String>,
 }
 
-/// What a notification to a callback is signed with and goes under.
+/// The keys and headers of a notification to a callback.
 pub(super) struct SignedRequest {
     callback: Callback,
     /// The newest first.
@@ -232,7 +232,7 @@ impl SignedRequest {
     }
 }
 
-/// Why a notification cannot be signed.
+/// The reason why a notification cannot be signed.
 enum Unsigned {
     /// The key service is out of reach.
     Later(VaultError),

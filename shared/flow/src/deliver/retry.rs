@@ -19,7 +19,7 @@ pub(super) struct Retry {
     pub(super) minute: RetryMinute,
     /// The job, which names that minute.
     pub(super) job: DeliveryJob,
-    /// How long its message waits, which normally gets there first. None: the entry alone brings it.
+    /// The delay of its message, which normally gets there first. None: the entry alone brings it.
     delay: Option<Duration>,
 }
 

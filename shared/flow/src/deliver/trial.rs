@@ -29,7 +29,7 @@ const EACH: TimeDelta = TimeDelta::seconds(10);
 /// One deadline for connecting, headers and body: somebody waits.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why no test event was sent.
+/// The reason why no test event was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
     /// The settings of the callback are not in order.
@@ -46,7 +46,7 @@ pub enum TrialError {
     Delivery(#[from] DeliveryError),
 }
 
-/// Whom a test event says it is from.
+/// The sender that a test event names.
 #[derive(Debug, Clone, Copy)]
 pub struct TrialSender<'a> {
     /// The instance, or none as yet: then the event names instance 0, which never exists.

@@ -17,13 +17,13 @@ use elements::{Bases, Element};
 /// Accounts that are counted before those are forgotten whose windows are over.
 const ACCOUNTS_KEPT: usize = 1000;
 
-/// What was spent, shared by all steps of a process.
+/// The calls that were spent, shared by all steps of a process.
 #[derive(Debug, Clone, Default)]
 pub struct Budgets {
     spent: Arc<Mutex<HashMap<Payer, Vec<Spent>>>>,
 }
 
-/// Whose budget it is.
+/// The owner of a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Payer {
     element: String,
@@ -31,7 +31,7 @@ pub struct Payer {
 }
 
 impl Payer {
-    /// Who pays for the calls of an instance: its account at the vendor where that is known. `None` where nothing
+    /// The payer of the calls of an instance: its account at the vendor where that is known. `None` where nothing
     /// limits them. An element that is called elsewhere than its file says (a sandbox, a proxy) has no budget: the
     /// file knows nothing of that place.
     pub fn of(
@@ -58,7 +58,7 @@ struct Spent {
 }
 
 impl Budgets {
-    /// How long there is no room for a call; `None` where there is.
+    /// The time until there is room for a call; `None` where there is.
     pub fn full_for(&self, payer: &Payer, budget: &Budget, now: DateTime<Utc>) -> Option<Duration> {
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let windows = budget.windows.iter().zip(spent.get(payer)?);

@@ -8,7 +8,7 @@ use elements::Fault;
 use crate::ports::HttpError;
 use crate::service::FlowError;
 
-/// Why a vendor was not asked, did not answer, or gave an answer that is none. The variants differ in what the caller
+/// The reason why a vendor was not asked, did not answer, or gave an answer that is none. The variants differ in what the caller
 /// does next.
 #[derive(Debug, thiserror::Error)]
 pub enum VendorError {
@@ -52,7 +52,7 @@ pub enum VendorError {
     /// The tokens cannot be renewed now.
     #[error("the token could not be renewed now: {reason}")]
     NotRenewed {
-        /// What happened.
+        /// The reason.
         reason: String,
         /// When the vendor wants to be asked again.
         after: Option<Duration>,

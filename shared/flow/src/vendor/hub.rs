@@ -19,7 +19,7 @@ use crate::service::{FlowError, Service};
 /// Requests for one page: a listing may halve its pages or begin anew, and a token may have to be renewed.
 const TRIES: usize = 6;
 
-/// What was asked for.
+/// The call of a user.
 #[derive(Debug)]
 pub enum HubAnswer {
     /// A page of a list.
@@ -28,10 +28,10 @@ pub enum HubAnswer {
     Record(Value),
 }
 
-/// Why there are no records.
+/// The reason why there are no records.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// What is wrong with the request.
+    /// The problems of the request.
     #[error("{} parts of the request are not valid", .0.len())]
     Invalid(Vec<FieldProblem>),
     /// The element has no such resource.
@@ -49,7 +49,7 @@ pub enum HubError {
     /// The vendor cannot answer now.
     #[error("the vendor cannot answer now: {said}")]
     Unavailable {
-        /// What it or the connection said.
+        /// The message of the vendor or the connection.
         said: String,
         /// When it wants to be asked again.
         after: Option<Duration>,

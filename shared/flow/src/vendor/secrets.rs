@@ -44,7 +44,7 @@ pub fn revealed(instance: &InstanceRecord, secrets: &BTreeMap<String, Secret>) -
     configuration
 }
 
-/// How the vendor is reached for this instance, with the revealed configuration it was read from.
+/// The connection to the vendor for this instance, with the revealed configuration it was read from.
 ///
 /// # Errors
 /// [`VendorError::Misconfigured`]: the configuration does not fit the element. [`VendorError::Flow`].

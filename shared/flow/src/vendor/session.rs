@@ -53,7 +53,7 @@ impl Purpose {
     }
 }
 
-/// How long a vendor took to answer.
+/// The time that a vendor took to answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latency {
     /// Calls that were answered, or waited for until their deadline.
@@ -90,7 +90,7 @@ pub struct Session<'a> {
     element: Arc<Element>,
     connection: Connection,
     tokens: Option<Tokens>,
-    /// Whose tokens they are. None: they are not stored and cannot be renewed.
+    /// The instance that owns the tokens. None: they are not stored and cannot be renewed.
     instance: Option<InstanceId>,
     /// A token was refused and renewed. It is done once.
     refreshed: bool,
@@ -150,12 +150,12 @@ impl<'a> Session<'a> {
         self.connection = connection;
     }
 
-    /// How long the vendor took so far.
+    /// The time that the vendor took so far.
     pub fn latency(&self) -> Latency {
         self.latency
     }
 
-    /// What requests are built from and answers are read with.
+    /// The context that requests are built from and answers are read with.
     pub fn context(&self) -> CallContext<'_> {
         CallContext {
             element: &self.element,
@@ -181,7 +181,7 @@ impl<'a> Session<'a> {
         Some(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// How long there is no room for a call in the budget. None: there is.
+    /// The time until the budget has room for a call. None: it has.
     pub fn over_budget_for(&self) -> Option<Duration> {
         let (payer, budget) = (self.payer()?, self.element.budget.as_ref()?);
         self.service.budgets.full_for(&payer, budget, self.now())

@@ -21,11 +21,11 @@ use super::secrets;
 use crate::ports::{Audience, Bounds};
 use crate::service::{FlowError, Service};
 
-/// How long a claim on the refresh holds: longer than the exchange may take.
+/// The time that a claim on the refresh holds: longer than the exchange may take.
 const CLAIM: Duration = Duration::from_secs(30);
-/// How long a loser waits between two looks at what the winner stored.
+/// The time that a loser waits between two looks at what the winner stored.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How often a busy table is asked to keep renewed tokens. The vendor may have ended the old refresh token, so losing
+/// The number of times that a busy table is asked to keep renewed tokens. The vendor may have ended the old refresh token, so losing
 /// the new one would cost the user a new login.
 const KEEP_TRIES: u32 = 5;
 /// Bounds of a token exchange: far below the claim.
@@ -258,7 +258,7 @@ mod tests {
         service: Service,
         element: Arc<Element>,
         connection: Connection,
-        /// What is written while the vendor is asked.
+        /// The interruption that happens while the vendor is asked.
         meanwhile: Arc<Mutex<Vec<Write>>>,
     }
 
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(largest, 262_144);
     }
 
-    /// What a refusal may quote, and has to be hidden.
+    /// The texts that a refusal may quote and that have to be hidden.
     #[test]
     fn every_secret_of_a_token_request_is_known() {
         let request = |authorization: Option<&str>| {
