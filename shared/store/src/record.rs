@@ -130,12 +130,6 @@ pub async fn get_many<T: DeserializeOwned>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version(pub(crate) u64);
 
-impl From<u64> for Version {
-    fn from(version: u64) -> Self {
-        Self(version)
-    }
-}
-
 impl Version {
     /// Of a record that was just inserted.
     pub const FIRST: Self = Self(1);

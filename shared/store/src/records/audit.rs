@@ -136,8 +136,8 @@ impl AuditRecord {
     /// The write that belongs into the transaction of the change. `subject` and `version` name the item that the change
     /// wrote and the version that it had before, the initial one if it is new, so that two changes in one millisecond have two entries
     /// and a repeated one has one.
-    pub fn write(&self, organization: OrganizationId, subject: &str, version: impl Into<Version>) -> Write {
-        let key = RecordKey::<Self>::of(keys::audit_key(organization, self.at, subject, version.into().0));
+    pub fn write(&self, organization: OrganizationId, subject: &str, version: Version) -> Write {
+        let key = RecordKey::<Self>::of(keys::audit_key(organization, self.at, subject, version.0));
         expiring(key.put(self), Some(self.at + RETENTION))
     }
 }
